@@ -1,0 +1,84 @@
+"""What the course consists of, found by file name and read as text: no lesson is ever imported here."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CHAPTERS = Path(__file__).resolve().parents[1]
+ROOT = CHAPTERS.parent
+ITEM = re.compile(r"^(?P<id>[A-E]\d+)_\w+\.(?P<kind>py|md|sh)$")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A lesson (`py`), a note (`md`) or the set-up script (`sh`)."""
+
+    id: str
+    kind: str
+    path: Path
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The header: a lesson's docstring, a note's whole text."""
+        source = self.path.read_text(encoding="utf-8")
+        return (ast.get_docstring(ast.parse(source)) or "") if self.kind == "py" else source
+
+    @property
+    def title(self) -> str:
+        """The heading without its id: "Tabular Q-learning"."""
+        heading = re.search(r"^#+ +(?:[A-E]\d+ *[·:.] *)?(.+)$", self.text, re.MULTILINE)
+        return heading.group(1).strip() if heading else self.path.stem
+
+    @property
+    def question(self) -> str:
+        """The sentence after **Question.**"""
+        found = re.search(r"\*\*Question\.\*\*\s+(.+?)(?:\n\s*\n|$)", self.text, re.DOTALL)
+        return " ".join(found.group(1).split()) if found else ""
+
+    @property
+    def budget(self) -> float | None:
+        """Seconds a full run may take, from the header's **Time budget.** line."""
+        found = re.search(r"\*\*Time budget\.\*\*\s+(\d+) s", self.text)
+        return float(found.group(1)) if found else None
+
+    @property
+    def module(self) -> str:
+        """Dotted name to import a lesson by."""
+        return ".".join(self.path.relative_to(ROOT).with_suffix("").parts)
+
+    @property
+    def chapter(self) -> str:
+        return self.id[0]
+
+    @property
+    def results(self) -> Path:
+        return self.path.parent / "results"
+
+    @property
+    def ledger(self) -> Path:
+        return self.results / f"{self.id}.json"
+
+
+def items() -> list[Item]:
+    """Everything numbered in the chapter folders, in order of study."""
+    paths = [path for path in CHAPTERS.glob("[A-E]_*/*") if ITEM.match(path.name)]
+    found = [Item(match["id"], match["kind"], path) for path in paths if (match := ITEM.match(path.name))]
+    return sorted(found, key=lambda item: (item.chapter, int(item.id[1:])))
+
+
+def lessons() -> list[Item]:
+    """The items that run."""
+    return [item for item in items() if item.kind == "py"]
+
+
+def find(item_id: str, kinds: tuple[str, ...] = ("py", "md", "sh")) -> Item:
+    """The item called `item_id` (any case). Raises KeyError with what is allowed."""
+    candidates = [item for item in items() if item.kind in kinds]
+    for item in candidates:
+        if item.id.lower() == item_id.lower():
+            return item
+    raise KeyError(f"no lesson {item_id!r} (there are: {', '.join(item.id for item in candidates)})")

@@ -1,0 +1,7 @@
+"""Environments of our own. Importing this package registers them with gymnasium."""
+
+import gymnasium as gym
+
+for _name in ("ConstantReward", "RewardByObservation", "DelayedReward", "ActionMatters", "BothMatter"):
+    gym.register(id=f"Probe{_name}-v0", entry_point=f"chapters.envs.probes:{_name}")
+gym.register(id="ProbeEndless-v0", entry_point="chapters.envs.probes:Endless", max_episode_steps=10)

@@ -1,0 +1,107 @@
+"""Six probe environments: worlds so small that a learner which fails in one has one kind of bug.
+
+| id | what it shows | exact answer |
+|---|---|---|
+| ProbeConstantReward-v0 | the value estimate and its loss work at all | V = 1 |
+| ProbeRewardByObservation-v0 | the observation reaches the value network | V(o) = o |
+| ProbeDelayedReward-v0 | rewards are discounted and bootstrapped | V(0) = gamma, V(1) = 1 |
+| ProbeActionMatters-v0 | the policy improves, advantages carry the right sign | action 1 |
+| ProbeBothMatter-v0 | policy and observation work together | action (o > 0) |
+| ProbeEndless-v0 | a time limit is not an end: the bootstrap stays | V = 1 / (1 - gamma) |
+
+The first five follow rejax and Andy Jones's "Debugging RL"; the sixth is ours: constant reward, never
+terminated, cut every 10 steps. A learner that merges `truncated` with `terminated` gets a far lower value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class Probe(gym.Env):
+    """One observation of size 1, `num_actions` actions; subclasses say what a step gives."""
+
+    num_actions = 2
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
+        self.action_space = gym.spaces.Discrete(self.num_actions)
+
+    def first(self) -> float:
+        """The first observation of an episode."""
+        return 0.0
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        """(next observation, reward, terminated)."""
+        raise NotImplementedError  # abstract: each probe below defines it
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.observation = self.first()
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.observation, reward, terminated = self.outcome(self.observation, int(action))
+        return self._obs(), reward, terminated, False, {}
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.observation], dtype=np.float32)
+
+
+class ConstantReward(Probe):
+    """One action, one step, reward 1."""
+
+    num_actions = 1
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return observation, 1.0, True
+
+
+class RewardByObservation(Probe):
+    """One action, one step, the observation (-1 or 1) is the reward."""
+
+    num_actions = 1
+
+    def first(self) -> float:
+        return float(self.np_random.choice([-1.0, 1.0]))
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return observation, observation, True
+
+
+class DelayedReward(Probe):
+    """One action, two steps (observations 0, then 1), reward 1 at the end."""
+
+    num_actions = 1
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return 1.0, observation, observation == 1.0
+
+
+class ActionMatters(Probe):
+    """One step, reward 1 for action 1 and -1 for action 0."""
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return observation, 1.0 if action == 1 else -1.0, True
+
+
+class BothMatter(Probe):
+    """One step, observation -1 or 1, reward 1 if the action (0 or 1) matches it, else -1."""
+
+    def first(self) -> float:
+        return float(self.np_random.choice([-1.0, 1.0]))
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return observation, 1.0 if (action == 1) == (observation > 0) else -1.0, True
+
+
+class Endless(Probe):
+    """One action, reward 1 for ever; registered with a time limit of 10 steps."""
+
+    num_actions = 1
+
+    def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
+        return observation, 1.0, False

@@ -1,0 +1,52 @@
+"""How good is a policy, and how sure are we?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def evaluate(
+    policy: Callable[[Any], Any], env_id: str, *, episodes: int = 100, seed: int, **env_kwargs: Any
+) -> np.ndarray:
+    """Undiscounted returns [episodes] of one whole episode in each of `episodes` parallel environments.
+
+    One episode each, rather than the first so many to finish, because the latter favours short ones.
+    `policy` maps a batch of observations [episodes, ...] to a batch of actions (numpy or torch).
+    Choose a `seed` that training did not use.
+    """
+    from chapters.utils.envs import make_envs
+
+    envs = make_envs(env_id, episodes, **env_kwargs)
+    obs, _ = envs.reset(seed=seed)
+    returns = np.zeros(episodes)
+    running = np.ones(episodes, dtype=bool)
+    while running.any():
+        obs, rewards, terminated, truncated, _ = envs.step(np.asarray(policy(obs)))
+        returns[running] += rewards[running]
+        running &= ~(terminated | truncated)
+    envs.close()
+    return returns
+
+
+def bootstrap_interval(
+    values: Any, statistic: Callable = np.mean, *, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval of `statistic` over `values` [n] (BCa, efron1987bca; by scipy).
+
+    With fewer than two different values there is nothing to resample: both ends are then the statistic.
+    """
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values, dtype=float)
+    point = float(statistic(values))
+    if len(np.unique(values)) < 2:
+        return point, point
+    # BCa breaks down on statistics with few distinct values, such as the median of five runs
+    method = "BCa" if statistic is np.mean else "percentile"
+    interval = bootstrap(
+        (values,), statistic, confidence_level=confidence, method=method, rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
