@@ -1,0 +1,129 @@
+"""Generated blocks: no number in a note, a header or the README was typed by hand.
+
+A block stands between `<!-- results: B1 -->` and `<!-- /results -->` (or `<!-- syllabus -->` and
+`<!-- /syllabus -->`). `rl tables` rewrites what is between them from the ledgers; a test fails when that
+would change anything. `<!-- results: B1 name, other -->` shows only the claims named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+from pathlib import Path
+
+from chapters.course import catalog, ledger
+from chapters.utils.claims import Claim
+from chapters.utils.files import write_atomic
+
+RESULTS = re.compile(
+    r"(<!-- results: (?P<id>[A-E]\d+)(?: (?P<only>[\w, ]+))? -->\n).*?(<!-- /results -->)", re.DOTALL
+)
+SYLLABUS = re.compile(r"(<!-- syllabus -->\n).*?(<!-- /syllabus -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every file that may hold a generated block."""
+    found = [catalog.ROOT / "README.md", *catalog.CHAPTERS.glob("*/*.md"), *catalog.CHAPTERS.glob("*/*.py")]
+    return sorted(path for path in found if path.exists())
+
+
+def render(path: Path) -> str:
+    """The text of `path` with its generated blocks made anew."""
+    text = path.read_text(encoding="utf-8")
+    if path.parent == catalog.CHAPTERS / "course":  # this module's own docstring is no document
+        return text
+    text = RESULTS.sub(lambda match: match[1] + results_table(match["id"], match["only"]) + match[4], text)
+    return SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
+
+
+def update(check: bool = False) -> list[Path]:
+    """Rewrite all generated blocks; with `check` only say which files would change."""
+    changed = []
+    for path in documents():
+        fresh = render(path)
+        if fresh != path.read_text(encoding="utf-8"):
+            changed.append(path)
+            if not check:
+                write_atomic(path, fresh)
+    return changed
+
+
+def results_table(lesson: str, only: str | None = None) -> str:
+    """The ledger of a lesson as Markdown: how to run it, how long it takes, what was measured."""
+    item = catalog.find(lesson, kinds=("py",))
+    if not item.ledger.exists():
+        return f"\nNot recorded yet: `rl record {item.id} --seeds 0:5`.\n\n"
+    book = ledger.load(item)
+    num_seeds = len(book["runs"])
+    names = {name.strip() for name in only.split(",")} if only else None
+    rows = []
+    for first, records in ledger.claims_of(book):
+        if names is None or first.name in names:
+            entry = book["claims"][first.name]
+            rows.append((first, _spread(entry, first.unit), f"{entry['held']} seeds"))
+    for fields in book["pooled"]:
+        claim = Claim.from_dict(fields)
+        if names is None or claim.name in names:
+            value = f"{_number(claim.value)} {claim.unit}".strip()
+            rows.append((claim, value, "over all seeds" if claim.holds else "**no**"))
+    lines = ["", _run_line(item, book), ""] if names is None else [""]
+    lines += [
+        f"| claim | median (range) over {num_seeds} seeds | bound | holds | source |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {_cell(claim.statement)} | {value} | {claim.bound} | {held} | {_cell(claim.source)} |"
+        for claim, value, held in rows
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def syllabus_table(document: Path) -> str:
+    """Every item of the course: question, measured time, claims held, figure."""
+    here = document.parent
+    lines = ["", "| | lesson | question | time | claims | figure |", "|---|---|---|---|---|---|"]
+    for item in catalog.items():
+        link = f"[{item.title}]({_relative(item.path, here)})"
+        time, claims, figure = _kind(item), "", ""
+        if item.kind == "py" and item.ledger.exists():
+            book = ledger.load(item)
+            held, total = ledger.verdict(book)
+            time = f"{statistics.median(run['seconds'] for run in book['runs']):.0f} s"
+            claims = f"{held} of {total} hold, {len(book['runs'])} seeds"
+            own = [path for path in ledger.own_figures(item) if path.name == f"{item.id}.png"]
+            figure = f'<img src="{_relative(own[0], here)}" width="240" alt="{item.title}">' if own else ""
+        lines.append(f"| {item.id} | {link} | {_cell(item.question)} | {time} | {claims} | {figure} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _kind(item: catalog.Item) -> str:
+    return {"md": "read", "sh": "set-up", "py": ""}[item.kind]
+
+
+def _run_line(item: catalog.Item, book: dict) -> str:
+    seconds = statistics.median(run["seconds"] for run in book["runs"])
+    memory = max(run["peak_memory_mb"] for run in book["runs"])
+    return (
+        f"`rl run {item.id}` takes {seconds:.0f} s and {memory} MB; "
+        f"`rl run {item.id} --smoke` takes {book['smoke_seconds']:.0f} s "
+        f"({book['machine']}, imports included)."
+    )
+
+
+def _spread(entry: dict, unit: str) -> str:
+    low, middle, high = (_number(entry[key]) for key in ("min", "median", "max"))
+    spread = middle if low == high else f"{middle} ({low} to {high})"
+    return f"{spread} {unit}".strip()
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
