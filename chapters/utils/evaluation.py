@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def evaluate(
@@ -17,6 +18,8 @@ def evaluate(
     `policy` maps a batch of observations [episodes, ...] to a batch of actions (numpy or torch).
     Choose a `seed` that training did not use.
     """
+    import numpy as np
+
     from chapters.utils.envs import make_envs
 
     envs = make_envs(env_id, episodes, **env_kwargs)
@@ -32,20 +35,22 @@ def evaluate(
 
 
 def bootstrap_interval(
-    values: Any, statistic: Callable = np.mean, *, confidence: float = 0.95, seed: int = 0
+    values: Any, statistic: Callable | None = None, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval of `statistic` over `values` [n] (BCa, efron1987bca; by scipy).
+    """Bootstrap interval of `statistic` (default: the mean) over `values` [n], by scipy.
 
     With fewer than two different values there is nothing to resample: both ends are then the statistic.
     """
+    import numpy as np
     from scipy.stats import bootstrap
 
+    # BCa corrects bias and skew, but breaks down on statistics that take few distinct values (a median)
+    method = "BCa" if statistic is None else "percentile"
+    statistic = statistic or np.mean
     values = np.asarray(values, dtype=float)
     point = float(statistic(values))
     if len(np.unique(values)) < 2:
         return point, point
-    # BCa breaks down on statistics with few distinct values, such as the median of five runs
-    method = "BCa" if statistic is np.mean else "percentile"
     interval = bootstrap(
         (values,), statistic, confidence_level=confidence, method=method, rng=np.random.default_rng(seed)
     ).confidence_interval

@@ -21,7 +21,7 @@ from chapters.utils.runlog import RunLog, new_run_folder
 from chapters.utils.tracking import TRACKERS, make_trackers
 
 PASSED, CLAIM_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-RUNS = Path(__file__).resolve().parents[2] / "runs"
+RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
 
 
 class UsageError(Exception):
@@ -56,7 +56,8 @@ class RunOptions:
 def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: dict) -> None:
     """Run a lesson as a script (never returns: exits 0, 1, 2 or 130) or inside a notebook (returns).
 
-    In a notebook the configuration is the default one, or the smoke one if RL_SMOKE is set.
+    In a notebook the configuration is the default one, or the smoke one if RL_SMOKE is set; RL_RUNS names
+    another folder than `runs/`.
     """
     lesson_file = Path(main.__globals__.get("__file__", "notebook.py"))
     if "ipykernel" in sys.modules:

@@ -1,12 +1,13 @@
-"""One plot style: readable at half width, safe for colour-blind eyes, references drawn in."""
+"""One plot style: readable at half width, safe for colour-blind eyes, references drawn in.
+
+numpy and matplotlib are imported by the functions that use them, so that `rl list` need not wait for them.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +59,8 @@ def new_figure(
 
 def seed_band(ax: Axes, x: Sequence, curves: Any, label: str, color: str = BLUE) -> None:
     """Median of `curves` [seeds, len(x)] as a line, their range (min to max) as a band."""
+    import numpy as np
+
     curves = np.atleast_2d(np.asarray(curves, dtype=float))
     ax.plot(x, np.median(curves, axis=0), color=color, label=f"{label} (median, range of {len(curves)})")
     ax.fill_between(x, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
@@ -98,6 +101,8 @@ def grid_map(
     none. arrows: (row step, column step) of each action. labels: [rows, columns] of texts, default the
     values.
     """
+    import numpy as np
+
     values = np.asarray(values, dtype=float)
     image = ax.imshow(values)
     ax.set(xticks=[], yticks=[], title=title)
@@ -128,6 +133,8 @@ def grid_map(
 
 def film_strip(frames: Sequence, titles: Sequence[str]) -> Figure:
     """Frames [H, W, 3] side by side, one title each."""
+    import numpy as np
+
     figure, axes = new_figure(1, len(frames), width=2.4, height=2.2)
     for ax, frame, title in zip(np.atleast_1d(axes), frames, titles):
         ax.imshow(frame)
@@ -138,6 +145,7 @@ def film_strip(frames: Sequence, titles: Sequence[str]) -> Figure:
 
 def gif_bytes(frames: Iterable, fps: int) -> bytes:
     """Frames [H, W, 3] uint8 as an endless GIF of at most 300 pixels width, one palette of 32 colours."""
+    import numpy as np
     from PIL import Image
 
     images = [Image.fromarray(np.asarray(frame)) for frame in frames]

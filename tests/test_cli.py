@@ -1,0 +1,274 @@
+"""The `rl` command and the lessons' own command line, as a user meets them: in processes of their own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chapters.course.catalog import ROOT, find, items
+
+B1 = str(find("B1").path)
+RL = [sys.executable, "-c", "from chapters.course.cli import main; main()"]
+
+
+def run(*command, **env) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "200", **env},
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(result: subprocess.CompletedProcess) -> str:
+    """The one line of a refusal: exit code 2, nothing on stdout, no traceback."""
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_list_names_everything_and_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['rl', 'list']\n"
+        "from chapters.course.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print([m for m in ('torch', 'jax', 'gymnasium', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
+    result = run(sys.executable, "-c", code)
+    lines = result.stdout.strip().splitlines()
+    assert lines[-1] == "[]"
+    assert [line.split()[0] for line in lines[1:-1]] == [item.id for item in items()]
+    assert "not recorded" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "B99"], "no lesson 'B99' (there are: A3,"),
+        (["run", "A1"], "A1 is a note to read"),
+        (["run", "A0"], "run ./setup.sh"),
+        (["run"], "Missing argument"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["record", "B1", "--seeds", "x"], "--seeds x: not a range of seeds"),
+        (["record", "B1", "--seeds", "5:5"], "not a range of seeds"),
+        (["run", "B1", "--alpha", "banana"], "--alpha"),
+        (["run", "B1", "--alpha", "7"], "--alpha 7 is out of range (allowed: "),
+        (["run", "B1", "--alpha", "nan"], "--alpha nan is out of range"),
+        (["run", "B1", "--alhpa", "0.1"], "--alhpa"),
+        (["run", "B1", "--track", "paper"], "Expected one of ('none', 'tensorboard', 'wandb')"),
+        (["notebook", "B1", "--out", "/nonexistent/x.ipynb"], "cannot write there"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, says):
+    assert says in refused(run(*RL, *arguments))
+
+
+def test_unknown_flag_names_the_allowed_ones():
+    assert "--seed" in refused(run(sys.executable, B1, "--frobnicate"))
+
+
+def test_unwritable_output_folder(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    line = refused(run(sys.executable, B1, "--smoke", "--out", blocker))
+    assert "cannot write there" in line
+    assert blocker.read_text() == "not a folder"
+
+
+def numbers(out: Path) -> dict:
+    """All metrics and claims of the one run in `out`, without timings."""
+    from chapters.course.ledger import fingerprint
+
+    (folder,) = out.glob("B1/*")
+    return fingerprint(folder)
+
+
+def test_rl_run_equals_running_the_file(tmp_path):
+    flags = ["--smoke", "--seed", "7", "--out"]
+    first = run(*RL, "run", "B1", *flags, tmp_path / "a")
+    second = run(sys.executable, B1, *flags, tmp_path / "b")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+
+
+def test_a_failed_claim_exits_1_and_is_named(tmp_path):
+    """One episode of learning cannot meet B1's claims."""
+    lesson = find("B1")
+    ledger = json.loads(lesson.ledger.read_text())
+    result = run(sys.executable, B1, *FEW_EPISODES, "--out", tmp_path)
+    assert result.returncode == 1, result.stderr
+    named = re.findall(r"claim failed: (\w+) = .*it holds on (\d+) of (\d+) recorded seeds", result.stderr)
+    assert named
+    assert all(name in ledger["claims"] for name, _, _ in named)
+    (run_json,) = tmp_path.glob("B1/*/run.json")
+    assert json.loads(run_json.read_text())["status"] == "failed"
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, B1, "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("B1/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted: what was measured so far is in" in errors
+    assert "Traceback" not in errors
+    (folder,) = tmp_path.glob("B1/*")
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")], "nothing half-written"
+
+
+def test_tensorboard_mirror(tmp_path):
+    result = run(sys.executable, B1, "--smoke", "--track", "tensorboard", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("B1/*/tensorboard/events*"))
+
+
+def test_wandb_without_account_or_network(tmp_path):
+    env = {"WANDB_API_KEY": "", "HOME": str(tmp_path), "WANDB_MODE": "offline"}
+    result = run(sys.executable, B1, "--smoke", "--track", "wandb", "--out", tmp_path, **env)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("B1/*/wandb/offline-run*"))
+
+
+def test_wandb_online_without_a_key_does_not_stop_the_run(tmp_path):
+    env = {
+        "WANDB_API_KEY": "",
+        "HOME": str(tmp_path),
+        "WANDB_MODE": "online",
+        "NETRC": str(tmp_path / "none"),
+    }
+    result = run(sys.executable, B1, "--smoke", "--track", "wandb", "--out", tmp_path, **env)
+    assert result.returncode == 0, result.stderr
+    assert "the run goes on without it" in result.stderr
+
+
+def test_missing_optional_package(tmp_path):
+    """With wandb not importable, --track wandb says so in one line and the run goes on."""
+    (tmp_path / "hide" / "wandb").mkdir(parents=True)
+    (tmp_path / "hide" / "wandb" / "__init__.py").write_text("raise ModuleNotFoundError('no', name='wandb')")
+    result = run(
+        sys.executable,
+        B1,
+        "--smoke",
+        "--track",
+        "wandb",
+        "--out",
+        tmp_path,
+        PYTHONPATH=str(tmp_path / "hide"),
+    )
+    assert result.returncode == 0
+    assert "wandb is not installed; the run goes on without it" in result.stderr
+
+
+def test_next_and_status_read_the_runs(tmp_path, monkeypatch, capsys):
+    from chapters.course import cli
+
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    cli.next_()
+    assert "rl run A3" in capsys.readouterr().out
+    folder = tmp_path / "A3" / "20260101-000000-seed0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"status": "passed", "smoke": false}')
+    (tmp_path / "A4" / "x").mkdir(parents=True)
+    (tmp_path / "A4" / "x" / "run.json").write_text('{"status": "pas')  # torn by a kill
+    cli.next_()
+    assert "rl run A4" in capsys.readouterr().out
+    cli.status()
+    assert "Chapter A: 1 of 2 lessons passed" in capsys.readouterr().out
+
+
+def test_a_smoke_run_is_not_a_pass(tmp_path):
+    from chapters.course.progress import own_status
+
+    folder = tmp_path / "A3" / "x"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"status": "passed", "smoke": true}')
+    assert own_status(find("A3"), tmp_path) == "smoke only"
+
+
+class TestJournal:
+    @pytest.fixture
+    def finished(self, tmp_path):
+        """A finished smoke run of B1 under tmp_path/runs."""
+        result = run(sys.executable, B1, "--smoke", "--out", tmp_path / "runs")
+        assert result.returncode == 0, result.stderr
+        return tmp_path / "runs"
+
+    def test_days_are_numbered_and_runs_appended(self, tmp_path, finished):
+        from chapters.course.journal import JournalError, log_run, new_day
+
+        days = tmp_path / "days"
+        assert new_day(days).parent.name == "Day01"
+        (days / "Day07").mkdir()
+        (days / "notes").mkdir()
+        readme = new_day(days)
+        assert readme.parent.name == "Day08"
+        readme.write_text(readme.read_text() + "\nMy own words.\n")
+
+        assert log_run(find("B1"), days, finished) == readme
+        text = readme.read_text()
+        assert "My own words." in text
+        assert "| claim | value | bound | holds |" in text
+        for figure in re.findall(r"!\[\w+\]\(([^)]+)\)", text):
+            assert (readme.parent / figure).exists()
+        with pytest.raises(JournalError, match="has this run already"):
+            log_run(find("B1"), days, finished)
+
+    def test_nothing_to_log(self, tmp_path):
+        from chapters.course.journal import JournalError, log_run, new_day
+
+        with pytest.raises(JournalError, match="rl day new"):
+            log_run(find("B1"), tmp_path / "days", tmp_path)
+        new_day(tmp_path / "days")
+        with pytest.raises(JournalError, match="no run of B1"):
+            log_run(find("B1"), tmp_path / "days", tmp_path)
+
+
+def test_record_refuses_when_a_run_breaks(tmp_path):
+    """A lesson that crashes leaves the ledger untouched."""
+    from chapters.course import ledger
+    from chapters.course.catalog import Item
+
+    folder = tmp_path / "B_core_algorithms"
+    folder.mkdir()
+    path = folder / "B1_broken.py"
+    path.write_text("raise SystemExit('this lesson is broken')")
+    with pytest.raises(ledger.RecordError, match="this lesson is broken"):
+        ledger.record(Item("B1", "py", path), [0], say=lambda _: None)
+    assert not (folder / "results").exists()
+
+
+def test_doctor_finds_a_wrong_package(tmp_path):
+    from chapters.course.doctor import check_packages
+
+    assert check_packages(ROOT).ok
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    text = (tmp_path / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(text.replace("numpy==", "numpy==9."))
+    finding = check_packages(tmp_path)
+    assert not finding.ok
+    assert "numpy" in finding.found
+    assert finding.advice
