@@ -57,7 +57,7 @@ def new_day(root: Path) -> Path:
 
 
 def log_run(item: Item, root: Path, runs: Path) -> Path:
-    """Append the latest run of a lesson to the latest day, its figures copied beside it. Returns the README."""
+    """Append a lesson's latest run to the latest day, its figures copied beside it. Returns the README."""
     if not (existing := days(root)):
         raise JournalError("no day to log to yet: start one with `rl day new`")
     if not (finished := runs_of(item.id, runs)):

@@ -27,6 +27,8 @@ from chapters.utils.lesson import CLAIM_FAILED, PASSED
 from chapters.utils.runlog import RunLog, is_timing, read_metrics
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "gymnasium", "stable-baselines3", "transformers", "trl")
+SHARED = ("statement", "unit", "source", "seeds", "always", "timed")
+"""Fields of a claim that are the same on every seed."""
 TOLERANCE = 1e-3
 """Relative difference allowed between a fingerprint and a fresh smoke run, for other machines' rounding."""
 
@@ -117,11 +119,7 @@ def stamp(item: Item) -> str:
 def claims_of(ledger: dict) -> Iterator[tuple[Claim, list[Claim]]]:
     """Each per-seed claim of a ledger as (its first record, its records on all seeds)."""
     for name, entry in ledger["claims"].items():
-        common = {
-            key: entry[key]
-            for key in ("statement", "unit", "source", "seeds", "always", "timed")
-            if key in entry
-        }
+        common = {key: entry[key] for key in SHARED if key in entry}
         records = [Claim.from_dict({"name": name, **common, **run["claims"][name]}) for run in ledger["runs"]]
         yield records[0], records
 
@@ -230,7 +228,10 @@ def _run(item: Item, seed: int, scratch: Path, flags: tuple[str, ...]) -> dict:
             tail = printed.read().decode(errors="replace").strip().splitlines()[-15:]
             raise RecordError(f"{item.id} seed {seed} exited {process.returncode}:\n" + "\n".join(tail))
     (folder,) = out.glob("*/*/")
-    read = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
+
+    def read(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
     unit = 1 if platform.system() == "Darwin" else 1024  # of ru_maxrss
     return {
         "seed": seed,

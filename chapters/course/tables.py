@@ -58,7 +58,7 @@ def results_table(lesson: str, only: str | None = None) -> str:
     num_seeds = len(book["runs"])
     names = {name.strip() for name in only.split(",")} if only else None
     rows = []
-    for first, records in ledger.claims_of(book):
+    for first, _ in ledger.claims_of(book):
         if names is None or first.name in names:
             entry = book["claims"][first.name]
             rows.append((first, _spread(entry, first.unit), f"{entry['held']} seeds"))
