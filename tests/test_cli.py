@@ -40,12 +40,15 @@ def refused(result: subprocess.CompletedProcess) -> str:
 
 
 def test_list_names_everything_and_imports_nothing_heavy():
-    code = (
-        "import sys; sys.argv = ['rl', 'list']\n"
-        "from chapters.course.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: print([m for m in ('torch', 'jax', 'gymnasium', 'matplotlib', 'numpy') if m in sys.modules])"
-    )
+    code = """
+import sys
+from chapters.course.cli import main
+sys.argv = ["rl", "list"]
+try:
+    main()
+except SystemExit:
+    print([name for name in ("torch", "jax", "gymnasium", "matplotlib", "numpy") if name in sys.modules])
+"""
     result = run(sys.executable, "-c", code)
     lines = result.stdout.strip().splitlines()
     assert lines[-1] == "[]"

@@ -1,4 +1,4 @@
-"""Every lesson has the form that CONTRIBUTING.md describes, so that a reader finds the same things in the same place."""
+"""Every lesson has the form that CONTRIBUTING.md describes: the same things stand in the same place."""
 
 import ast
 import dataclasses
@@ -13,8 +13,16 @@ from chapters.course.planting import function_checks
 from tests.test_checks import load
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
-HEADER = (r"^# {id} · ", r"\*\*Question\.\*\*", r"\*\*Before this:\*\*", r"\*\*Next:\*\*", r"\*\*Time budget\.\*\* \d+ s",
-          r"<!-- results: {id} -->", r"^References:", r"^Symbols:")  # fmt: skip
+HEADER = (
+    r"^# {id} · ",
+    r"\*\*Question\.\*\*",
+    r"\*\*Before this:\*\*",
+    r"\*\*Next:\*\*",
+    r"\*\*Time budget\.\*\* \d+ s",
+    r"<!-- results: {id} -->",
+    r"^References:",
+    r"^Symbols:",
+)
 MAX_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 400, 50, 2
 
 

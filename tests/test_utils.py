@@ -47,9 +47,16 @@ def test_a_claim_without_one_clear_bound_is_refused(bounds):
 
 @pytest.mark.parametrize(
     ("seeds", "held", "recorded", "enough"),
-    [("4/5", 4, 5, True), ("4/5", 3, 5, False), ("4/5", 8, 10, True), ("9/10", 8, 10, False), ("9/10", 5, 5, True),
-     ("1/1", 4, 5, False), ("4/5", 0, 0, False)],
-)  # fmt: skip
+    [
+        ("4/5", 4, 5, True),
+        ("4/5", 3, 5, False),
+        ("4/5", 8, 10, True),
+        ("9/10", 8, 10, False),
+        ("9/10", 5, 5, True),
+        ("1/1", 4, 5, False),
+        ("4/5", 0, 0, False),
+    ],
+)
 def test_enough_seeds(seeds, held, recorded, enough):
     assert Claim("x", "says x", 1.0, at_least=0, seeds=seeds).enough(held, recorded) is enough
 

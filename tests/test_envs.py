@@ -1,0 +1,51 @@
+"""The course's own environments keep gymnasium's contract, and the probes give what their table says."""
+
+import gymnasium as gym
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import chapters.envs  # noqa: F401 — registers them
+
+OWN = sorted(spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("chapters.envs"))
+
+
+@pytest.mark.parametrize("env_id", OWN)
+def test_gymnasium_accepts_it(env_id):
+    env = gym.make(env_id)
+    check_env(env.unwrapped, skip_render_check=True)
+
+
+def episode(env_id: str, action: int = 0, seed: int = 0):
+    """[(obs, reward, terminated, truncated), ...] of one episode, and its first observation."""
+    env = gym.make(env_id)
+    first, _ = env.reset(seed=seed)
+    steps = []
+    while not steps or not (steps[-1][2] or steps[-1][3]):
+        obs, reward, terminated, truncated, _ = env.step(action)
+        steps.append((float(obs[0]), reward, terminated, truncated))
+    return float(first[0]), steps
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_probes_give_what_their_table_says(seed):
+    assert episode("ProbeConstantReward-v0", seed=seed) == (0.0, [(0.0, 1.0, True, False)])
+    first, ((_, reward, terminated, _),) = episode("ProbeRewardByObservation-v0", seed=seed)
+    assert reward == first
+    assert terminated
+    assert episode("ProbeDelayedReward-v0") == (0.0, [(1.0, 0.0, False, False), (1.0, 1.0, True, False)])
+    for action in (0, 1):
+        _, ((_, reward, _, _),) = episode("ProbeActionMatters-v0", action, seed)
+        assert reward == (1.0 if action == 1 else -1.0)
+        first, ((_, reward, _, _),) = episode("ProbeBothMatter-v0", action, seed)
+        assert reward == (1.0 if action == (first > 0) else -1.0)
+
+
+def test_both_observations_occur():
+    assert {episode("ProbeBothMatter-v0", seed=seed)[0] for seed in range(20)} == {-1.0, 1.0}
+
+
+def test_the_endless_probe_is_cut_and_never_ends():
+    _, steps = episode("ProbeEndless-v0")
+    assert len(steps) == 10
+    assert all(reward == 1.0 and not terminated for _, reward, terminated, _ in steps)
+    assert [truncated for *_, truncated in steps] == [False] * 9 + [True]
