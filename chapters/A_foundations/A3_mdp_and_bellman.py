@@ -266,7 +266,8 @@ Several actions are often equally good. We keep them all: the greedy policy is u
 # %%
 def greedy_policy(Q: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
     """All best actions of each state, equally likely."""
-    best = Q + TIE >= Q.max(axis=1, keepdims=True)
+    shortfall = Q.max(axis=1, keepdims=True) - Q  # [S, A] >= 0
+    best = shortfall <= TIE
     return best / best.sum(axis=1, keepdims=True)
 
 
@@ -326,7 +327,6 @@ def contraction_ratio(
     return float(np.abs(backup(U) - backup(V)).max() / (mdp.gamma * np.abs(U - V).max()))  # eq. (6)
 
 
-@jax.jit
 def value_iteration_jax(mdp: MDP, gap: float | Array) -> tuple[Float[jax.Array, " S"], Array]:
     """(optimal value, number of sweeps): value iteration until no state changes by more than `gap`."""
 
@@ -345,7 +345,7 @@ def value_iteration_jax(mdp: MDP, gap: float | Array) -> tuple[Float[jax.Array, 
 def solve_with_jax(mdp: MDP, tolerance: float) -> Float[np.ndarray, " S"]:
     """The optimal value by compiled value iteration in 64 bits."""
     with jax.enable_x64(True):
-        V, _ = value_iteration_jax(mdp, stopping_gap(mdp.gamma, tolerance))
+        V, _ = jax.jit(value_iteration_jax)(mdp, stopping_gap(mdp.gamma, tolerance))
         return np.asarray(V)
 
 
