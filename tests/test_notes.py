@@ -136,11 +136,13 @@ def test_note_is_as_long_as_one_question_needs(note):
 
 @each_note
 def test_code_in_a_note_prints_what_the_note_says(note):
-    """A ```python block runs as it stands; the ```text block behind it is its output."""
+    """A ```python block runs as it stands; the ```text block behind it is its output.
+
+    Warnings are swallowed: a note may show what a deprecated name does.
+    """
     for code, printed in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", note.text, re.DOTALL):
         output = io.StringIO()
-        with contextlib.redirect_stdout(output), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a note may show what a deprecated name does
+        with contextlib.redirect_stdout(output), warnings.catch_warnings(record=True):
             exec(compile(code, f"{note.id}.md", "exec"), {"__name__": "note"})
         assert output.getvalue() == printed
     assert note.text.count("```python") == len(
