@@ -15,7 +15,8 @@ from pathlib import Path
 import bibtexparser
 import pytest
 
-from chapters.course.catalog import CHAPTERS, ROOT, items, lessons
+from chapters.course import ledger
+from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
 
 NOTES = [item for item in items() if item.kind == "md"]
 PROSE = sorted(
@@ -118,6 +119,16 @@ def test_note_has_its_parts_in_order(note):
     assert all(position >= 0 for position in positions), dict(zip(parts, positions))
     assert positions == sorted(positions)
     assert re.search(r"<!-- results: [A-E]\d+.* -->", note.text), "no generated block"
+
+
+@each_page
+def test_generated_blocks_name_claims_that_exist(page):
+    for lesson, only in re.findall(r"<!-- results: ([A-E]\d+) ([\w, ]+) -->", read(page)):
+        item = find(lesson, kinds=("py",))
+        assert item.ledger.exists(), f"{lesson} was never recorded"
+        book = ledger.load(item)
+        known = {*book["claims"], *(claim["name"] for claim in book["pooled"])}
+        assert {name.strip() for name in only.split(",")} <= known
 
 
 @each_note
