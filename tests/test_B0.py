@@ -78,7 +78,7 @@ def test_agent_has_the_exact_regret(name):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("epsilon", "self.counts[pulled] += 1", "self.counts += 1"),
+        ("epsilon", "rng.random(num_bandits) < epsilon", "rng.random(num_bandits) > epsilon"),
         ("epsilon", "np.argmax(best * (1.0 - rng.random(scores.shape)), axis=1)", "np.argmax(best, axis=1)"),
         ("ucb1", "estimates + bonus", "estimates - bonus"),
         (
