@@ -127,7 +127,7 @@ downloads() {
 no_space() { grep -qiE 'no space left|os error 28|errno 28|disk quota exceeded|not enough space' "$log"; }
 
 no_index() {
-  grep -qiE 'failed to fetch|error sending request|dns error|tcp connect|connection (refused|reset|broken)|timed out' "$log" ||
+  grep -qiE 'failed to fetch|error sending request|dns error|tcp connect|connection (refused|reset|broken)|timed out|peer certificate' "$log" ||
     grep -qiE 'temporary failure in name resolution|name or service not known|newconnectionerror|network is unreachable' "$log"
 }
 
@@ -252,6 +252,18 @@ install_uv() {
   try_uv "$root/.uv/tool/bin/uv" || fail "uv was installed and does not run: delete the folder .uv and run ./setup.sh again"
 }
 
+# uv_online LABEL ARGUMENT …: a uv command that may download. uv brings its own list of certificates; where a
+# proxy signs with one of its own, the machine's list knows it, as pip does, so that is tried next.
+uv_online() {
+  local label=$1
+  shift
+  quietly "$label" "$uv" "$@" && return 0
+  grep -qi 'peer certificate' "$log" && [ -z "${UV_SYSTEM_CERTS:-}" ] || return 1
+  export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 # the second is the older name of the first
+  say uv "trusts this machine's own certificates from here on"
+  quietly "$label" "$uv" "$@"
+}
+
 # ---------------------------------------------------------------------------------------------------------
 # 3. The lock
 
@@ -262,10 +274,10 @@ make_lock() {
     return
   fi
   # A lock cut short by a full disk or a kill cannot be read, and it costs seconds to make.
-  if ! quietly lock "$uv" lock; then
+  if ! uv_online lock lock; then
     grep -q "Failed to parse .uv.lock" "$log" || explain "making the lock"
     rm -f uv.lock
-    quietly lock "$uv" lock || explain "making the lock"
+    uv_online lock lock || explain "making the lock"
   fi
   say lock "made in $((SECONDS - begun)) s"
 }
@@ -276,7 +288,7 @@ export_lock() {
 }
 
 renew() {
-  quietly lock "$uv" lock --upgrade || explain "making a fresh lock"
+  uv_online lock lock --upgrade || explain "making a fresh lock"
   {
     echo "# What ./setup.sh installs, with the hash of every file: the lock's export, written by ./setup.sh --renew."
     echo "# Not needed for the set-up. Without uv: pip install --require-hashes -r requirements.txt"
@@ -331,7 +343,7 @@ fill_venv() {
   check_disk
   [ -t 1 ] || say packages "installing (the first time a download of about 3 GB on Linux, 0.5 GB on a Mac)"
   : >"$unfinished"
-  if ! quietly packages "$uv" sync --locked --inexact; then
+  if ! uv_online packages sync --locked --inexact; then
     # uv fetches everything before it touches .venv, so here nothing is half made.
     if no_index && ! no_space; then rm -f "$unfinished"; fi
     explain "installing the packages"
