@@ -35,7 +35,7 @@ lesson, A3. It can be run again at any time, from any folder; what is already th
 
   --test            set up, then run all tests instead of the lesson (the same as `uv run pytest`)
   --no-lesson       set up and examine, but run no lesson
-  --python X        use this Python: a version (3.12) or a path; otherwise 3.11 is preferred to 3.12 and 3.13
+  --python X        use this Python: a version (3.12) or a path; otherwise 3.11 if there is one, then what python3 is
   --no-disk-check   go on even if the disk looks too full (7 GB are asked for on Linux, 2 GB on a Mac)
   --renew           after an edit of pyproject.toml: make a fresh lock, write requirements.txt from it, and stop
   --help            show this text
@@ -178,7 +178,7 @@ find_python() {
     done
     fail "--python $wanted_python is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}"
   fi
-  for candidate in "$root/.venv/bin/python" python3.11 python3.12 python3.13 python3 python \
+  for candidate in "$root/.venv/bin/python" python3.11 python3 python python3.12 python3.13 \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[123]*/bin/python /opt/homebrew/bin/python3.1[123] \
     /usr/local/bin/python3.1[123] "$HOME"/.local/bin/python3.1[123] "$HOME"/.local/share/uv/python/cpython-3.1[123].*/bin/python3; do
     try_python "$candidate" && return 0
