@@ -8,5 +8,8 @@ os.environ.update(
 
 import jaxtyping
 
+from chapters.course.catalog import CHAPTERS
+
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
-jaxtyping.install_import_hook(["chapters.A_foundations", "chapters.B_core_algorithms"], "beartype.beartype")
+folders = sorted(path.name for path in CHAPTERS.glob("[A-E]_*"))
+jaxtyping.install_import_hook([f"chapters.{name}" for name in folders], "beartype.beartype")
