@@ -82,7 +82,8 @@ def equation_faults(source: str, text: str) -> list[str]:
     """What is wrong with the numbered equations of a lesson, given its source and its Markdown."""
     tags = [int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", text)]
     code = set()
-    for mark in re.findall(r"#.*?\beqs?\. (\(\d+\)(?:(?:, | and |, and )\(\d+\))*)", source):
+    own = re.sub(r"\b[A-E]\d+(?:'s|,)? eqs?\. \(\d+\)", "", source)  # "A3's eq. (4)" is another lesson's
+    for mark in re.findall(r"#.*?\beqs?\. (\(\d+\)(?:(?:, | and |, and )\(\d+\))*)", own):
         code |= {int(number) for number in re.findall(r"\d+", mark)}
     prose = {int(number) for number in re.findall(r"\w[,:]? \((\d+)\)", text)}
     faults = [f"({tag}) is referred to by neither code nor text" for tag in set(tags) - code - prose]
