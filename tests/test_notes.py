@@ -81,12 +81,12 @@ def dead_links(text: str, page: Path) -> list[str]:
 def equation_faults(source: str, text: str) -> list[str]:
     """What is wrong with the numbered equations of a lesson, given its source and its Markdown."""
     tags = [int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", text)]
-    code = set()
     own = re.sub(r"\b[A-E]\d+(?:'s|,)? eqs?\. \(\d+\)", "", source)  # "A3's eq. (4)" is another lesson's
-    for mark in re.findall(r"#.*?\beqs?\. (\(\d+\)(?:(?:, | and |, and )\(\d+\))*)", own):
-        code |= {int(number) for number in re.findall(r"\d+", mark)}
-    prose = {int(number) for number in re.findall(r"\w[,:]? \((\d+)\)", text)}
-    faults = [f"({tag}) is referred to by neither code nor text" for tag in set(tags) - code - prose]
+    marks = r"\beqs?\. (\(\d+\)(?:(?:, | and |, and )\(\d+\))*)"
+    used = {int(n) for mark in re.findall(marks, own) for n in re.findall(r"\d+", mark)}
+    used |= {int(n) for n in re.findall(r"\w[,:]? \((\d+)\)", text)}
+    code = {int(n) for mark in re.findall(f"#.*?{marks}", own) for n in re.findall(r"\d+", mark)}
+    faults = [f"({tag}) is referred to by neither code nor text" for tag in set(tags) - used]
     faults += [f"the code refers to ({number}), which is not there" for number in code - set(tags)]
     if tags != list(range(1, len(tags) + 1)):
         faults.append(f"numbered {tags}")
