@@ -23,7 +23,7 @@ HEADER = (
     r"^References:",
     r"^Symbols:",
 )
-MAX_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 400, 50, 2
+MAX_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 750, 50, 2
 
 
 def source(item) -> str:
