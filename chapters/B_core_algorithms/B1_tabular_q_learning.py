@@ -17,26 +17,27 @@ expectation over next states becomes one sampled step, and a full sweep becomes 
 References: `watkins1992qlearning`, `rummery1994online`, `suttonbarto2018`, `evendar2003learning`,
 `pardo2018timelimits`.
 
-Symbols: $S$ states, $A$ actions, $Q(s,a)$ action value, $\gamma$ discount, $\varepsilon$ exploration
-rate, $\alpha_n$ step size of the n-th update of an entry, $H$ time limit in steps.
+Symbols: $S$ states, $A$ actions, $Q(s,a)$ action value, $\gamma$ discount, $\varepsilon$ exploration rate,
+$\alpha_n$ step size of the n-th update of an entry, $H$ time limit in steps.
 """
 
 # %%
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from chapters.utils import RunLog, in_range, plotting, run_lesson
 
 LAKE_ARROWS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (row, column) step of left, down, right, up
-CLIFF_ARROWS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # of up, right, down, left
 WINDOWS = 25  # points in each learning curve
+Values = Float[np.ndarray, " S"]
+Table = Float[np.ndarray, "S A"]
+Dynamics = Float[np.ndarray, "S A S"]
 
 
 # %%
@@ -54,7 +55,7 @@ class Config:
     """Discount factor on the lakes (the cliff is undiscounted)."""
     epsilon_end: Annotated[float, in_range(0.0, 1.0)] = 0.3
     """Exploration rate on the lakes after falling from 1 over the first half of the steps."""
-    epsilon: Annotated[float, in_range(0.0, 1.0)] = 0.1
+    epsilon: Annotated[float, in_range(0.01, 1.0)] = 0.1
     """Fixed exploration rate on the cliff and in the tie-breaking runs."""
     steps_4x4: Annotated[int, in_range(100, 10**8)] = 200_000
     """Environment steps on the 4x4 lake."""
@@ -73,13 +74,28 @@ r"""
 ## 1. With a model: what is there to learn?
 
 FrozenLake is a grid of ice with holes. The ice is slippery: a step goes where you meant, or to either side
-of it, each with probability 1/3. Reaching the goal G pays 1, a hole H ends the episode with 0, and the clock
-ends it after $H$ = 100 steps (4x4) or 200 (8x8). The next state depends only on the present state and
-action, not on how we got there: that is the *Markov* property, and it is why one table row per state is enough.
+of it, each with probability 1/3. Reaching the goal G pays 1, a hole H ends the episode with 0, and the
+clock ends it after $H$ = 100 steps (4x4) or 200 (8x8). What comes next depends only on the present state
+and action, not on how we got there: that is the *Markov* property, and it is why one table row per state is
+enough.
 
-Gymnasium keeps its transition table in `env.unwrapped.P`. The learner below never looks at it. We do, to
-know the right answers. Rows of `transitions` leave out successors that are terminal: after them there is
-nothing more to collect.
+Gymnasium keeps the transition table in `env.unwrapped.P`. The learner below never looks at it. We do, to know
+the right answers. Value iteration (A3) repeats the Bellman optimality update until nothing changes:
+
+$$Q(s,a) \leftarrow R(s,a) + \gamma \sum_{s'} P(s' \mid s,a) \max_{a'} Q(s',a') \tag{1}$$
+
+How good is a policy *in the world as it is*, with its clock? That needs no sampled episodes. With $k$ steps
+left,
+
+$$v_k(s) = \sum_a \pi(a \mid s) \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v_{k-1}(s') \Big],
+\qquad v_0 = 0 \tag{2}$$
+
+so $v_H$ at the start is the exact chance of success. With a maximum in place of the average over actions it
+is the *time-dependent optimum*, the best that anyone can do who may also look at the clock:
+
+$$v^*_k(s) = \max_a \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v^*_{k-1}(s') \Big], \qquad v^*_0 = 0 \tag{3}$$
+
+Our agent sees only its position, so it may fall a little short of (3) even if it learns perfectly.
 """
 
 
@@ -87,12 +103,9 @@ nothing more to collect.
 class Model(NamedTuple):
     """The environment's dynamics as arrays."""
 
-    transitions: Float[np.ndarray, "S A S"]
-    """Probability of each successor that is not terminal; a row sums to 1 minus the chance of ending."""
-    rewards: Float[np.ndarray, "S A"]
-    """Expected reward."""
-    start: Float[np.ndarray, "S"]
-    """Distribution of the first state."""
+    transitions: Dynamics  # terminal successors left out: a row sums to 1 minus the chance of ending
+    rewards: Table  # expected
+    start: Values  # distribution of the first state
 
 
 def read_model(env: gym.Env) -> Model:
@@ -104,76 +117,39 @@ def read_model(env: gym.Env) -> Model:
         for action, outcomes in actions.items():
             for probability, successor, reward, terminated in outcomes:
                 rewards[state, action] += probability * reward
-                if not terminated:
-                    transitions[state, action, successor] += probability
+                transitions[state, action, successor] += probability * (not terminated)
     return Model(transitions, rewards, np.asarray(env.unwrapped.initial_state_distrib, dtype=float))
 
 
-# %% [markdown]
-r"""
-Value iteration (A3) repeats the Bellman optimality update until nothing changes:
-
-$$Q(s,a) \leftarrow R(s,a) + \gamma \sum_{s'} P(s' \mid s,a) \max_{a'} Q(s',a') \tag{1}$$
-
-How good is a policy *in the world as it is*, with its clock? Not a sample of episodes but a sum answers
-that. With $k$ steps left,
-
-$$v_k(s) = \sum_a \pi(a \mid s) \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v_{k-1}(s') \Big], \qquad v_0 = 0 \tag{2}$$
-
-so $v_H$ at the start is the exact probability of success. Replace the average over actions by a maximum and
-you get the best that anyone can do who may also look at the clock, the *time-dependent optimum*:
-
-$$v^*_k(s) = \max_a \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v^*_{k-1}(s') \Big], \qquad v^*_0 = 0 \tag{3}$$
-
-Our agent sees only its position, so it may fall a little short of (3) even if it learns perfectly.
-"""
-
-
-# %%
-def value_iteration(
-    transitions: Float[np.ndarray, "S A S"],
-    rewards: Float[np.ndarray, "S A"],
-    gamma: float,
-    tolerance: float = 1e-10,
-) -> Float[np.ndarray, "S A"]:
+def value_iteration(model: Model, gamma: float, tolerance: float = 1e-10) -> Table:
     """The optimal action values without a time limit, to within `tolerance` * gamma / (1 - gamma)."""
-    q = np.zeros_like(rewards)
+    q = np.zeros_like(model.rewards)
     while True:
-        updated = rewards + gamma * transitions @ q.max(axis=1)  # eq. (1)
+        updated = model.rewards + gamma * model.transitions @ q.max(axis=1)  # eq. (1)
         if np.abs(updated - q).max() < tolerance:
             return updated
         q = updated
 
 
-def greedy_policy(q: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+def greedy_policy(q: Table) -> Table:
     """Probabilities of the policy that takes a best action, ties (up to rounding) with equal chance."""
     best = q >= q.max(axis=1, keepdims=True) - 1e-9
     return best / best.sum(axis=1, keepdims=True)
 
 
-def evaluate_exactly(
-    transitions: Float[np.ndarray, "S A S"],
-    rewards: Float[np.ndarray, "S A"],
-    policy: Float[np.ndarray, "S A"],
-    horizon: int,
-) -> Float[np.ndarray, "S"]:
+def evaluate_exactly(model: Model, policy: Table, horizon: int) -> Values:
     """Expected undiscounted return of `policy` from each state within `horizon` steps."""
-    values = np.zeros(len(rewards))
+    values = np.zeros(len(model.rewards))
     for _ in range(horizon):
-        values = (policy * (rewards + transitions @ values)).sum(axis=1)  # eq. (2)
+        values = (policy * (model.rewards + model.transitions @ values)).sum(axis=1)  # eq. (2)
     return values
 
 
-def best_within(
-    transitions: Float[np.ndarray, "S A S"],
-    rewards: Float[np.ndarray, "S A"],
-    horizon: int,
-    epsilon: float = 0.0,
-) -> Float[np.ndarray, "S"]:
+def best_within(model: Model, horizon: int, epsilon: float = 0.0) -> Values:
     """The time-dependent optimum; with `epsilon` > 0 among policies that explore at that rate."""
-    values = np.zeros(len(rewards))
+    values = np.zeros(len(model.rewards))
     for _ in range(horizon):
-        q = rewards + transitions @ values  # [S, A]
+        q = model.rewards + model.transitions @ values  # [S, A]
         values = (1 - epsilon) * q.max(axis=1) + epsilon * q.mean(axis=1)  # eq. (3) if epsilon = 0
     return values
 
@@ -187,25 +163,26 @@ behind it. That sample is the **TD target**:
 
 $$y = r + \gamma\,(1 - \text{terminated}) \max_{a'} Q(s',a') \tag{4}$$
 
-Q-learning moves the entry a little towards it. The difference $y - Q(s,a)$ is the *TD error*, a prediction
-error like that of a regression whose label is partly the model's own estimate:
+Q-learning moves the entry a little towards it. The difference $y - Q(s,a)$ is the *TD error*: a prediction
+error like that of a regression whose label is partly the model's own estimate.
 
 $$Q(s,a) \leftarrow Q(s,a) + \alpha_n \big[ y - Q(s,a) \big], \qquad \alpha_n = \alpha / n^{p} \tag{5}$$
 
 `terminated` and `truncated` mean different things. In a hole the world is over: nothing follows, so the
-bootstrap is dropped. When the clock runs out, the *recording* is over but the state still has its value, so
+bootstrap is dropped. When the clock runs out the *recording* is over, but the state still has its value, so
 the bootstrap stays. Only `terminated` appears in (4).
 
-SARSA differs in one symbol: it asks what the action $a'$ that it *will really take* is worth, so its table
-describes the exploring agent itself (*on-policy*), where Q-learning's describes the greedy one (*off-policy*):
+SARSA differs in one symbol. It asks what the action $a'$ that it *will really take* is worth, so its table
+describes the exploring agent itself (*on-policy*), where Q-learning's describes the greedy one
+(*off-policy*):
 
 $$y = r + \gamma\,(1 - \text{terminated})\, Q(s',a') \tag{6}$$
 
-**Step size.** To average the noise away, $\alpha_n$ must shrink: $p > 0$. The sample mean, $p = 1$, looks natural
-and is a trap. The target moves as the table fills, and a mean never forgets its early, wrong targets: the
-number of steps then grows exponentially with $1/(1-\gamma)$, while $p < 1$ needs polynomially many
-(`evendar2003learning`). We take $p = 1/2$, the edge of what convergence theorems cover ($\sum_n \alpha_n^2$
-just diverges), because in a run of fixed length it ends best.
+**Step size.** To average the noise away, $\alpha_n$ must shrink: $p > 0$. The sample mean, $p = 1$, looks
+natural and is a trap. The target moves as the table fills, and a mean never forgets its early, wrong
+targets: the steps needed then grow exponentially with $1/(1-\gamma)$, for $p$ between 1/2 and 1 only
+polynomially (`evendar2003learning`). We take $p = 1/2$, the edge of what the convergence theorem covers
+($\sum_n \alpha_n^2$ just diverges), because in a run of fixed length it ends best.
 """
 
 
@@ -222,7 +199,7 @@ def sarsa_target(
     return reward if terminated else reward + gamma * next_row[next_action]  # eq. (6)
 
 
-def td_update(value: float, target: float, alpha: float, visits: int, alpha_power: float) -> float:
+def td_update(value: float, target: float, visits: int, alpha: float, alpha_power: float) -> float:
     """An entry after its update number `visits` (counted from 1)."""
     return value + alpha / visits**alpha_power * (target - value)  # eq. (5)
 
@@ -231,68 +208,53 @@ def td_update(value: float, target: float, alpha: float, visits: int, alpha_powe
 r"""
 ## 3. Exploration, and the argmax that never arrives
 
-$\varepsilon$-greedy takes a random action with probability $\varepsilon$ and a best one otherwise. One detail
-decides everything on this lake: **who wins a tie?** Until the first success every reward was 0, so every entry
-is 0 and every state is a tie. `np.argmax` takes the first maximum, action 0, "left": the agent walks into the
-left wall 90 % of the time, never succeeds, and never gets a reason to stop. Random ties make it wander instead.
-
 $$a = \begin{cases} \text{uniform over all actions} & \text{with probability } \varepsilon \\
 \text{uniform over } \arg\max_{a'} Q(s,a') & \text{otherwise} \end{cases} \tag{7}$$
+
+One detail of $\varepsilon$-greedy decides everything here: **who wins a tie?** Until the first success
+every reward was 0, so every entry is 0 and every state is a tie. `np.argmax` takes the first maximum,
+action 0, "left": the agent walks into the left wall nine times in ten, never succeeds, and so never learns
+to stop. Random ties make it wander.
 """
 
 
 # %%
 def epsilon_greedy(row: list[float], epsilon: float, rng: random.Random) -> int:
-    """An action for the state whose action values are `row`; ties are broken at random."""
+    """An action for the state whose action values are `row`; ties are broken at random, eq. (7)."""
     if rng.random() < epsilon:
-        return int(rng.random() * len(row))  # rng.randrange is five times slower
+        return int(rng.random() * len(row))  # rng.randrange is several times slower
     best = max(row)
     if row.count(best) == 1:
         return row.index(best)
-    return rng.choice([action for action, value in enumerate(row) if value == best])  # eq. (7)
+    return rng.choice([action for action, value in enumerate(row) if value == best])
 
 
 def naive_epsilon_greedy(row: list[float], epsilon: float, rng: random.Random) -> int:
     """The same with a first-maximum argmax. Do not use: it is here to be shown wrong."""
-    if rng.random() < epsilon:
-        return int(rng.random() * len(row))
-    return row.index(max(row))
+    return int(rng.random() * len(row)) if rng.random() < epsilon else row.index(max(row))
 
 
 # %% [markdown]
 r"""
 ## 4. The learner
 
-Both algorithms in one loop. Its table is a list of lists, not an array: for rows of four numbers plain Python
-is several times faster than NumPy.
+Both algorithms in one loop. The table is a list of lists: for rows of four numbers plain Python is several
+times faster than NumPy.
 """
 
 
 # %%
 @dataclass(frozen=True)
 class Settings:
-    """What a learner needs to know besides the environment."""
+    """What a learner needs besides the environment."""
 
     alpha: float = 1.0
     alpha_power: float = 0.5
     gamma: float = 1.0
     epsilon: float = 0.1
-    """Exploration rate at the end."""
-    anneal: float = 0.0
-    """Share of the steps over which the exploration rate falls from 1 to `epsilon`; 0: fixed."""
+    anneal: float = 0.0  # share of the steps over which exploration falls from 1 to `epsilon`
     sarsa: bool = False
     choose: Callable[[list[float], float, random.Random], int] = epsilon_greedy
-
-
-class Experience(NamedTuple):
-    """What a learner ends with."""
-
-    q: Float[np.ndarray, "S A"]
-    """The action values."""
-    episode_ends: list[int]
-    """Step count at which each episode ended."""
-    episode_returns: list[float]
-    """Undiscounted return of each episode, exploration included."""
 
 
 def learn(
@@ -300,17 +262,20 @@ def learn(
     settings: Settings,
     num_steps: int,
     seed: int,
-    report: Callable[[int, Float[np.ndarray, "S A"]], None] | None = None,
-) -> Experience:
-    """Q-learning or SARSA for `num_steps` steps; `report(step, q)` is called WINDOWS times."""
+    report: Callable[[int, Table], None] = lambda step, q: None,
+) -> tuple[Table, list[int], list[float]]:
+    """Q-learning or SARSA for `num_steps` steps; `report(step, q)` is called WINDOWS times.
+
+    Returns the table and, of each episode, the step at which it ended and its undiscounted return.
+    """
     rng = random.Random(seed)
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
     q = [[0.0] * num_actions for _ in range(num_states)]  # [S, A]
     visits = [[0] * num_actions for _ in range(num_states)]  # [S, A]
-    episode_ends, episode_returns, episode_return = [], [], 0.0
+    ends, returns, episode_return = [], [], 0.0
     anneal_steps = settings.anneal * num_steps
-
     epsilon = 1.0 if anneal_steps else settings.epsilon
+
     obs, _ = env.reset(seed=seed)
     action = settings.choose(q[obs], epsilon, rng)
     for step in range(1, num_steps + 1):
@@ -325,370 +290,297 @@ def learn(
         else:
             target = q_learning_target(reward, q[next_obs], terminated, settings.gamma)
         visits[obs][action] += 1
-        q[obs][action] = td_update(
-            q[obs][action], target, settings.alpha, visits[obs][action], settings.alpha_power
-        )
+        value, count = q[obs][action], visits[obs][action]
+        q[obs][action] = td_update(value, target, count, settings.alpha, settings.alpha_power)
 
         obs, action = next_obs, next_action
         episode_return += reward
-        if terminated or truncated:  # either way the episode is over: only the target tells them apart
-            episode_ends.append(step)
-            episode_returns.append(episode_return)
-            episode_return = 0.0
-            obs, _ = env.reset()
+        if terminated or truncated:  # the episode is over either way; only the target tells them apart
+            ends.append(step)
+            returns.append(episode_return)
+            obs, episode_return = env.reset()[0], 0.0
             action = settings.choose(q[obs], epsilon, rng)
-        if report and step % max(1, num_steps // WINDOWS) == 0:
+        if step % max(1, num_steps // WINDOWS) == 0:
             report(step, np.array(q))
-    return Experience(np.array(q), episode_ends, episode_returns)
+    return np.array(q), ends, returns
 
 
 # %% [markdown]
 r"""
 ## 5. The lakes
 
-`FrozenLake8x8-v1` has its own limit of 200 steps; `gym.make("FrozenLake-v1", map_name="8x8")` looks the same
-and silently keeps 100.
+`FrozenLake8x8-v1` has a limit of 200 steps; `gym.make("FrozenLake-v1", map_name="8x8")` looks the same and
+silently keeps 100. Exploration falls from 1 to `epsilon_end` over the first half of the steps. Since
+Q-learning is off-policy, the greedy policy, which is what we evaluate, does not pay for it.
 """
 
 
 # %%
 def make_lake(size: str) -> gym.Env:
-    """The slippery lake, "4x4" or "8x8"; gymnasium's per-step argument checks are off for speed."""
+    """The slippery lake, "4x4" or "8x8"; gymnasium's argument checks at every step are off for speed."""
     env_id = {"4x4": "FrozenLake-v1", "8x8": "FrozenLake8x8-v1"}[size]
     return gym.make(env_id, disable_env_checker=True)
 
 
-def success(env: gym.Env, q: Float[np.ndarray, "S A"]) -> float:
-    """Exact success rate of the greedy policy of `q` under the environment's own time limit."""
+def start_value(env: gym.Env, policy: Table, horizon: int | None = None) -> float:
+    """Exact expected return of `policy`; on a lake, its success rate under the lake's own clock."""
     model = read_model(env)
-    values = evaluate_exactly(model.transitions, model.rewards, greedy_policy(q), env.spec.max_episode_steps)
-    return float(model.start @ values)
+    return float(model.start @ evaluate_exactly(model, policy, horizon or env.spec.max_episode_steps))
 
 
-def lake_optimum(env: gym.Env) -> float:
+def lake_optimum(size: str) -> float:
     """The time-dependent optimum of a lake."""
-    model = read_model(env)
-    return float(model.start @ best_within(model.transitions, model.rewards, env.spec.max_episode_steps))
-
-
-def run_lake(size: str, num_steps: int, cfg: Config, log: RunLog) -> Float[np.ndarray, "S A"]:
-    """Learn a lake, write the exact success on the way, claim the end; returns the table."""
     env = make_lake(size)
-    settings = Settings(cfg.alpha, cfg.alpha_power, cfg.gamma, cfg.epsilon_end, anneal=0.5)
-    name, optimum = f"success_{size}", lake_optimum(env)
-    q = learn(
-        env, settings, num_steps, cfg.seed, lambda step, q: log.write(step, **{name: success(env, q)})
-    ).q
-    bar = {"4x4": 0.97, "8x8": 0.90}[size]
-    log.write(
-        num_steps, **{f"optimum_{size}": optimum, f"share_of_optimum_{size}": success(env, q) / optimum}
-    )
-    log.claim(
-        name,
-        f"On the {size} lake the learned policy succeeds at least {bar:.0%} as often as the best clock-watcher.",
-        success(env, q),
-        at_least=bar * optimum,
-        unit="success rate",
-        source=f"{bar:.0%} of the time-dependent optimum, exact by eq. (3)",
-        seeds="9/10",
-    )
-    return q
-
-
-def compare_step_sizes(q_root: Float[np.ndarray, "S A"], cfg: Config, log: RunLog) -> None:
-    """The 4x4 lake again with the sample mean (p = 1): how much of the true start value is found?"""
-    env = make_lake("4x4")
-    settings = Settings(cfg.alpha, 1.0, cfg.gamma, cfg.epsilon_end, anneal=0.5)
-    q_mean = learn(
-        env, settings, cfg.steps_4x4, cfg.seed,
-        lambda step, q: log.write(step, success_4x4_mean=success(env, q)),
-    ).q  # fmt: skip
     model = read_model(env)
-    exact = value_iteration(model.transitions, model.rewards, cfg.gamma)[0].max()
-    log.claim(
-        "start_value",
-        "With p = 1/2 the table's value of the 4x4 start is close to value iteration's.",
-        q_root[0].max() / exact,
-        near=(1.0, 0.1),
-        unit="learned / exact",
-        source="value iteration, eq. (1)",
-        seeds="9/10",
-    )
-    log.claim(
-        "start_value_mean",
-        "With p = 1, the sample mean, less than half of that value has arrived after as many steps.",
-        q_mean[0].max() / exact,
-        at_most=0.5,
-        unit="learned / exact",
-        source="evendar2003learning: exponentially slow in 1/(1 - gamma)",
-        seeds="9/10",
-    )
+    return float(model.start @ best_within(model, env.spec.max_episode_steps))
+
+
+def learn_lake(size: str, num_steps: int, alpha_power: float, cfg: Config, log: RunLog, metric: str) -> Table:
+    """Learn a lake while writing the exact success of the greedy policy; returns the table."""
+    env = make_lake(size)
+
+    def report(step: int, q: Table) -> None:
+        log.write(step, **{metric: start_value(env, greedy_policy(q))})
+
+    settings = Settings(cfg.alpha, alpha_power, cfg.gamma, cfg.epsilon_end, anneal=0.5)
+    return learn(env, settings, num_steps, cfg.seed, report)[0]
+
+
+def study_lakes(cfg: Config, log: RunLog) -> dict[str, Table]:
+    """Both lakes, and the small one again with the sample mean as step size; returns the two tables."""
+    tables = {}
+    for size, num_steps, bar in (("4x4", cfg.steps_4x4, 0.97), ("8x8", cfg.steps_8x8, 0.90)):
+        metric, optimum = f"success_{size}", lake_optimum(size)
+        tables[size] = learn_lake(size, num_steps, cfg.alpha_power, cfg, log, metric)
+        value = start_value(make_lake(size), greedy_policy(tables[size]))
+        log.write(num_steps, **{f"share_of_optimum_{size}": value / optimum})
+        log.claim(metric,
+                  f"On the {size} lake the learned policy succeeds nearly as often as the best possible.",
+                  value, at_least=bar * optimum, unit="success rate", seeds="9/10",
+                  source=f"{bar:.0%} of the time-dependent optimum, eq. (3)")  # fmt: skip
+
+    mean_table = learn_lake("4x4", cfg.steps_4x4, 1.0, cfg, log, "success_4x4_mean")
+    exact = value_iteration(read_model(make_lake("4x4")), cfg.gamma)[0].max()
+    log.claim("start_value", "The 4x4 table's value of the start is close to value iteration's.",
+              tables["4x4"][0].max() / exact, near=(1.0, 0.1), unit="learned / exact",
+              source="value iteration, eq. (1)", seeds="9/10")  # fmt: skip
+    log.claim("start_value_mean",
+              "With the sample mean (p = 1) not half of that value arrives in as many steps.",
+              mean_table[0].max() / exact, at_most=0.5, unit="learned / exact", seeds="9/10",
+              source="evendar2003learning: exponentially slow in 1/(1 - gamma)")  # fmt: skip
+    return tables
 
 
 # %% [markdown]
 r"""
-**Which discount?** The clock on the 8x8 lake allows 200 steps. A discount $\gamma$ acts like a clock of
-about $1/(1-\gamma)$ steps: with 0.99 a success 100 steps from now counts only a third as much. So even the *exact*
-optimal policy for 0.99, with nothing left to learn, hurries: it walks past holes and loses what caution would have
-kept. The exact policy for 0.999 never falls into a hole at all, if one gives it time; under the clock it dawdles and
-sometimes runs out of steps. Neither is the time-dependent optimum, because neither may look at the clock.
+**Which discount?** The 8x8 clock allows 200 steps. A discount acts like a clock of about $1/(1-\gamma)$
+steps: with 0.99, a success 100 steps from now counts only a third as much. So even the *exact* optimal
+policy for 0.99, with nothing left to learn, hurries: it walks past holes and loses what caution would have
+kept. The exact policy for 0.999 never falls at all, given time; under the clock it sometimes dawdles too
+long. Neither is the time-dependent optimum, because neither may look at the clock.
 """
 
 
 # %%
 def study_gamma(log: RunLog) -> None:
     """Exact policies of several discounts on the 8x8 lake, with and without the clock: no learning."""
-    env = make_lake("8x8")
-    model, optimum = read_model(env), lake_optimum(env)
-    shares, patient = {}, {}
+    env, optimum = make_lake("8x8"), lake_optimum("8x8")
+    clocked, patient = {}, {}
     for gamma in (0.9, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999):
-        q = value_iteration(model.transitions, model.rewards, gamma)
-        values = evaluate_exactly(model.transitions, model.rewards, greedy_policy(q), 10_000)
-        shares[gamma], patient[gamma] = success(env, q) / optimum, float(model.start @ values)
-        log.write(round(1 / (1 - gamma)), exact_share=shares[gamma], exact_success_patient=patient[gamma])
-    log.claim(
-        "gamma_099_stops_short",
-        "With gamma 0.99 even the exact policy stays below 95 % of the 8x8 optimum.",
-        shares[0.99], at_most=0.95, unit="share of optimum", source="exact policy evaluation", always=True,
-    )  # fmt: skip
-    log.claim(
-        "gamma_0999_has_room",
-        "With gamma 0.999 the exact policy gets past 95 % of the 8x8 optimum.",
-        shares[0.999], at_least=0.95, unit="share of optimum", source="exact policy evaluation", always=True,
-    )  # fmt: skip
-    log.claim(
-        "gamma_099_gambles",
-        "Why: the gamma 0.99 policy falls into a hole in a tenth of its episodes, however long they last.",
-        patient[0.99], at_most=0.9, unit="success rate, 10,000 steps", source="exact policy evaluation",
-        always=True,
-    )  # fmt: skip
-    log.claim(
-        "gamma_0999_never_falls",
-        "The gamma 0.999 policy never falls; it only runs out of time.",
-        patient[0.999], near=(1.0, 1e-3), unit="success rate, 10,000 steps", source="exact policy evaluation",
-        always=True,
-    )  # fmt: skip
+        policy = greedy_policy(value_iteration(read_model(env), gamma))
+        clocked[gamma], patient[gamma] = start_value(env, policy), start_value(env, policy, horizon=10_000)
+        log.write(round(1 / (1 - gamma)), success_clocked=clocked[gamma], success_patient=patient[gamma])
+    exact = {"source": "exact policy evaluation, eq. (2)", "always": True}
+    log.claim("gamma_099_stops_short",
+              "With gamma 0.99 even the exact policy stays below 95 % of the 8x8 optimum.",
+              clocked[0.99] / optimum, at_most=0.95, unit="share of optimum", **exact)  # fmt: skip
+    log.claim("gamma_099_gambles",
+              "Why: it falls into a hole in a tenth of its episodes, however long they may last.",
+              patient[0.99], at_most=0.9, unit="success rate, no clock", **exact)  # fmt: skip
+    log.claim("gamma_0999_never_falls",
+              "The exact policy for gamma 0.999 never falls; it only runs out of time.",
+              patient[0.999], near=(1.0, 1e-3), unit="success rate, no clock", **exact)  # fmt: skip
+
+    figure, ax = plotting.new_figure(width=7.2)
+    ax.plot(*log.series("success_patient"), "o-", color=plotting.ORANGE, label="exact policy, no clock")
+    ax.plot(*log.series("success_clocked"), "o-", color=plotting.BLUE, label="exact policy, 200 steps")
+    ax.axhline(optimum, label=f"time-dependent optimum, 200 steps: {optimum:.3f}", **plotting.REFERENCE)
+    ax.set(xscale="log", ylim=(0.65, 1.03), title="A short horizon gambles (8x8 lake)", ylabel="success rate")
+    ax.set_xlabel("horizon of the discount, 1/(1 − gamma), in steps")
+    ax.legend(loc="lower right")
+    log.figure(figure, "gamma")
 
 
 # %% [markdown]
 r"""
 ## 6. Ties
 
-Until the first success the table is all zero and the behaviour is a fixed random walk, so the chance of success in
-an episode can be computed by (2), no run needed. Then the runs.
+Until the first success the table is all zero and the behaviour is a fixed random walk, so its chance of
+success in one episode follows from (2), without a run. The runs then agree.
 
-The example from which this course grew (deterministic 4x4 lake, $\alpha$ 0.8, $\gamma$ 0.95, $\varepsilon$ 0.1,
-`np.argmax`) has this fault: it prints a table of zeros and calls it learned. It also bootstraps through terminal
-states. On a lake that happens to be harmless, since the rows of holes and goal are never updated and stay 0.
+The example from which this course grew (deterministic 4x4 lake, $\alpha$ 0.8, $\gamma$ 0.95, $\varepsilon$
+0.1, `np.argmax`) has this fault: it prints a table of zeros and calls it learned. It also bootstraps
+through terminal states. On a lake that happens to be harmless: a hole's row is never updated, so it stays
+0.
 """
 
 
 # %%
-def first_success_chance(env: gym.Env, epsilon: float, random_ties: bool) -> float:
-    """Exact chance of success in one episode for an agent whose table is still all zero."""
-    model = read_model(env)
-    num_states, num_actions = model.rewards.shape
-    uniform = np.full((num_states, num_actions), 1 / num_actions)
-    left = np.eye(num_actions)[np.zeros(num_states, dtype=int)]  # the first maximum of a row of zeros
-    policy = epsilon * uniform + (1 - epsilon) * (uniform if random_ties else left)
-    values = evaluate_exactly(model.transitions, model.rewards, policy, env.spec.max_episode_steps)
-    return float(model.start @ values)
-
-
 def study_ties(cfg: Config, log: RunLog) -> None:
     """First-maximum argmax against random ties: the 8x8 lake, and the example this course grew from."""
-    lake = make_lake("8x8")
-    chances = [first_success_chance(lake, cfg.epsilon, random_ties) for random_ties in (True, False)]
-    log.write(0, first_success_random=chances[0], first_success_naive=chances[1])
-    log.claim(
-        "ties_chance",
-        "An untaught agent's chance to reach the 8x8 goal is over 1,000 times larger with random ties.",
-        chances[0] / chances[1],
-        at_least=1000, unit="ratio of chances", source="exact policy evaluation", always=True,
-    )  # fmt: skip
+    lake, dry = make_lake("8x8"), gym.make("FrozenLake-v1", is_slippery=False, disable_env_checker=True)
+    zeros = np.zeros_like(read_model(lake).rewards)
+    left = np.eye(zeros.shape[1])[zeros.argmax(axis=1)]  # what a first-maximum argmax makes of zeros
+    chance_random = start_value(lake, greedy_policy(zeros))
+    chance_naive = start_value(lake, cfg.epsilon * greedy_policy(zeros) + (1 - cfg.epsilon) * left)
+    log.write(0, first_success_random=chance_random, first_success_naive=chance_naive)
+    log.claim("ties_chance",
+              "Random ties raise an untaught agent's chance to reach the 8x8 goal over a thousandfold.",
+              chance_random / chance_naive, at_least=1000, unit="ratio of chances in one episode",
+              source="exact policy evaluation, eq. (2)", always=True)  # fmt: skip
 
     fixed = Settings(cfg.alpha, cfg.alpha_power, cfg.gamma, cfg.epsilon)
-    naive, fair = (
-        learn(lake, replace(fixed, choose=choose), cfg.steps_ties, cfg.seed)
-        for choose in (naive_epsilon_greedy, epsilon_greedy)
-    )
-    log.write(cfg.steps_ties, success_8x8_random_ties=success(lake, fair.q))
-    log.claim(
-        "naive_argmax_goals",
-        "At fixed epsilon the first-maximum argmax never reaches the 8x8 goal.",
-        sum(naive.episode_returns), at_most=0, unit="goals reached", source="exact chance below 1e-8 an episode",
-    )  # fmt: skip
-    log.claim(
-        "random_ties_goals",
-        "At the same epsilon random ties reach it again and again.",
-        sum(fair.episode_returns),
-        at_least=10, unit="goals reached", source="exact chance above 1e-3 an episode", seeds="9/10",
-    )  # fmt: skip
+    _, _, naive = learn(lake, replace(fixed, choose=naive_epsilon_greedy), cfg.steps_ties, cfg.seed)
+    _, _, fair = learn(lake, fixed, cfg.steps_ties, cfg.seed)
+    log.claim("naive_argmax_goals",
+              "At fixed epsilon 0.1 the first-maximum argmax never reaches the 8x8 goal.",
+              sum(naive), at_most=0, unit="goals", source="exact chance below 1e-8 an episode")  # fmt: skip
+    log.claim("random_ties_goals", "With random ties and nothing else changed it finds the goal, and again.",
+              sum(fair), at_least=10, unit="goals", source="exact chance above 1e-3 an episode",
+              seeds="9/10")  # fmt: skip
 
-    dry = gym.make("FrozenLake-v1", is_slippery=False, disable_env_checker=True)
     example = Settings(alpha=0.8, alpha_power=0.0, gamma=0.95, epsilon=0.1)
-    naive, fair = (
-        learn(dry, replace(example, choose=choose), cfg.steps_ties, cfg.seed)
-        for choose in (naive_epsilon_greedy, epsilon_greedy)
-    )
-    log.claim(
-        "example_table",
-        "The example this course grew from ends with its table still all zero.",
-        np.count_nonzero(naive.q),
-        at_most=0, unit="entries that are not 0", source="exact chance 5e-6 an episode", seeds="9/10",
-    )  # fmt: skip
-    log.claim(
-        "example_repaired",
-        "With random ties and nothing else changed it always succeeds.",
-        success(dry, fair.q), at_least=1 - 1e-9, unit="success rate", source="exact policy evaluation",
-        seeds="9/10",
-    )  # fmt: skip
+    naive, _, _ = learn(dry, replace(example, choose=naive_epsilon_greedy), cfg.steps_ties, cfg.seed)
+    fair, _, _ = learn(dry, example, cfg.steps_ties, cfg.seed)
+    log.claim("example_table", "The example this course grew from ends with its table still all zero.",
+              np.count_nonzero(naive), at_most=0, unit="entries that are not 0", seeds="9/10",
+              source="exact chance of success below 1e-5 an episode")  # fmt: skip
+    log.claim("example_repaired", "With random ties and nothing else changed it always reaches the goal.",
+              start_value(dry, greedy_policy(fair)), at_least=1 - 1e-9, unit="success rate", seeds="9/10",
+              source="exact policy evaluation, eq. (2)")  # fmt: skip
 
 
 # %% [markdown]
 r"""
-## 7. The cliff: what each algorithm believes about itself
+## 7. The cliff: two right answers to two questions
 
-CliffWalking (Sutton & Barto, Example 6.6): −1 a step, −100 and back to the start for stepping off the edge. Shortest
-is to walk along the edge, 13 steps. Q-learning's table answers "what if I never explored again?", so that path is
-its favourite, and with $\varepsilon$ = 0.1 it keeps falling off it. SARSA's table answers "what if I go on exploring
-as I do?", and prefers a detour. Online, SARSA earns more; greedy, Q-learning's path is shorter. Each is right about
-its own question. Where each should end is exact, too: the return of exploring around the shortest path, and the best
-return of any policy that explores at this rate (3).
+CliffWalking (Sutton & Barto, Example 6.6): −1 a step, −100 and back to the start for stepping off the edge.
+The shortest way, 13 steps, runs along the edge. Q-learning's table answers "what if I never explored
+again?", so that path is its favourite, and with $\varepsilon$ = 0.1 it keeps falling off it. SARSA's table
+answers "what if I go on exploring as I do?" and prefers a detour. Online SARSA earns more; greedy,
+Q-learning's path is shorter.
+
+Where each should end is exact too: the return of exploring around the shortest path by (2), and the best
+return of all policies that explore at this rate by (3), its maximum softened by $\varepsilon$. A noisy
+table's greedy walk may circle for ever between two neighbours (SARSA's sometimes does, Q-learning's
+hardly): it is cut after 100 steps.
 """
 
 
 # %%
-def run_cliff(cfg: Config, log: RunLog) -> dict[str, Float[np.ndarray, "S A"]]:
+def study_cliff(cfg: Config, log: RunLog) -> dict[str, Table]:
     """Both learners at the same fixed exploration rate; returns their tables."""
     env = gym.make("CliffWalking-v1", disable_env_checker=True)
-    model = read_model(env)
+    model, horizon = read_model(env), 3000  # by then hardly any exploring walk is still under way
+    shortest = greedy_policy(value_iteration(model, 1.0))
+    edge = start_value(env, (1 - cfg.epsilon) * shortest + cfg.epsilon / shortest.shape[1], horizon)
+    detour = float(model.start @ best_within(model, horizon, cfg.epsilon))
     tables, online, greedy = {}, {}, {}
     for name in ("q_learning", "sarsa"):
         settings = Settings(cfg.alpha, cfg.alpha_power, 1.0, cfg.epsilon, sarsa=name == "sarsa")
         tables[name], ends, returns = learn(env, settings, cfg.steps_cliff, cfg.seed)
-        edges = np.linspace(0, cfg.steps_cliff, WINDOWS + 1)
-        for low, high in zip(edges[:-1], edges[1:]):
-            window = [value for end, value in zip(ends, returns) if low < end <= high]
-            if window:
-                log.write(int(high), **{f"online_{name}": np.mean(window)})
-        second_half = [value for end, value in zip(ends, returns) if end > cfg.steps_cliff / 2]
-        online[name] = float(np.mean(second_half)) if second_half else float("nan")
-        # a path that loops for ever is cut after 100 steps and counts -100
-        policy = greedy_policy(tables[name])
-        greedy[name] = float(model.start @ evaluate_exactly(model.transitions, model.rewards, policy, 100))
-    edge, detour = cliff_limits(model, cfg.epsilon)
+        ends, returns = np.array(ends), np.array(returns)  # [episodes]
+        width = cfg.steps_cliff // 10
+        for low in range(0, cfg.steps_cliff, width):
+            if (inside := (ends > low) & (ends <= low + width)).any():
+                log.write(low + width, **{f"online_{name}": returns[inside].mean()})
+        second_half = returns[ends > cfg.steps_cliff / 2]
+        online[name] = float(second_half.mean()) if len(second_half) else float("nan")
+        greedy[name] = start_value(env, greedy_policy(tables[name]), horizon=100)
     log.write(cfg.steps_cliff, exact_edge=edge, exact_detour=detour, greedy_sarsa=greedy["sarsa"])
 
-    log.claim(
-        "sarsa_earns_more_online",
-        "While exploring, SARSA earns more per episode than Q-learning, by at least half the exact gap.",
-        online["sarsa"] - online["q_learning"],
-        at_least=(detour - edge) / 2, unit="return", source="eqs. (2) and (3)", seeds="9/10",
-    )  # fmt: skip
-    log.claim(
-        "q_learning_online",
-        "Q-learning's online return is that of exploring around the shortest path.",
-        online["q_learning"], near=(edge, 5.0), unit="return", source="eq. (2)", seeds="9/10",
-    )  # fmt: skip
-    log.claim(
-        "sarsa_online",
-        "SARSA's online return comes close to the best of any policy that explores at this rate.",
-        online["sarsa"], near=(detour, 5.0), unit="return", source="eq. (3)", seeds="9/10",
-    )  # fmt: skip
-    log.claim(
-        "q_learning_greedy_path",
-        "Q-learning's greedy path is the shortest there is: 13 steps.",
-        greedy["q_learning"],
-        near=(-13.0, 1e-9), unit="return", source="suttonbarto2018, Example 6.6", seeds="9/10",
-    )  # fmt: skip
-    log.claim(
-        "sarsa_greedy_path",
-        "SARSA's greedy path is at least two steps longer.",
-        greedy["sarsa"],
-        at_most=-15.0, unit="return, at most 100 steps", source="suttonbarto2018, Example 6.6", seeds="9/10",
-    )  # fmt: skip
+    log.claim("sarsa_earns_more_online", "While exploring, SARSA earns more per episode than Q-learning.",
+              online["sarsa"] - online["q_learning"], at_least=(detour - edge) / 2, unit="return",
+              source="half the exact gap of the next two", seeds="9/10")  # fmt: skip
+    log.claim("q_learning_online",
+              "Q-learning's online return is that of exploring around the shortest path.",
+              online["q_learning"], near=(edge, 5.0), unit="return", source="eq. (2)", seeds="9/10")  # fmt: skip
+    log.claim("sarsa_online", "SARSA's is close to the best of all policies that explore at this rate.",
+              online["sarsa"], near=(detour, 5.0), unit="return", source="eq. (3), softened",
+              seeds="9/10")  # fmt: skip
+    log.claim("q_learning_greedy_path", "Q-learning's greedy path is the shortest there is: 13 steps.",
+              greedy["q_learning"], near=(-13.0, 1e-9), unit="return", source="suttonbarto2018, Example 6.6",
+              seeds="9/10")  # fmt: skip
+    log.claim("sarsa_greedy_path", "SARSA's greedy path is longer.", greedy["sarsa"], at_most=-15.0,
+              unit="return within 100 steps", source="suttonbarto2018, Example 6.6", seeds="9/10")  # fmt: skip
     return tables
-
-
-def cliff_limits(model: Model, epsilon: float, horizon: int = 3000) -> tuple[float, float]:
-    """Exact online returns: epsilon-greedy around the shortest path, and the best policy that explores so."""
-    q = value_iteration(model.transitions, model.rewards, 1.0)
-    policy = (1 - epsilon) * greedy_policy(q) + epsilon / q.shape[1]
-    edge = model.start @ evaluate_exactly(model.transitions, model.rewards, policy, horizon)
-    detour = model.start @ best_within(model.transitions, model.rewards, horizon, epsilon)
-    return float(edge), float(detour)
 
 
 # %% [markdown]
 r"""
 ## 8. A clock is not an end
 
-In the probe environment `ProbeEndless` every step pays 1 for ever, and a time limit cuts the recording every 10
-steps. The value is $1 + \gamma + \gamma^2 + \dots = 1/(1-\gamma)$: 10 for $\gamma$ = 0.9. Whoever treats the cut as an
-end solves $Q = 1 + \gamma \cdot \tfrac{9}{10} Q$ instead and gets 5.3.
+In the probe `ProbeEndless` every step pays 1 for ever, and a time limit cuts the recording every 10 steps.
+The value is $1 + \gamma + \gamma^2 + \dots = 1/(1-\gamma)$, which is 10 for $\gamma$ = 0.9. Whoever treats
+the cut as an end solves $Q = 1 + \gamma \cdot \tfrac{9}{10} Q$ instead and gets 5.3.
 """
 
 
 # %%
 def endless_value(gamma: float, seed: int, num_steps: int = 2000) -> float:
-    """The value Q-learning finds for one reward a step for ever, cut every 10 steps."""
+    """What Q-learning finds a reward of 1 a step for ever to be worth, cut every 10 steps."""
     endless = gym.make("chapters.envs:ProbeEndless-v0")
     env = gym.wrappers.TransformObservation(endless, lambda obs: 0, gym.spaces.Discrete(1))
-    return float(learn(env, Settings(gamma=gamma), num_steps, seed).q[0, 0])
+    return float(learn(env, Settings(gamma=gamma), num_steps, seed)[0][0, 0])
 
 
 # %% [markdown]
 r"""
 ## 9. Run, look, break
 
-**Look.** The first figure shows the exact success of the greedy policy against experience, with the time-dependent
-optimum drawn in. Nothing happens until the first success; then value spreads backwards from the goal, one step of
-bootstrapping at a time. The orange curve is the sample mean ($p = 1$), which crawls. The heat maps show
-$\max_a Q(s,a)$: arrows often point *away* from a neighbouring hole, into a wall, because on slippery ice only the two
-sideways slips and the intended move can happen, and never the step back. The third shows the discount's price, the
-last the two paths along the cliff.
+**Look.** The first figure shows the exact success of the greedy policy against experience, the
+time-dependent optimum drawn in. Nothing happens until the first success; then value spreads backwards from
+the goal, one bootstrap at a time. The orange curve is the sample mean ($p = 1$), which crawls. In the heat
+maps of $\max_a Q(s,a)$ many arrows point *away* from a neighbouring hole and into a wall: on this ice a
+step never slips backwards, so that is the one action that cannot end in the hole. The figure of the
+discounts shows what a short horizon costs, the last one the two paths along the cliff and what they earn.
 
-**Break.** Merge the two ends: in `learn`, pass `terminated or truncated` to `q_learning_target` instead of
-`terminated`. The lakes' curves hardly change, which is why this bug lives so long. The claim about the endless probe
-fails at once: the value drops from 10 to about 5.3, as computed above.
+**Break.** Merge the two ends: in `learn`, pass `terminated or truncated` instead of `terminated` to
+`q_learning_target`. The lakes' curves hardly change, which is why this bug lives so long. The claim about
+the endless probe fails at once: the value drops from 10 to about 5.3, as computed above.
 
-**Exercises.** (1) Set `--epsilon-end 0`. The agent still learns something on the way down; what does it miss? (2) Start
-the table at 1 instead of 0 and fix epsilon at 0.1: untried actions now look good, and the agent explores by optimism.
-Does it beat the annealed run after 100,000 steps, and after 800,000? (3) *Expected* SARSA bootstraps from the average of
-$Q(s',\cdot)$ under the $\varepsilon$-greedy policy. Write its target; which of the two paths does it choose?
+**Exercises.** (1) Run with `--epsilon-end 0`, then with `--epsilon-end 1`. Which entries of the 8x8 table
+does each know well? (2) Start the table at 1 instead of 0 and fix epsilon at 0.1: every untried action now
+looks good, so the agent explores by *optimism*. Compare it with the annealed run after 100,000 steps and
+after 800,000. (3) *Expected* SARSA bootstraps from the average of $Q(s',\cdot)$ under the
+$\varepsilon$-greedy policy. Write its target; which of the two paths will it choose?
 """
 
 
 # %%
 def draw_learning(runs: list[dict], log: RunLog) -> None:
-    """Exact success against steps, one run or a band over several."""
+    """Exact success against steps: one run, or a band over several."""
     figure, axes = plotting.new_figure(1, 2)
-    curves = {
-        "4x4": [
-            ("success_4x4", "step size 1/√n", plotting.BLUE),
-            ("success_4x4_mean", "1/n", plotting.ORANGE),
-        ],
-        "8x8": [("success_8x8", "step size 1/√n", plotting.BLUE)],
-    }
-    for ax, (size, lines) in zip(axes, curves.items()):
-        for metric, label, color in lines:
-            steps = [step / 1000 for step, _ in runs[0]["metrics"][metric]]
-            values = [[value for _, value in run["metrics"][metric]] for run in runs]
-            if len(runs) > 1:
-                plotting.seed_band(ax, steps, values, label, color)
-            else:
-                ax.plot(steps, values[0], color=color, label=label)
-        optimum = lake_optimum(make_lake(size))
+    root, mean = ("step size 1/√n", plotting.BLUE), ("step size 1/n", plotting.ORANGE)
+    curves = ((0, "success_4x4", *root), (0, "success_4x4_mean", *mean), (1, "success_8x8", *root))
+    for panel, metric, label, color in curves:
+        series = [run["metrics"][metric] for run in runs]
+        steps = [step / 1000 for step, _ in series[0]]
+        values = [[value for _, value in points] for points in series]
+        if len(runs) > 1:
+            plotting.seed_band(axes[panel], steps, values, label, color)
+        else:
+            axes[panel].plot(steps, values[0], color=color, label=label)
+    for ax, size in zip(axes, ("4x4", "8x8")):
+        optimum = lake_optimum(size)
         ax.axhline(optimum, label=f"time-dependent optimum {optimum:.3f}", **plotting.REFERENCE)
-        ax.set(title=f"FrozenLake {size}", xlabel="environment steps (thousands)", ylim=(0, 1.25))
-        ax.set_yticks(np.arange(0, 1.01, 0.2))
+        ax.set(title=f"FrozenLake {size}", xlabel="environment steps (thousands)", ylim=(0, 1.35))
+        ax.set(yticks=np.arange(0, 1.01, 0.2), ylabel="exact success rate")
         ax.legend(loc="upper left")
-    axes[0].set_ylabel("exact success rate of the greedy policy")
     log.figure(figure)
 
 
-def draw_tables(tables: dict[str, Float[np.ndarray, "S A"]], log: RunLog) -> None:
+def draw_tables(tables: dict[str, Table], log: RunLog) -> None:
     """Heat maps of the lakes' tables with the greedy actions as arrows."""
     figure, axes = plotting.new_figure(1, 2, width=7.2, height=6.4)
     for ax, (size, q) in zip(axes, tables.items()):
@@ -702,105 +594,57 @@ def draw_tables(tables: dict[str, Float[np.ndarray, "S A"]], log: RunLog) -> Non
     log.figure(figure, "tables")
 
 
-def draw_gamma(log: RunLog) -> None:
-    """Exact success on the 8x8 lake against the discount's horizon."""
-    figure, ax = plotting.new_figure(width=7.2)
-    horizons, patient = log.series("exact_success_patient")
-    optimum = lake_optimum(make_lake("8x8"))
-    clocked = optimum * np.array(log.series("exact_share")[1])
-    ax.plot(horizons, patient, "o-", color=plotting.ORANGE, label="exact policy without a clock")
-    ax.plot(horizons, clocked, "o-", color=plotting.BLUE, label="exact policy, 200 steps")
-    ax.axhline(optimum, label=f"time-dependent optimum, 200 steps: {optimum:.3f}", **plotting.REFERENCE)
-    ax.axvline(200, color="grey", linestyle=":", label="the clock: 200 steps")
-    ax.set(
-        xscale="log", ylim=(0.7, 1.03), title="A small discount gambles (8x8 lake)",
-        xlabel="horizon of the discount, 1/(1 - gamma), in steps", ylabel="exact success rate",
-    )  # fmt: skip
-    ax.legend(loc="lower right")
-    log.figure(figure, "gamma")
+def greedy_path(q: Table, limit: int = 30) -> Int[np.ndarray, "T 2"]:
+    """(row, column) of the cells that the greedy policy visits on the cliff, in at most `limit` steps."""
+    env = gym.make("CliffWalking-v1")
+    path, terminated = [env.reset()[0]], False
+    while not terminated and len(path) <= limit:
+        obs, _, terminated, _, _ = env.step(int(q[path[-1]].argmax()))
+        path.append(obs)
+    return np.stack(np.divmod(path, 12), axis=1)
 
 
-def greedy_path(q: Float[np.ndarray, "S A"], model: Model, limit: int = 100) -> list[int]:
-    """States visited by the greedy policy in a deterministic world, up to a repeated state or the end."""
-    path = [int(model.start.argmax())]
-    while len(path) < limit:
-        successors = model.transitions[path[-1], q[path[-1]].argmax()]
-        if not successors.any() or int(successors.argmax()) in path:
-            break
-        path.append(int(successors.argmax()))
-    return path
-
-
-def draw_paths(ax, tables: dict[str, Float[np.ndarray, "S A"]]) -> None:
-    """Both greedy paths over the cliff."""
-    model = read_model(gym.make("CliffWalking-v1"))
-    ground = np.zeros((4, 12))
-    ground[3, 1:11] = 1
-    ax.imshow(ground, cmap="Greys", vmin=0, vmax=2.5)
-    styles = {"q_learning": ("Q-learning", plotting.BLUE, 0.08), "sarsa": ("SARSA", plotting.ORANGE, -0.08)}
-    for name, (label, color, shift) in styles.items():
-        path = greedy_path(tables[name], model)
-        if path[-1] == 35:  # the state above the goal: the last step ends the episode and is not in the model
-            path.append(47)
-        rows, columns = np.divmod(path, 12)
-        ending = f"{len(path) - 1} steps" if path[-1] == 47 else "loops"
-        ax.plot(columns + shift, rows - shift, "o-", color=color, markersize=4, label=f"{label}: {ending}")
-    for column, text in ((0, "S"), (5.5, "cliff: −100"), (11, "G")):
-        ax.text(column, 3.28, text, ha="center", va="center", fontsize=11)
-    ax.set(title="Greedy paths", xticks=[], yticks=[], ylim=(3.5, -1.9))
-    ax.grid(False)
-    ax.legend(loc="upper center", ncols=2)
-
-
-def draw_cliff(tables: dict[str, Float[np.ndarray, "S A"]], cfg: Config, log: RunLog) -> None:
+def draw_cliff(tables: dict[str, Table], log: RunLog) -> None:
     """The greedy paths, and what each learner earned while it learned."""
     figure, axes = plotting.new_figure(1, 2, width=7.0)
-    draw_paths(axes[0], tables)
-    for name, label, color in (
-        ("q_learning", "Q-learning", plotting.BLUE),
-        ("sarsa", "SARSA", plotting.ORANGE),
-    ):
-        if f"online_{name}" in log.metrics:
+    ground = np.zeros((4, 12))
+    ground[3, 1:11] = 1  # the cliff
+    axes[0].pcolormesh(ground, cmap="Greys", vmax=2.5, edgecolors="lightgrey", linewidth=0.5)
+    learners = {
+        "q_learning": ("Q-learning", plotting.BLUE, "exact_edge", "exploring around the shortest path", ":"),
+        "sarsa": ("SARSA", plotting.ORANGE, "exact_detour", "best policy that explores", "--"),
+    }
+    for name, (label, color, limit, text, dashes) in learners.items():
+        rows, columns = greedy_path(tables[name]).T + 0.5
+        axes[0].plot(columns, rows, "o-", color=color, markersize=4, label=f"{label}: {len(rows) - 1} steps")
+        if f"online_{name}" in log.metrics:  # not before the first episode has ended
             steps, returns = log.series(f"online_{name}")
-            axes[1].plot(np.array(steps) / 1000, returns, color=color, label=label)
-    for metric, text in (
-        ("exact_detour", "best exploring policy"),
-        ("exact_edge", "exploring around the edge"),
-    ):
-        value = log.last(metric)
-        axes[1].axhline(value, **plotting.REFERENCE)
-        axes[1].text(
-            cfg.steps_cliff / 1000, value + 1.5, f"exact: {text} {value:.1f}", ha="right", fontsize=11
-        )
-    axes[1].set(
-        title="Online return", xlabel="environment steps (thousands)", ylabel="return per episode",
-        ylim=(-80, 0),
-    )  # fmt: skip
-    axes[1].legend(loc="lower right", ncols=2)
+            axes[1].plot(np.array(steps) / 1000, returns, "o-", color=color, label=label)
+        label = f"exact, {text}: −{-log.last(limit):.1f}"
+        axes[1].axhline(log.last(limit), label=label, **{**plotting.REFERENCE, "linestyle": dashes})
+    for column, text in ((0.5, "start"), (6, "cliff: −100"), (11.5, "goal")):
+        axes[0].text(column, 3.8, text, ha="center", va="center", fontsize=11)
+    axes[0].set(title="Greedy paths", xticks=[], yticks=[], ylim=(4, -1), aspect="equal")
+    axes[0].legend(loc="upper center", ncols=2)
+    axes[1].set(title="Return per episode while exploring", xlabel="environment steps (thousands)")
+    axes[1].set(ylabel="return", ylim=(-110, 0), yticks=range(-80, 1, 20))
+    axes[1].legend(loc="lower right")
     log.figure(figure, "cliff")
 
 
 # %%
 def main(cfg: Config, log: RunLog) -> None:
-    log.claim(
-        "time_limit_bootstraps",
-        "A reward of 1 for ever is worth 1/(1 - gamma), though a time limit cuts every episode.",
-        endless_value(0.9, cfg.seed),
-        near=(10.0, 0.1), unit="value", source="geometric series; pardo2018timelimits", always=True,
-    )  # fmt: skip
+    log.claim("time_limit_bootstraps",
+              "A reward of 1 for ever is worth 1/(1 - gamma), though a clock cuts episodes.",
+              endless_value(0.9, cfg.seed), near=(10.0, 0.1), unit="value", always=True,
+              source="geometric series; pardo2018timelimits")  # fmt: skip
     study_gamma(log)
-    tables = {
-        "4x4": run_lake("4x4", cfg.steps_4x4, cfg, log),
-        "8x8": run_lake("8x8", cfg.steps_8x8, cfg, log),
-    }
-    compare_step_sizes(tables["4x4"], cfg, log)
+    tables = study_lakes(cfg, log)
     study_ties(cfg, log)
-    cliff_tables = run_cliff(cfg, log)
-
+    cliff_tables = study_cliff(cfg, log)
     draw_learning([{"metrics": log.metrics}], log)
     draw_tables(tables, log)
-    draw_gamma(log)
-    draw_cliff(cliff_tables, cfg, log)
+    draw_cliff(cliff_tables, log)
 
 
 def summarise(runs: list[dict], log: RunLog) -> None:
