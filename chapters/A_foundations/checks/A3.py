@@ -370,7 +370,10 @@ PLANTED = {
     },
     "solve_with_jax": {
         "32 bits": ("jax.enable_x64(True)", "jax.enable_x64(False)"),
-        "stops early": ("(mdp, stopping_gap(mdp.gamma, tolerance))\n        return", "(mdp, 0.1)\n        return"),
+        "stops early": (
+            "(mdp, stopping_gap(mdp.gamma, tolerance))\n        return",
+            "(mdp, 0.1)\n        return",
+        ),
     },
     "cells_as_printed": {
         "whole numbers only": ("np.round(V, decimals)", "np.round(V)"),
