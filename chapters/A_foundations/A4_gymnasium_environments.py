@@ -100,12 +100,11 @@ always was. Both may be true in one step.
 
 ## 2. Is the program the world we think it is?
 
-A3 wrote this world as arrays. The copy below is A3's function to the letter.
+A3 wrote this world as arrays. The class and the function below are A3's, to the letter.
 """
 
 
 # %%
-# same-as: A3.MDP
 class MDP(NamedTuple):
     """A finite Markov decision process."""
 

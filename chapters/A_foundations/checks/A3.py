@@ -1,6 +1,7 @@
 """Checks of lesson A3's functions against definitions written out in loops and sums."""
 
 import itertools
+import sys
 
 import jax
 import numpy as np
@@ -23,10 +24,15 @@ def some_mdp(seed, gamma=0.9, num_states=6, num_actions=3):
 
 
 def world(P, R, terminal, gamma):
-    """The arrays under the names the lesson uses, and `tuple`-like for jax."""
+    """The arrays under the names the lesson uses."""
     from chapters.A_foundations.A3_mdp_and_bellman import MDP
 
     return MDP(P, R, terminal, gamma)
+
+
+def in_the_terms_of(function, mdp):
+    """`mdp` as the class that the module of `function` calls MDP: a copy in another lesson has its own."""
+    return getattr(sys.modules.get(function.__module__), "MDP", type(mdp))(*mdp)
 
 
 def lookahead(mdp, V):
@@ -129,6 +135,7 @@ def check_optimality_backup(optimality_backup):
 def check_evaluate_exactly(evaluate_exactly):
     for seed in range(4):
         rng, mdp = some_mdp(seed, gamma=(0.9, 1.0, 0.5, 0.95)[seed])
+        mdp = in_the_terms_of(evaluate_exactly, mdp)
         policy = rng.dirichlet(np.ones(3), size=6)
         V = value_by_powers(mdp, policy)
         near(evaluate_exactly(mdp, policy), V, 1e-9)

@@ -18,9 +18,7 @@ def check_grid_mdp(grid_mdp):
 
 def check_evaluate_exactly(evaluate_exactly):
     """The copy stands the test of the original."""
-    from chapters.A_foundations.A4_gymnasium_environments import MDP
-
-    checks_of_A3.check_evaluate_exactly(lambda mdp, policy: evaluate_exactly(MDP(*mdp), policy))
+    checks_of_A3.check_evaluate_exactly(evaluate_exactly)
 
 
 def check_count_transitions(count_transitions):
