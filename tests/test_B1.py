@@ -50,13 +50,36 @@ def test_merging_terminated_and_truncated_is_noticed(sarsa, call):
         assert value == pytest.approx(10.0, rel=0.02)
 
 
+class RandomWorld(gym.Env):
+    """Five states, three actions, a random table with rewards and ends everywhere: all is soon seen."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.observation_space, self.action_space = gym.spaces.Discrete(5), gym.spaces.Discrete(3)
+        self.initial_state_distrib = np.full(5, 0.2)
+        self.P = {s: {a: self.outcomes(rng) for a in range(3)} for s in range(5)}
+
+    def outcomes(self, rng: np.random.Generator) -> list[tuple[float, int, float, bool]]:
+        ends = [False] * 4 + [bool(rng.random() < 0.5)]
+        return [(0.2, int(rng.integers(5)), float(rng.normal(1.0)), end) for end in ends]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[int, dict]:
+        super().reset(seed=seed)
+        self.state = int(self.np_random.integers(5))
+        return self.state, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict]:
+        _, self.state, reward, terminated = self.P[self.state][action][int(self.np_random.integers(5))]
+        return self.state, reward, terminated, False, {}
+
+
 def gaps_to_the_exact_tables(module) -> tuple[float, float]:
     """How far Q-learning ends from Q* and SARSA from Q of the random policy, when both act at random."""
-    env, gamma = module.make_lake("4x4"), 0.9
+    env, gamma = gym.wrappers.TimeLimit(RandomWorld(), 6), 0.8
     model = module.read_model(env)
-    settings = {"gamma": gamma, "alpha_power": 0.7, "epsilon": 1.0}
+    settings = {"gamma": gamma, "alpha_power": 0.8, "epsilon": 1.0}
     learned = [
-        module.learn(env, module.Settings(sarsa=sarsa, **settings), 20_000, seed=0)[0]
+        module.learn(env, module.Settings(sarsa=sarsa, **settings), 15_000, seed=0)[0]
         for sarsa in (False, True)
     ]
     best = module.value_iteration(model, gamma)
@@ -67,7 +90,7 @@ def gaps_to_the_exact_tables(module) -> tuple[float, float]:
 
 
 def test_each_algorithm_finds_the_values_of_its_own_policy():
-    assert max(gaps_to_the_exact_tables(lesson)) < 0.06
+    assert max(gaps_to_the_exact_tables(lesson)) < 0.3
 
 
 @pytest.mark.parametrize(
@@ -78,13 +101,20 @@ def test_each_algorithm_finds_the_values_of_its_own_policy():
         ("sarsa_target(reward, q[next_obs], next_action", "sarsa_target(reward, q[next_obs], action"),
         ("q_learning_target(reward, q[next_obs], t", "q_learning_target(reward, q[obs], t"),
         ("visits[obs][action] += 1", "visits[obs][action] = 1"),
-        ("obs, action = next_obs, next_action", "obs, action = next_obs, action"),
         ("obs, episode_return = env.reset()[0], 0.0", "_, episode_return = env.reset()[0], 0.0"),
+        ("next_action, terminated, settings", "next_action, terminated or truncated, settings"),
+        (
+            "q_learning_target(reward, q[next_obs], terminated",
+            "q_learning_target(reward, q[next_obs], terminated or truncated",
+        ),
     ],
-    ids=["swapped", "wrong row", "wrong action", "same state", "no decay", "stuck action", "no reset"],
-)
+    ids=[
+        "algorithms swapped", "wrong row", "wrong action", "present state's maximum", "no decay",
+        "start of the next episode lost", "sarsa stops at a time limit", "q-learning stops at a time limit",
+    ],
+)  # fmt: skip
 def test_planted_errors_in_the_loop_are_noticed(old, new):
-    assert max(gaps_to_the_exact_tables(plant(lesson, old, new))) > 0.06
+    assert max(gaps_to_the_exact_tables(plant(lesson, old, new))) > 0.3
 
 
 def test_first_maximum_argmax_never_finds_the_goal():

@@ -22,6 +22,7 @@ $\alpha_n$ step size of the n-th update of an entry, $H$ time limit in steps.
 """
 
 # %%
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -420,19 +421,25 @@ success in one episode follows from (2), without a run. The runs then agree.
 
 The example from which this course grew (deterministic 4x4 lake, $\alpha$ 0.8, $\gamma$ 0.95, $\varepsilon$
 0.1, `np.argmax`) has this fault: it prints a table of zeros and calls it learned. It also bootstraps
-through terminal states. On a lake that happens to be harmless: a hole's row is never updated, so it stays
-0.
+through terminal states. On a lake that happens to be harmless: a hole's row is never updated, so it
+stays 0.
 """
 
 
 # %%
+def untaught_chance(env: gym.Env, epsilon: float, naive: bool) -> float:
+    """Exact chance of success in one episode while the table is still all zero."""
+    zeros = np.zeros_like(read_model(env).rewards)
+    policy = greedy_policy(zeros)  # every action is a best one
+    if naive:
+        policy = epsilon * policy + (1 - epsilon) * np.eye(zeros.shape[1])[zeros.argmax(axis=1)]
+    return start_value(env, policy)
+
+
 def study_ties(cfg: Config, log: RunLog) -> None:
     """First-maximum argmax against random ties: the 8x8 lake, and the example this course grew from."""
     lake, dry = make_lake("8x8"), gym.make("FrozenLake-v1", is_slippery=False, disable_env_checker=True)
-    zeros = np.zeros_like(read_model(lake).rewards)
-    left = np.eye(zeros.shape[1])[zeros.argmax(axis=1)]  # what a first-maximum argmax makes of zeros
-    chance_random = start_value(lake, greedy_policy(zeros))
-    chance_naive = start_value(lake, cfg.epsilon * greedy_policy(zeros) + (1 - cfg.epsilon) * left)
+    chance_random, chance_naive = (untaught_chance(lake, cfg.epsilon, naive) for naive in (False, True))
     log.write(0, first_success_random=chance_random, first_success_naive=chance_naive)
     log.claim("ties_chance",
               "Random ties raise an untaught agent's chance to reach the 8x8 goal over a thousandfold.",
@@ -442,19 +449,24 @@ def study_ties(cfg: Config, log: RunLog) -> None:
     fixed = Settings(cfg.alpha, cfg.alpha_power, cfg.gamma, cfg.epsilon)
     _, _, naive = learn(lake, replace(fixed, choose=naive_epsilon_greedy), cfg.steps_ties, cfg.seed)
     _, _, fair = learn(lake, fixed, cfg.steps_ties, cfg.seed)
-    log.claim("naive_argmax_goals",
-              "At fixed epsilon 0.1 the first-maximum argmax never reaches the 8x8 goal.",
-              sum(naive), at_most=0, unit="goals", source="exact chance below 1e-8 an episode")  # fmt: skip
+    log.claim("naive_argmax_goals", "At fixed epsilon the first-maximum argmax never reaches the 8x8 goal.",
+              sum(naive), at_most=0, unit="goals", seeds="9/10",
+              source=f"eq. (2): a chance of {chance_naive:.0e} an episode")  # fmt: skip
     log.claim("random_ties_goals", "With random ties and nothing else changed it finds the goal, and again.",
-              sum(fair), at_least=10, unit="goals", source="exact chance above 1e-3 an episode",
-              seeds="9/10")  # fmt: skip
+              sum(fair), at_least=10, unit="goals", seeds="9/10",
+              source=f"eq. (2): a first chance of {chance_random:.0e} an episode")  # fmt: skip
 
     example = Settings(alpha=0.8, alpha_power=0.0, gamma=0.95, epsilon=0.1)
-    naive, _, _ = learn(dry, replace(example, choose=naive_epsilon_greedy), cfg.steps_ties, cfg.seed)
-    fair, _, _ = learn(dry, example, cfg.steps_ties, cfg.seed)
+    num_steps, num_runs = cfg.steps_ties // 2, 5  # about the 2,000 episodes that the example runs
+    all_zero = 0
+    for run in range(num_runs):
+        broken = replace(example, choose=naive_epsilon_greedy)
+        all_zero += not learn(dry, broken, num_steps, num_runs * cfg.seed + run)[0].any()
+    all_fail = (1 - untaught_chance(dry, example.epsilon, naive=True)) ** 2000
     log.claim("example_table", "The example this course grew from ends with its table still all zero.",
-              np.count_nonzero(naive), at_most=0, unit="entries that are not 0", seeds="9/10",
-              source="exact chance of success below 1e-5 an episode")  # fmt: skip
+              all_zero, at_least=num_runs - 1, unit=f"of {num_runs} runs", seeds="9/10",
+              source=f"eq. (2): all 2,000 episodes fail in {all_fail:.1%} of runs")  # fmt: skip
+    fair, _, _ = learn(dry, example, num_steps, cfg.seed)
     log.claim("example_repaired", "With random ties and nothing else changed it always reaches the goal.",
               start_value(dry, greedy_policy(fair)), at_least=1 - 1e-9, unit="success rate", seeds="9/10",
               source="exact policy evaluation, eq. (2)")  # fmt: skip
@@ -467,13 +479,13 @@ r"""
 CliffWalking (Sutton & Barto, Example 6.6): −1 a step, −100 and back to the start for stepping off the edge.
 The shortest way, 13 steps, runs along the edge. Q-learning's table answers "what if I never explored
 again?", so that path is its favourite, and with $\varepsilon$ = 0.1 it keeps falling off it. SARSA's table
-answers "what if I go on exploring as I do?" and prefers a detour. Online SARSA earns more; greedy,
+answers "what if I go on exploring as I do?" and prefers a detour. Online, SARSA earns more; greedy,
 Q-learning's path is shorter.
 
 Where each should end is exact too: the return of exploring around the shortest path by (2), and the best
-return of all policies that explore at this rate by (3), its maximum softened by $\varepsilon$. A noisy
-table's greedy walk may circle for ever between two neighbours (SARSA's sometimes does, Q-learning's
-hardly): it is cut after 100 steps.
+return of all policies that explore at this rate by (3), its maximum softened by $\varepsilon$. With a large
+constant step size SARSA's noisy table can make the greedy walk circle for ever, so a walk is cut after 100
+steps.
 """
 
 
@@ -504,7 +516,8 @@ def study_cliff(cfg: Config, log: RunLog) -> dict[str, Table]:
               source="half the exact gap of the next two", seeds="9/10")  # fmt: skip
     log.claim("q_learning_online",
               "Q-learning's online return is that of exploring around the shortest path.",
-              online["q_learning"], near=(edge, 5.0), unit="return", source="eq. (2)", seeds="9/10")  # fmt: skip
+              online["q_learning"], near=(edge, 5.0), unit="return", source="eq. (2)",
+              seeds="9/10")  # fmt: skip
     log.claim("sarsa_online", "SARSA's is close to the best of all policies that explore at this rate.",
               online["sarsa"], near=(detour, 5.0), unit="return", source="eq. (3), softened",
               seeds="9/10")  # fmt: skip
@@ -512,7 +525,8 @@ def study_cliff(cfg: Config, log: RunLog) -> dict[str, Table]:
               greedy["q_learning"], near=(-13.0, 1e-9), unit="return", source="suttonbarto2018, Example 6.6",
               seeds="9/10")  # fmt: skip
     log.claim("sarsa_greedy_path", "SARSA's greedy path is longer.", greedy["sarsa"], at_most=-15.0,
-              unit="return within 100 steps", source="suttonbarto2018, Example 6.6", seeds="9/10")  # fmt: skip
+              unit="return within 100 steps", source="suttonbarto2018, Example 6.6",
+              seeds="9/10")  # fmt: skip
     return tables
 
 
@@ -594,6 +608,19 @@ def draw_tables(tables: dict[str, Table], log: RunLog) -> None:
     log.figure(figure, "tables")
 
 
+def film_lake(q: Table, cfg: Config, log: RunLog) -> None:
+    """One greedy episode on the 8x8 lake, whatever its end."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory: no screen needed
+    env = gym.make("FrozenLake8x8-v1", render_mode="rgb_array")
+    obs, _ = env.reset(seed=cfg.seed)
+    frames, done = [env.render()], False
+    while not done:
+        obs, _, terminated, truncated, _ = env.step(int(q[obs].argmax()))
+        done = terminated or truncated
+        frames.append(env.render())
+    log.film(frames, fps=12)
+
+
 def greedy_path(q: Table, limit: int = 30) -> Int[np.ndarray, "T 2"]:
     """(row, column) of the cells that the greedy policy visits on the cliff, in at most `limit` steps."""
     env = gym.make("CliffWalking-v1")
@@ -616,7 +643,8 @@ def draw_cliff(tables: dict[str, Table], log: RunLog) -> None:
     }
     for name, (label, color, limit, text, dashes) in learners.items():
         rows, columns = greedy_path(tables[name]).T + 0.5
-        axes[0].plot(columns, rows, "o-", color=color, markersize=4, label=f"{label}: {len(rows) - 1} steps")
+        length = f"{len(rows) - 1} steps" if len(rows) <= 30 else "circles"
+        axes[0].plot(columns, rows, "o-", color=color, markersize=4, label=f"{label}: {length}")
         if f"online_{name}" in log.metrics:  # not before the first episode has ended
             steps, returns = log.series(f"online_{name}")
             axes[1].plot(np.array(steps) / 1000, returns, "o-", color=color, label=label)
@@ -645,6 +673,8 @@ def main(cfg: Config, log: RunLog) -> None:
     draw_learning([{"metrics": log.metrics}], log)
     draw_tables(tables, log)
     draw_cliff(cliff_tables, log)
+    if not log.smoke:  # rendering costs more than a whole smoke run
+        film_lake(tables["8x8"], cfg, log)
 
 
 def summarise(runs: list[dict], log: RunLog) -> None:

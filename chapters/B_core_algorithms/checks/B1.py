@@ -132,7 +132,7 @@ def check_td_update(function):
     assert abs(root - expected) < 1e-12
 
 
-def frequencies(function, row, epsilon, draws=20_000):
+def frequencies(function, row, epsilon, draws=10_000):
     """How often `function` picks each action."""
     rng = random.Random(0)
     counts = Counter(function(row, epsilon, rng) for _ in range(draws))
@@ -149,13 +149,13 @@ def check_epsilon_greedy(function):
         ([0.0, 2.0, 1.0], 1.0, [1 / 3, 1 / 3, 1 / 3]),
     ]
     for row, epsilon, expected in cases:
-        np.testing.assert_allclose(frequencies(function, row, epsilon), expected, atol=0.015)
+        np.testing.assert_allclose(frequencies(function, row, epsilon), expected, atol=0.02)
 
 
 def check_naive_epsilon_greedy(function):
     """The fault it is there to show: the first of several best actions always wins."""
     found = frequencies(function, [1.0, 3.0, 3.0, 0.0], 0.4)
-    np.testing.assert_allclose(found, [0.1, 0.7, 0.1, 0.1], atol=0.015)
+    np.testing.assert_allclose(found, [0.1, 0.7, 0.1, 0.1], atol=0.02)
 
 
 PLANTED = {
@@ -177,7 +177,7 @@ PLANTED = {
             "model.rewards + model.transitions",
         ),
         "minimum for maximum": ("model.transitions @ q.max(axis=1)", "model.transitions @ q.min(axis=1)"),
-        "stops too soon": ("updated - q).max() < tolerance", "updated - q).min() < tolerance"),
+        "stops too soon": ("updated - q).max() < tolerance", "updated - q).max() > tolerance"),
     },
     "greedy_policy": {
         "rounding breaks ties": ("q.max(axis=1, keepdims=True) - 1e-9", "q.max(axis=1, keepdims=True)"),
