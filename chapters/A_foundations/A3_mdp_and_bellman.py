@@ -157,12 +157,17 @@ after one step is a future like any other:
 
 This is the **Bellman equation**, the law of total expectation applied to time. For a language model it says
 that the value of a prefix is the average, over next tokens, of the values of the prefixes one token longer.
+Say a reviewer model at "The film was" goes on with "great" (probability 0.7) or "awful" (0.3), and the
+finished texts score 0.9 and 0.1 on average. Then these are the $Q$ of the two tokens, and the prefix is worth
+$0.7 \cdot 0.9 + 0.3 \cdot 0.1 = 0.66$. That "great" is 0.24 better than what the model does on average is its
+**advantage**, and raising the probability of such tokens is what PPO will do in chapters C and D.
+
 In symbols,
 
 $$V^\pi(s) = \sum_a \pi(a \mid s)\, Q^\pi(s, a) \tag{1}$$
 
-$$Q^\pi(s, a) = R(s, a)
-+ \gamma \sum_{s'} P(s' \mid s, a)\, \bigl(1 - \text{terminal}(s')\bigr)\, V^\pi(s') \tag{2}$$
+$$Q^\pi(s, a) = R(s, a) +
+\gamma \sum_{s'} P(s' \mid s, a)\, \bigl(1 - \text{terminal}(s')\bigr)\, V^\pi(s') \tag{2}$$
 
 Remember the factor $(1 - \text{terminal})$: it comes back as `1 - terminated` in every temporal-difference
 target of this course.
@@ -565,9 +570,9 @@ def published(cfg: Config, log: RunLog) -> None:
 
 # %%
 def seconds(call) -> float:
-    """Wall seconds of the fastest of three calls."""
+    """Wall seconds of the fastest of at least three calls; of more, if they are quick."""
     times = []
-    for _ in range(3):
+    while len(times) < 3 or sum(times) < 0.1:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -640,9 +645,7 @@ def draw_convergence(ax, mdp: MDP) -> None:
         improved.append(max(np.abs(evaluated - best).max(), 1e-14))
         policy = greedy_policy(q_from_v(mdp, evaluated))
     ax.semilogy(errors, label="value iteration", linewidth=4)
-    ax.semilogy(
-        range(1, 6), improved, "o-", color=plotting.ORANGE, label="policy iteration (1 evaluation = 1)"
-    )
+    ax.semilogy(range(1, 6), improved, "o-", color=plotting.ORANGE, label="policy iteration, k evaluations")
     ax.semilogy(errors[0] * mdp.gamma ** np.arange(150), label="bound γᵏ · first error", **plotting.REFERENCE)
     ax.set(
         xlabel="sweeps k",
