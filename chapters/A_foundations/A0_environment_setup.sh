@@ -179,8 +179,8 @@ find_python() {
     fail "--python $wanted_python is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}"
   fi
   for candidate in "$root/.venv/bin/python" python3.11 python3 python python3.12 python3.13 \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[123]*/bin/python /opt/homebrew/bin/python3.1[123] \
-    /usr/local/bin/python3.1[123] "$HOME"/.local/bin/python3.1[123] "$HOME"/.local/share/uv/python/cpython-3.1[123].*/bin/python3; do
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[123]*/bin/python "$HOME"/.local/bin/python3.1[123] \
+    "$HOME"/.local/share/uv/python/cpython-3.1[123].*/bin/python3; do
     try_python "$candidate" && return 0
   done
   local seen="none was found"
@@ -224,7 +224,7 @@ find_uv() {
   local candidate where='import uv; print(uv.find_uv_bin())'
   for candidate in "$(command -v uv || true)" "$root/.uv/tool/bin/uv" \
     "$("$python" -c "$where" 2>/dev/null || true)" "$(cd / && python3 -c "$where" 2>/dev/null || true)" \
-    "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv" /opt/homebrew/bin/uv /usr/local/bin/uv; do
+    "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv"; do
     # Our own link in .venv would vanish with it: take what it points to.
     [ "$candidate" != "$root/.venv/bin/uv" ] || candidate=$(readlink "$candidate")
     try_uv "$candidate" && return 0
