@@ -6,27 +6,17 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from chapters.B_core_algorithms.checks import B3
+
 SHAPES = ((1, 1), (3, 2), (8, 5), (64, 2))  # (B, A)
 
 
 def check_td_target(td_target):
-    torch.manual_seed(0)
-    for size in (1, 5, 64):
-        rewards, next_values = torch.randn(2, size)
-        terminated = torch.rand(size) < 0.4
-        for gamma in (0.0, 0.5, 0.99):
-            targets = td_target(rewards, next_values, terminated, gamma)
-            for i in range(size):
-                rest = 0.0 if terminated[i] else gamma * float(next_values[i])
-                assert math.isclose(targets[i], float(rewards[i]) + rest, rel_tol=1e-5, abs_tol=1e-6)
+    B3.check_td_target(td_target)
 
 
 def check_max_value(max_value):
-    torch.manual_seed(1)
-    for batch, num_actions in SHAPES:
-        target_q = torch.randn(batch, num_actions) - 2.0  # mostly negative: a maximum with zero would show
-        values = max_value(target_q)
-        assert values.tolist() == [max(row) for row in target_q.tolist()]
+    B3.check_max_value(max_value)
 
 
 def check_double_value(double_value):
@@ -37,18 +27,6 @@ def check_double_value(double_value):
         for i in range(batch):
             chosen = max(range(num_actions), key=lambda a: float(online_q[i, a]))
             assert values[i] == target_q[i, chosen]
-
-
-def check_huber_loss(huber_loss):
-    errors = torch.tensor([0.0, 0.3, -0.3, 1.0, -1.0, 1.5, -4.0, 100.0], dtype=torch.float32)
-    target = torch.linspace(-2.0, 2.0, len(errors))
-    predicted = (target + errors).requires_grad_()
-    loss = huber_loss(predicted, target)
-    by_hand = [e * e / 2 if abs(e) <= 1 else abs(e) - 0.5 for e in errors.tolist()]
-    assert math.isclose(float(loss.detach()), sum(by_hand) / len(by_hand), rel_tol=1e-5)
-    loss.backward()
-    expected = errors.clamp(-1.0, 1.0) / len(errors)  # the clipped error, over B
-    torch.testing.assert_close(predicted.grad, expected, atol=1e-6, rtol=1e-5)
 
 
 def check_dueling_q(dueling_q):
@@ -66,6 +44,7 @@ def check_dueling_q(dueling_q):
 
 
 def check_ReplayBuffer(ReplayBuffer):
+    names = ("obs", "actions", "rewards", "next_obs", "terminated")
     rng = np.random.default_rng(4)
     for capacity, num_envs, rounds in ((10, 1, 27), (12, 5, 7), (50, 4, 3)):
         buffer = ReplayBuffer(capacity, 3)
@@ -78,7 +57,7 @@ def check_ReplayBuffer(ReplayBuffer):
                 rng.normal(size=(num_envs, 3)).astype(np.float32),
                 rng.random(num_envs) < 0.5,
             )
-            buffer.add(*step)
+            buffer.add(**dict(zip(names, step, strict=True)))
             added += [tuple(np.atleast_1d(part[i]).tolist() for part in step) for i in range(num_envs)]
         kept = added[-capacity:]  # exactly the last ones, each with its own parts
         assert len(buffer) == len(kept)
@@ -86,7 +65,6 @@ def check_ReplayBuffer(ReplayBuffer):
         batch = buffer.sample(4000, np.random.default_rng(5))
         assert batch["actions"].dtype == torch.int64
         assert batch["terminated"].dtype == torch.bool
-        names = ("obs", "actions", "rewards", "next_obs", "terminated")
         drawn = [tuple(np.atleast_1d(batch[name][i].numpy()).tolist() for name in names) for i in range(4000)]
         counts = [sum(transition == one for transition in drawn) for one in kept]
         assert sum(counts) == 4000, "something was drawn that is not among the last `capacity` transitions"
@@ -171,15 +149,6 @@ PLANTED = {
         ),
         "the worst action": ("chosen = online_q.argmax", "chosen = online_q.argmin"),
     },
-    "huber_loss": {
-        "quadratic everywhere": (
-            "torch.where(error <= 1.0, 0.5 * error**2, error - 0.5)",
-            "(0.5 * error**2)",
-        ),
-        "no half": ("0.5 * error**2, error", "error**2, error"),
-        "jump at one": ("error - 0.5).mean()", "error).mean()"),
-        "sum for mean": ("error - 0.5).mean()", "error - 0.5).sum()"),
-    },
     "dueling_q": {
         "mean not subtracted": ("advantages - advantages.mean(dim=-1, keepdim=True)", "advantages"),
         "mean over the batch": (
@@ -192,13 +161,10 @@ PLANTED = {
         ),
     },
     "ReplayBuffer": {
-        "off by one in the ring": (
-            "(self.num_added + np.arange(len(obs)))",
-            "(self.num_added + 1 + np.arange(len(obs)))",
-        ),
+        "off by one in the ring": ("slots = (self.num_added +", "slots = (self.num_added + 1 +"),
         "writes every environment to one slot": (
-            "(self.num_added + np.arange(len(obs)))",
-            "(self.num_added + 0 * np.arange(len(obs)))",
+            "slots = (self.num_added + np.arange",
+            "slots = (self.num_added + 0 * np.arange",
         ),
         "ring one too short": ("% self.capacity\n", "% (self.capacity - 1)\n"),
         "never draws the newest": (
@@ -206,7 +172,10 @@ PLANTED = {
             "rng.integers(max(len(self) - 1, 1), size=size)",
         ),
         "draws empty slots": ("rng.integers(len(self), size=size)", "rng.integers(self.capacity, size=size)"),
-        "stores obs as next_obs": ("= next_obs, terminated\n", "= obs, terminated\n"),
+        "stores obs as next_obs": (
+            "getattr(self, name)[slots] = values",
+            "getattr(self, name)[slots] = step['obs'] if name == 'next_obs' else values",
+        ),
     },
     "epsilon_at": {
         "sign": ("1.0 - (1.0 - epsilon_end) * step", "1.0 + (1.0 - epsilon_end) * step"),
@@ -236,17 +205,11 @@ PLANTED = {
         ),
     },
     "judged_value": {
-        "the judge chooses": (
-            "best = epsilon_greedy(chooser, 0.0, rng)",
-            "best = epsilon_greedy(judge, 0.0, rng)",
-        ),
+        "the judge chooses": ("epsilon_greedy(chooser, 0.0, rng)]", "epsilon_greedy(judge, 0.0, rng)]"),
         "the chooser judges": (
-            "return judge[np.arange(len(judge)), best]",
-            "return chooser[np.arange(len(judge)), best]",
+            "return judge[np.arange(len(judge)),",
+            "return chooser[np.arange(len(judge)),",
         ),
-        "first maximum wins ties": (
-            "best = epsilon_greedy(chooser, 0.0, rng)",
-            "best = chooser.argmax(axis=1)",
-        ),
+        "first maximum wins ties": ("epsilon_greedy(chooser, 0.0, rng)]", "chooser.argmax(axis=1)]"),
     },
 }
