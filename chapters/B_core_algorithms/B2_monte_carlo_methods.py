@@ -34,7 +34,7 @@ PLAYED = np.s_[:, 1:, 12:]  # the 200 states in which there is something to deci
 STICK_FROM = ((17, 13, 13, 12, 12, 12, 17, 17, 17, 17), (19, 18, 18, 18, 18, 18, 18, 18, 19, 19))
 """The published optimum: stick from this sum on, by dealer's card 1 to 10, without and with a usable ace."""
 NUM_WALK_STATES = 19
-STEP_SIZES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+ALPHAS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 NUM_AHEAD = (1, 2, 4, 8, 16, 32, 0)  # the n of n-step TD; 0 stands for "to the end": Monte Carlo
 
 
@@ -74,7 +74,7 @@ r"""
 A policy's value in a state is the expected sum of rewards from there on. Monte Carlo takes that literally:
 play episodes to the end, and average what followed. The return obeys a recursion from behind,
 
-$$G_t = r_{t+1} + \gamma\, G_{t+1}, \qquad G_T = 0 \tag{1}$$
+$$G_t = r_t + \gamma\, G_{t+1}, \qquad G_T = 0 \tag{1}$$
 
 If a state occurs several times within an episode, should it count each time (*every-visit*) or only the
 first time (*first-visit*)? The first gives more data, but data from one episode that overlap: the return
@@ -327,7 +327,7 @@ r"""
 Monte Carlo waits for the end of an episode and takes in all of its randomness. TD(0) takes one reward and
 then trusts its own estimate of the rest. Between them lies the *n-step* target,
 
-$$G_t^{(n)} = \sum_{i=0}^{n-1} \gamma^i\, r_{t+1+i} + \gamma^n\, V(s_{t+n}), \qquad
+$$G_t^{(n)} = \sum_{i=0}^{n-1} \gamma^i\, r_{t+i} + \gamma^n\, V(s_{t+n}), \qquad
 V(s_t) \leftarrow V(s_t) + \alpha\,\bigl(G_t^{(n)} - V(s_t)\bigr) \tag{7}$$
 
 If the episode has terminated within the $n$ steps, there is no state left to trust: the sum stops and the
@@ -375,12 +375,12 @@ def n_step_parts(
 
 
 def n_step_td(
-    episodes: list[tuple], n: int, step_sizes: Float[np.ndarray, " A"], num_states: int
+    episodes: list[tuple], n: int, alphas: Float[np.ndarray, " A"], num_states: int
 ) -> Float[np.ndarray, "E A R"]:
     """RMS error over the states after each episode, for each step size and run; n = 0 is Monte Carlo."""
     true_values = walk_values(num_states)
     num_runs = episodes[0][0].shape[1]
-    values = np.zeros((len(step_sizes), num_runs, num_states + 2))  # [A, R, S + 2]
+    values = np.zeros((len(alphas), num_runs, num_states + 2))  # [A, R, S + 2]
     runs, errors = np.arange(num_runs), []
     for states, rewards, lengths in episodes:
         ahead = n or len(rewards)
@@ -389,7 +389,7 @@ def n_step_td(
             later = states[min(t + ahead, len(rewards))]  # [R]
             targets = sums[t] + weights[t] * values[:, runs, later]  # [A, R]
             td_errors = (targets - values[:, runs, states[t]]) * (t < lengths)
-            values[:, runs, states[t]] += step_sizes[:, None] * td_errors  # eq. (7), right
+            values[:, runs, states[t]] += alphas[:, None] * td_errors  # eq. (7), right
         errors.append(np.sqrt(((values[:, :, 1:-1] - true_values) ** 2).mean(axis=2)))
     return np.stack(errors)
 
@@ -545,9 +545,9 @@ def claim_walk(cfg: Config, log: RunLog, rng: np.random.Generator) -> None:
     episodes = [walk_episodes(NUM_WALK_STATES, cfg.num_walk_runs, rng) for _ in range(10)]
     best = {}
     for n in log.track(NUM_AHEAD, "values of n"):
-        errors = n_step_td(episodes, n, np.array(STEP_SIZES), NUM_WALK_STATES).mean(axis=(0, 2))  # [A]
-        for step_size, error in zip(STEP_SIZES, errors):
-            log.write(round(1000 * step_size), **{f"walk_error_{n}": error})  # step: 1000 alpha
+        errors = n_step_td(episodes, n, np.array(ALPHAS), NUM_WALK_STATES).mean(axis=(0, 2))  # [A]
+        for alpha, error in zip(ALPHAS, errors):
+            log.write(round(1000 * alpha), **{f"walk_error_{n}": error})  # step: 1000 alpha
         best[n] = errors.min()
     for rival, name in ((1, "TD(0)"), (0, "Monte Carlo")):
         log.claim(

@@ -265,7 +265,7 @@ def check_n_step_parts(n_step_parts):
 def check_n_step_td(n_step_td):
     """Against the printed algorithm, run by run and step by step (suttonbarto2018, section 7.1)."""
     rng = np.random.default_rng(10)
-    num_states, num_runs, step_sizes = 5, 3, np.array([0.1, 0.6])
+    num_states, num_runs, alphas = 5, 3, np.array([0.1, 0.6])
     episodes = []
     for _ in range(3):
         paths = []
@@ -283,8 +283,8 @@ def check_n_step_td(n_step_td):
         episodes.append((walk, rewards, lengths))
     true_values = np.arange(1, 6) / 3 - 1
     for n in (1, 2, 4, 0):
-        errors = n_step_td(episodes, n, step_sizes, num_states)
-        for a, alpha in enumerate(step_sizes):
+        errors = n_step_td(episodes, n, alphas, num_states)
+        for a, alpha in enumerate(alphas):
             for run in range(num_runs):
                 values = np.zeros(7)
                 for e, (walk, rewards, lengths) in enumerate(episodes):
