@@ -61,6 +61,7 @@ case "$*" in
   "-m pip --version") ;;
   "-m pip install"*)
     echo "pip $*" >>"$CALLS"
+    case "$PIP_USER$PIP_REQUIRE_VIRTUALENV" in *1*) echo "ERROR: not with --target" >&2; exit 1 ;; esac
     if [ -n "$FAKE_PIP" ]; then echo "$FAKE_PIP" >&2; exit 1; fi
     while [ "$1" != --target ]; do shift; done
     mkdir -p "$2/bin" && cp "$FAKE_UV" "$2/bin/uv" ;;
@@ -283,6 +284,16 @@ def test_a_python_that_only_pyenv_knows_is_found(with_uv):
     assert str(with_uv.home / ".pyenv/versions/3.12.4/bin/python") in result.stdout
 
 
+def test_a_shim_is_seen_through(with_uv):
+    # In a folder whose .python-version names a Python that pyenv lacks, its shims refuse to run.
+    real = with_uv.put("python3", PYTHON, folder=with_uv.home / "elsewhere")
+    (with_uv.clone / ".python-version").write_text("3.11\n")
+    with_uv.put("python3", f'#!/bin/sh\n[ ! -e .python-version ] || exit 1\nexec "{real}" "$@"\n')
+    result = with_uv.setup("--no-lesson", FAKE_VERSION="3.12.4")
+    assert result.returncode == 0, result.stderr
+    assert f"({real})" in result.stdout
+
+
 def test_a_wanted_python_that_is_not_there_is_refused(with_uv):
     fails_in_one_line(with_uv.setup("--python", "3.7"), "--python 3.7")
     with_uv.put("python3.12", PYTHON)
@@ -328,6 +339,7 @@ def test_without_uv_pip_puts_one_into_the_clone_and_uv_run_works_there(machine):
 
 
 def test_a_uv_that_pip_put_off_the_path_is_found(machine):
+    (machine.path / "python3").rename(machine.path / "python3.11")
     result = machine.setup("--no-lesson", FAKE_UV_MODULE=machine.env["FAKE_UV"])
     assert result.returncode == 0, result.stderr
     assert machine.env["FAKE_UV"] in result.stdout
