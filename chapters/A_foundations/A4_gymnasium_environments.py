@@ -247,7 +247,7 @@ class Batch(NamedTuple):
 
 def collect(envs: gym.vector.VectorEnv, num_steps: int, seed: int) -> Batch:
     """`num_steps` steps of the random policy in every environment."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not `seed`: that is the environments' own stream
     obs, _ = envs.reset(seed=seed)
     steps = []
     for actions in rng.integers(envs.single_action_space.n, size=(num_steps, envs.num_envs)):
@@ -393,8 +393,12 @@ r"""
 
 `reset(seed=7)` seeds the environment's own generator, `env.np_random`; a later `reset()` goes on drawing from
 it, so episodes differ and the whole run repeats. In a vector environment, `reset(seed=7)` gives environment
-$i$ the seed $7 + i$. Actions drawn from `action_space.sample()` have a generator of their own, which `reset`
-does not touch: the usual reason why "I did set the seed" did not help.
+$i$ the seed $7 + i$.
+
+Two traps. Actions drawn from `action_space.sample()` have a generator of their own, which `reset` does not
+touch: the usual reason why "I did set the seed" did not help. And `env.np_random` after `reset(seed=7)` is
+bit for bit `np.random.default_rng(7)`: an agent that draws from `default_rng(7)` too gets the same numbers as
+its world, and chance is no longer chance. `collect` takes `default_rng([seed, 1])`.
 
 ## 8. Run, look, break
 
@@ -455,7 +459,7 @@ def seed_differences(num_envs: int, num_steps: int, seed: int) -> int:
         env = gym.make("GridWorld-v0")
         obs, _ = env.reset(seed=seed + i)
         for t in range(num_steps):
-            different += obs != batch.obs[t, i]
+            different += int(obs != batch.obs[t, i])
             obs, _, terminated, truncated, _ = env.step(batch.actions[t, i])
             if terminated or truncated:
                 obs, _ = env.reset()

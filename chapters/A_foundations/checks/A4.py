@@ -105,7 +105,11 @@ def check_collect(collect):
     np.testing.assert_array_equal(batch.truncated, batch.next_obs == 12)
     assert set(np.unique(collect(Countdown(), 50, seed=0).actions)) == {0, 1}
     np.testing.assert_array_equal(collect(Countdown(), 50, 3).actions, collect(Countdown(), 50, 3).actions)
-    assert (collect(Countdown(), 50, 3).actions != collect(Countdown(), 50, 4).actions).any()
+    actions = collect(Countdown(), 50, 3).actions
+    assert (actions != collect(Countdown(), 50, 4).actions).any()
+    env = gym.make("GridWorld-v0")
+    env.reset(seed=3)  # an environment seeded 3 must not draw the numbers that choose the actions
+    assert (actions != env.unwrapped.np_random.integers(2, size=(50, 2))).any()
 
 
 def check_episode_steps(episode_steps):
@@ -242,7 +246,11 @@ PLANTED = {
             "next_obs, terminated | truncated, truncated))",
         ),
         "goes on from the old episode": ("obs = returned_obs  # where", "obs = next_obs  # where"),
-        "seed ignored": ("rng = np.random.default_rng(seed)", "rng = np.random.default_rng(0)"),
+        "seed ignored": ("rng = np.random.default_rng([seed, 1])", "rng = np.random.default_rng([0, 1])"),
+        "the same stream as the environment": (
+            "rng = np.random.default_rng([seed, 1])",
+            "rng = np.random.default_rng(seed)",
+        ),
     },
     "episode_steps": {
         "starts a step late": ("np.where(done[t - 1], 1,", "np.where(done[t], 1,"),
