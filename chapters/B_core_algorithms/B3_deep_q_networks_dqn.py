@@ -42,12 +42,12 @@ SOLVED = 475.0  # the threshold registered for CartPole-v1
 # %%
 @dataclass(frozen=True)
 class Config:
-    """Stable-Baselines3's DQN on CartPole; the defaults are rl-zoo's settings for it."""
+    """Stable-Baselines3's DQN on CartPole; the defaults are rl-zoo's, but half as many steps again."""
 
     seed: int = 0
     """Seed of torch, numpy and the environment."""
-    num_env_steps: Annotated[int, in_range(1, 10_000_000)] = 50_000
-    """Environment steps of training."""
+    num_env_steps: Annotated[int, in_range(1, 10_000_000)] = 75_000
+    """Environment steps of training (rl-zoo stops after 50,000)."""
     learning_rate: Annotated[float, in_range(1e-6, 1.0)] = 2.3e-3
     """Adam step size."""
     gamma: Annotated[float, in_range(0.0, 1.0)] = 0.99
@@ -64,8 +64,8 @@ class Config:
     """Gradient steps in each round."""
     sync_every: Annotated[int, in_range(1, 1_000_000)] = 10
     """Environment steps between copies of the online weights into the target network."""
-    exploration_fraction: Annotated[float, in_range(0.0, 1.0)] = 0.16
-    """Share of the training over which epsilon falls from 1."""
+    num_exploration_steps: Annotated[int, in_range(1, 10_000_000)] = 8000
+    """Environment steps over which epsilon falls from 1."""
     epsilon_end: Annotated[float, in_range(0.0, 1.0)] = 0.04
     """What epsilon falls to."""
     hidden_size: Annotated[int, in_range(1, 4096)] = 256
@@ -77,8 +77,8 @@ class Config:
 
 
 SMOKE = {
-    "num_env_steps": 300, "num_warmup_steps": 64, "num_steps": 64, "num_gradient_steps": 4, "hidden_size": 16,
-    "eval_every": 128, "num_eval_episodes": 4,
+    "num_env_steps": 300, "num_exploration_steps": 100, "num_warmup_steps": 64, "num_steps": 64,
+    "num_gradient_steps": 4, "hidden_size": 16, "eval_every": 128, "num_eval_episodes": 4,
 }  # fmt: skip
 
 # %% [markdown]
@@ -172,7 +172,7 @@ def make_model(cfg: Config) -> DQN:
         train_freq=cfg.num_steps,
         gradient_steps=cfg.num_gradient_steps,
         target_update_interval=cfg.sync_every,
-        exploration_fraction=cfg.exploration_fraction,
+        exploration_fraction=cfg.num_exploration_steps / cfg.num_env_steps,
         exploration_final_eps=cfg.epsilon_end,
         policy_kwargs={"net_arch": [cfg.hidden_size, cfg.hidden_size]},
         seed=cfg.seed,
@@ -278,7 +278,7 @@ the first 475 by returning `False` from `_on_step`, and compare the time.
 
 
 # %%
-def film_frames(models: dict[str, DQN], seed: int, every: int = 3) -> list[np.ndarray]:
+def film_frames(models: dict[str, DQN], seed: int, every: int = 4) -> list[np.ndarray]:
     """One greedy episode of each model, one above the other; a finished one stays on its last picture."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures without a window
     films = []

@@ -82,7 +82,9 @@ class Config:
     """Split Q into a state value and advantages."""
     merge_time_limit: bool = False
     """The bug: store a time limit as if the episode had truly ended."""
-    num_evaluations: Annotated[int, in_range(1, 10_000)] = 48
+    sync_episodes: Annotated[int, in_range(0, 10_000)] = 0
+    """If positive, copy into the target network every so many episodes, whatever `sync_every` says."""
+    num_evaluations: Annotated[int, in_range(1, 10_000)] = 24
     """Evaluations of 100 greedy episodes, evenly spread over a training."""
     num_sb3_steps: Annotated[int, in_range(1, 10_000_000)] = 50_000
     """Environment steps of Stable-Baselines3's DQN (rl-zoo's number)."""
@@ -211,7 +213,7 @@ class Agent:
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=cfg.learning_rate, fused=True)
         self.buffer = ReplayBuffer(cfg.buffer_size, obs_dim)
         self.rng = np.random.default_rng(cfg.seed)
-        self.num_updates = 0
+        self.num_updates = self.num_episodes = self.num_syncs = 0
 
 
 # %% [markdown]
@@ -252,6 +254,7 @@ def collect(agent: Agent, envs: gym.vector.VectorEnv, obs: np.ndarray, epsilon: 
         obs=obs, actions=actions, rewards=rewards, next_obs=true_next_obs(next_obs, done, infos),
         terminated=done if cfg.merge_time_limit else terminated,
     )  # fmt: skip
+    agent.num_episodes += int(done.sum())
     return next_obs
 
 
@@ -293,8 +296,11 @@ def update(agent: Agent, cfg: Config) -> None:
     agent.optimizer.step()
     agent.num_updates += 1
     move_average(agent.average, agent.online, cfg.average_rate)
-    if agent.num_updates % cfg.sync_every == 0:
+    by_episode, by_update = cfg.sync_episodes, cfg.sync_every
+    num_due = agent.num_episodes // by_episode if by_episode else agent.num_updates // by_update
+    if num_due > agent.num_syncs:
         move_average(agent.target, agent.online, 1.0)
+        agent.num_syncs = num_due
 
 
 @torch.inference_mode()
@@ -463,20 +469,39 @@ PLACEHOLDER
 # %%
 LABELS = {
     "double": "ours (double)", "plain": "ours, plain", "dueling": "ours, dueling too",
-    "merged": "time limit merged", "seed": "… and target 40 × older", "sb3": "SB3 at rl-zoo's settings",
+    "merged": "ours, limit merged", "tutorial": "as many tutorials", "sb3": "SB3 at rl-zoo's settings",
 }  # fmt: skip
 
 
 def variants(cfg: Config) -> dict[str, Config]:
-    """Our learners, each a switch or two away from the first."""
-    merged = dataclasses.replace(cfg, merge_time_limit=True)
+    """Our learners: each a switch away from the first, and the recipe that tutorials copy from each other."""
+    num_rounds = cfg.num_env_steps // cfg.num_envs  # as many gradient steps for everyone
     return {
         "double": cfg,
         "plain": dataclasses.replace(cfg, double=False),
         "dueling": dataclasses.replace(cfg, dueling=True),
-        "merged": merged,
-        "seed": dataclasses.replace(merged, sync_every=40 * cfg.sync_every),
-    }
+        "merged": dataclasses.replace(cfg, merge_time_limit=True),
+        "tutorial": dataclasses.replace(
+            cfg, num_envs=1, num_env_steps=num_rounds, num_exploration_steps=num_rounds // 4, double=False,
+            merge_time_limit=True, sync_episodes=10, average_rate=1.0, learning_rate=1e-3, buffer_size=10_000,
+        ),
+    }  # fmt: skip
+
+
+def draw_truth(log: RunLog) -> None:
+    """Of each learner's last network: what it believes its start to be worth, and what it then gets."""
+    figure, ax = plotting.new_figure(height=3.6)
+    for row, (name, color) in enumerate(zip(LABELS, plotting.COLOURS)):
+        believed, true = log.last(f"{name}_q_of_start"), log.last(f"{name}_value_of_start")
+        ax.plot([believed, true], [row, row], color="grey", linewidth=1.0, zorder=1)
+        ax.plot(believed, row, "o", color=color, markersize=9)
+        ax.plot(true, row, "|", color="black", markersize=18, markeredgewidth=2.5)
+    ax.plot([], [], "o", color="grey", label="largest Q")
+    ax.plot([], [], "|", color="black", markersize=14, markeredgewidth=2.5, label="return that followed")
+    ax.set_yticks(range(len(LABELS)), LABELS.values())
+    ax.set(xlabel="discounted value of the start, no time limit", ylim=(len(LABELS) - 0.5, -1.5))
+    ax.legend(loc="upper left", ncols=2)
+    log.figure(figure, "truth")
 
 
 def save_and_load(network: nn.Module, log: RunLog) -> nn.Module:
@@ -527,10 +552,11 @@ def main(cfg: Config, log: RunLog) -> None:
     scores["sb3"] = train_sb3(cfg, log)
     for name, learner in scores.items():
         seconds, share = first_crossing(log.metrics, name, SOLVED)
-        believed, true = start_values(learner.best, cfg)
+        believed, true = start_values(learner.last, cfg)
         log.write(0, **{f"{name}_first_475_seconds": seconds, f"{name}_share_solved_after": share,
                         f"{name}_q_of_start": believed, f"{name}_value_of_start": true})  # fmt: skip
     draw_race(log, [log.metrics], LABELS, SOLVED)
+    draw_truth(log)
 
     best = scores["double"].best
     loaded = save_and_load(best, log)

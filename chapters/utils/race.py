@@ -17,13 +17,14 @@ Metrics = dict[str, list[tuple[int, float]]]
 class Scores:
     """The evaluations of one learner while it trains; the clock stands still during each.
 
-    Writes `<name>_return` and `<name>_cpu_seconds` at each one, and keeps a copy of the best network.
+    Writes `<name>_return` and `<name>_cpu_seconds` at each one, and keeps a copy of the best network
+    in `best` and the last one itself in `last`.
     Create it when everything that should not count (imports, construction) is done.
     """
 
     def __init__(self, name: str, score: Callable[[Any], float], log: RunLog) -> None:
         self.name, self.score, self.log = name, score, log
-        self.seconds, self.best_return, self.best = 0.0, -math.inf, None
+        self.seconds, self.best_return, self.best, self.last = 0.0, -math.inf, None, None
         self._resumed = time.process_time()
 
     def measure(self, step: int, network: Any) -> None:
@@ -31,6 +32,7 @@ class Scores:
         self.seconds += time.process_time() - self._resumed
         score = self.score(network)
         self.log.write(step, **{f"{self.name}_return": score, f"{self.name}_cpu_seconds": self.seconds})
+        self.last = network
         if score > self.best_return:
             self.best_return, self.best = score, copy.deepcopy(network)
         self._resumed = time.process_time()
