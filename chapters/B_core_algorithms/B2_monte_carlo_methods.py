@@ -616,9 +616,10 @@ def draw_curves(runs: list[dict], log: RunLog) -> None:
         alphas, errors = curve(f"walk_error_{ahead}")
         label = {0: "Monte Carlo", 1: "n = 1, TD(0)"}.get(ahead, f"n = {ahead}")
         mean = errors.mean(axis=0)
-        last = np.flatnonzero(mean < 0.62)[-1]  # name each curve where it leaves the picture
+        steep = ahead in (16, 32)  # named to their left, the others where they leave the picture
+        last = np.flatnonzero(mean < (0.58 if steep else 0.62))[-1]
         walk.plot(alphas / 1000, mean, color=colour)
-        side, gap = ("right", -0.02) if ahead in (16, 32) else ("left", 0.02)
+        side, gap = ("right", -0.02) if steep else ("left", 0.02)
         place = alphas[last] / 1000 + gap, mean[last]
         walk.text(*place, label, color=colour, ha=side, va="center", fontsize=11)
     walk.set(
