@@ -398,7 +398,7 @@ r"""
 **The first figure** is Sutton and Barto's figures 2.2 and 2.4, measured again. The greedy agent settles on
 the first arm that looks good, and on a third of the bandits that happens to be the best one. Epsilon 0.1
 finds the best arm sooner, but its 91 % ceiling is in sight; epsilon 0.01 is slower and will pass it one day.
-UCB never wastes a try on an arm it knows to be bad.
+UCB spends its tries on the arms that might still be the best.
 
 **The second figure** shows regret on two Bernoulli arms. Epsilon-greedy's line bends upwards on the
 logarithmic axis, because it is straight on a linear one. UCB1 stays far below the bound (7), and its slope is
