@@ -16,16 +16,18 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
     is the first observation of its next episode, and the last one of the old episode is in
     `infos["final_obs"]`; `true_next_obs` picks the right one. `terminated` and `truncated` stay apart.
 
-    CartPole-v1 comes as our batched NumPy version (same dynamics, many times faster); everything else as
-    gymnasium's SyncVectorEnv. `kwargs` go to the environment's constructor.
+    CartPole-v1 and Pendulum-v1 come as our batched NumPy versions (same dynamics, many times faster);
+    everything else as gymnasium's SyncVectorEnv. `kwargs` go to the environment's constructor.
     """
     import gymnasium as gym
 
     import chapters.envs  # noqa: F401 — registers the course's own environments
     from chapters.envs.cartpole import BatchedCartPole
+    from chapters.envs.pendulum import BatchedPendulum
 
-    if env_id == "CartPole-v1" and not kwargs:
-        return BatchedCartPole(num_envs)
+    batched = {"CartPole-v1": BatchedCartPole, "Pendulum-v1": BatchedPendulum}
+    if env_id in batched and not kwargs:
+        return batched[env_id](num_envs)
     return gym.vector.SyncVectorEnv(
         [lambda: gym.make(env_id, **kwargs)] * num_envs,
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,

@@ -1,0 +1,58 @@
+"""Our batched Pendulum is gymnasium's Pendulum-v1, step for step; `make_envs` hands it out."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from chapters.envs.pendulum import BatchedPendulum
+from chapters.utils import make_envs, true_next_obs
+
+
+def test_same_dynamics_as_gymnasium():
+    """From the same states, 300 random steps in 8 copies agree; torques beyond the limit are clipped."""
+    num_envs, rng = 8, np.random.default_rng(0)
+    ours = BatchedPendulum(num_envs)
+    ours.reset(seed=0)
+    theirs = [gym.make("Pendulum-v1") for _ in range(num_envs)]
+    for i, env in enumerate(theirs):
+        env.reset(seed=i)
+        env.unwrapped.state = ours.state[i].copy()
+    cuts = 0
+    for _ in range(300):
+        actions = rng.normal(scale=2.0, size=(num_envs, 1))
+        obs, rewards, terminated, truncated, infos = ours.step(actions)
+        successors = true_next_obs(obs, terminated | truncated, infos)
+        for i, env in enumerate(theirs):
+            expected, reward, end, cut, _ = env.step(actions[i])
+            np.testing.assert_allclose(successors[i], expected, rtol=1e-5, atol=1e-6)
+            assert rewards[i] == pytest.approx(reward, rel=1e-9)
+            assert (terminated[i], truncated[i]) == (end, cut)
+            if cut:
+                cuts += 1
+                env.reset()
+                env.unwrapped.state = ours.state[i].copy()
+    assert cuts == num_envs
+
+
+def test_episodes_begin_where_gymnasiums_do():
+    """Anywhere on the circle and at most 1 rad/s, at the first reset and after the time limit."""
+    ours = BatchedPendulum(4000, max_episode_steps=1)
+    ours.reset(seed=0)
+    first = ours.state.copy()
+    obs, *_ = ours.step(np.zeros((4000, 1)))
+    for state in (first, ours.state):
+        for column, high in enumerate((np.pi, 1.0)):
+            assert np.abs(state[:, column]).max() <= high
+            assert state[:, column].std() == pytest.approx(high / np.sqrt(3), rel=0.05)  # uniform
+    np.testing.assert_allclose(obs[:, 0], np.cos(ours.state[:, 0]), atol=1e-6)
+
+
+def test_make_envs_hands_it_out_and_seeds_repeat():
+    envs = make_envs("Pendulum-v1", 5)
+    assert isinstance(envs, BatchedPendulum)
+    first, _ = envs.reset(seed=3)
+    again, _ = make_envs("Pendulum-v1", 5).reset(seed=3)
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(first[:, 0])) == 5, "each copy starts elsewhere"
+    assert envs.single_action_space == gym.make("Pendulum-v1").action_space
+    assert envs.single_observation_space == gym.make("Pendulum-v1").observation_space
