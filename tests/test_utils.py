@@ -27,6 +27,8 @@ from chapters.utils.runlog import is_timing, new_run_folder, read_metrics
         (1.001, {"at_most": 1.0}, False),
         (0.45, {"near": (0.5, 0.1)}, True),
         (0.35, {"near": (0.5, 0.1)}, False),
+        (0.0, {"at_most": 0.0}, True),
+        (0.1, {"at_most": 0.0}, False),
         (math.nan, {"at_least": -1e9}, False),
         (math.nan, {"at_most": 1e9}, False),
         (math.inf, {"near": (0.0, 1.0)}, False),

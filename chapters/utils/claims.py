@@ -69,7 +69,11 @@ class Claim:
 
     def to_dict(self) -> dict:
         """Every field that says something, and the verdict."""
-        fields = {key: value for key, value in asdict(self).items() if value not in (None, "", False)}
+        # by identity: a bound of 0.0 equals False and must stay
+        fields = {
+            key: value for key, value in asdict(self).items() if value is not None and value is not False
+        }
+        fields = {key: value for key, value in fields.items() if value != ""}
         return {**fields, "value": self.value, "holds": self.holds}
 
     @classmethod
