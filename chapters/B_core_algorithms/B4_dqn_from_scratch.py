@@ -466,7 +466,8 @@ r"""
 The first figure has a row for each learner, all given the same number of gradient steps except the
 library's. Left: CPU seconds until an evaluation first reached 475. Right: the share of the later
 evaluations that still did. Dots are seeds, bars their medians. The second figure asks each last network
-what its start is worth, and compares that with the discounted return that followed. The third is section 7.
+what its start is worth, and compares that with the discounted return that followed; where Q is far above
+it, the network has lost the policy and does not know. The third is section 7.
 
 * **Why ours is faster.** Not because it is cleverer. Four batched environments cost hardly more than one,
   the layers are half as wide, the settings were tried on this one task, and the averaged weights act. The
@@ -477,9 +478,9 @@ what its start is worth, and compares that with the discounted return that follo
   environment, a target network copied every ten *episodes*, time limits stored as ends, no average. Longer
   episodes mean rarer copies, and (1) hands a reward back by one step for each copy. After a dozen copies
   the network believes its start to be worth about a dozen, whatever the policy earns.
-* **The merged limit hides.** Episodes reach the limit only once the task is nearly solved, and a Q that is
-  too low everywhere still has its largest action in the right place. Returns hardly show this bug. Compare
-  Q with what followed, or use a probe like `Endless`.
+* **The merged limit hides.** An episode reaches the limit only once the task is nearly solved, and then one
+  stored step in 500 is wrong. In a run as short as this neither the returns nor Q show it. That is why the
+  bug lives on in so much code, and why section 6 uses a probe in which one step in ten is wrong.
 * **Double and dueling** matter less here than the seed does: with two actions and no noise in the reward
   there is little luck for a maximum to pick. Section 7's world has plenty of it, and there double decides.
 
@@ -516,9 +517,9 @@ def variants(cfg: Config) -> dict[str, Config]:
     }  # fmt: skip
 
 
-def draw_truth(log: RunLog) -> None:
+def draw_truth(cfg: Config, log: RunLog) -> None:
     """Of each learner's last network: what it believes its start to be worth, and what it then gets."""
-    figure, ax = plotting.new_figure(height=3.6)
+    figure, ax = plotting.new_figure(width=7.6, height=3.8)
     for row, (name, color) in enumerate(zip(LABELS, plotting.COLOURS)):
         believed, true = log.last(f"{name}_q_of_start"), log.last(f"{name}_value_of_start")
         ax.plot([believed, true], [row, row], color="grey", linewidth=1.0, zorder=1)
@@ -526,9 +527,11 @@ def draw_truth(log: RunLog) -> None:
         ax.plot(true, row, "|", color="black", markersize=18, markeredgewidth=2.5)
     ax.plot([], [], "o", color="grey", label="largest Q")
     ax.plot([], [], "|", color="black", markersize=14, markeredgewidth=2.5, label="return that followed")
+    ax.axvline(1 / (1 - cfg.gamma), label="most there is", **plotting.REFERENCE)
     ax.set_yticks(range(len(LABELS)), LABELS.values())
     ax.set(xlabel="discounted value of the start, no time limit", ylim=(len(LABELS) - 0.5, -1.5))
-    ax.legend(loc="upper left", ncols=2)
+    ax.set(xlim=(0, None), title="Believed and true, last network")
+    ax.legend(loc="upper left", ncols=3, handletextpad=0.4, columnspacing=1.0)
     log.figure(figure, "truth")
 
 
@@ -584,7 +587,7 @@ def main(cfg: Config, log: RunLog) -> None:
         log.write(0, **{f"{name}_first_475_seconds": seconds, f"{name}_share_solved_after": share,
                         f"{name}_q_of_start": believed, f"{name}_value_of_start": true})  # fmt: skip
     draw_race(log, [log.metrics], LABELS, SOLVED)
-    draw_truth(log)
+    draw_truth(cfg, log)
 
     best = scores["double"].best
     loaded = save_and_load(best, log)
