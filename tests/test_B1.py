@@ -10,7 +10,7 @@ import chapters.B_core_algorithms.B1_tabular_q_learning as lesson
 import chapters.envs  # noqa: F401 — registers the probes
 from chapters.course.planting import plant
 
-STEPS = 600
+STEPS = 1000
 
 
 def probe(name: str) -> gym.Env:
