@@ -106,7 +106,7 @@ class TestTheLedgerChecksThemselves:
 
     def test_over_budget(self, item, book):
         for run in book["runs"]:
-            run["seconds"] = item.budget + 1
+            run["cpu_seconds"] = item.budget + 1
         assert "the budget is" in self.problems(item, book)
 
     def test_too_few_seeds(self, item, book):

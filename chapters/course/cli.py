@@ -70,8 +70,7 @@ def list_() -> None:
             if item.ledger.exists():
                 book = ledger.load(item)
                 held, total = ledger.verdict(book)
-                seconds = sorted(run["seconds"] for run in book["runs"])[len(book["runs"]) // 2]
-                time, verdict = f"{seconds:.0f} s", f"{held}/{total} hold"
+                time, verdict = f"{ledger.seconds(book):.0f} s", f"{held}/{total} hold"
         print(f"{item.id:<4}{item.title[:44]:<46}{kind:<8}{time:>6}  {verdict:<12}{you}".rstrip())
 
 

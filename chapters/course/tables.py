@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import statistics
 from pathlib import Path
 
 from chapters.course import catalog, ledger
@@ -89,7 +88,7 @@ def syllabus_table(document: Path) -> str:
         if item.kind == "py" and item.ledger.exists():
             book = ledger.load(item)
             held, total = ledger.verdict(book)
-            time = f"{statistics.median(run['seconds'] for run in book['runs']):.0f} s"
+            time = f"{ledger.seconds(book):.0f} s"
             claims = f"{held} of {total} hold, {len(book['runs'])} seeds"
             own = [path for path in ledger.own_figures(item) if path.name == f"{item.id}.png"]
             figure = f'<img src="{_relative(own[0], here)}" width="240" alt="{item.title}">' if own else ""
@@ -102,12 +101,11 @@ def _kind(item: catalog.Item) -> str:
 
 
 def _run_line(item: catalog.Item, book: dict) -> str:
-    seconds = statistics.median(run["seconds"] for run in book["runs"])
     memory = max(run["peak_memory_mb"] for run in book["runs"])
     return (
-        f"`rl run {item.id}` takes {seconds:.0f} s and {memory} MB; "
+        f"`rl run {item.id}` takes {ledger.seconds(book):.0f} s and {memory} MB; "
         f"`rl run {item.id} --smoke` takes {book['smoke_seconds']:.0f} s "
-        f"({book['machine']}, imports included)."
+        f"({book['machine']}; CPU seconds, imports included)."
     )
 
 
