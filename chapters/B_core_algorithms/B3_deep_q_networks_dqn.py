@@ -315,7 +315,7 @@ def draw(log: RunLog, best: int) -> None:
     ax.plot(steps[best], returns[best], "o", color=plotting.GREEN, markersize=9, label="best, saved")
     ax.plot(steps[-1], returns[-1], "s", color=plotting.RED, markersize=9, label="last")
     ax.axhline(SOLVED, label="threshold 475", **plotting.REFERENCE)
-    ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 640), title="Solved, and lost again")
+    ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 640), title="Does it stay solved?")
     ax.legend(loc="upper center", ncols=3)
     log.figure(figure)
 

@@ -472,7 +472,7 @@ it, the network has lost the policy and does not know. The third is section 7.
 * **Why ours is faster.** Not because it is cleverer. Four batched environments cost hardly more than one,
   the layers are half as wide, the settings were tried on this one task, and the averaged weights act. The
   library's rl-zoo settings were tuned too, but its machinery has to serve every task.
-* **It does not last.** As in B3, an evaluation at 475 says little about the next one. The averaged weights
+* **It need not last.** As in B3, an evaluation at 475 is no promise for the next one. The averaged weights
   help; they do not cure it. So the best model is saved, and judged on fresh episodes.
 * **What carries the weight.** The row "as in many tutorials" is a recipe that is copied around: one
   environment, a target network copied every ten *episodes*, time limits stored as ends, no average. Longer
@@ -481,8 +481,9 @@ it, the network has lost the policy and does not know. The third is section 7.
 * **The merged limit hides.** An episode reaches the limit only once the task is nearly solved, and then one
   stored step in 500 is wrong. In a run as short as this neither the returns nor Q show it. That is why the
   bug lives on in so much code, and why section 6 uses a probe in which one step in ten is wrong.
-* **Double and dueling** matter less here than the seed does: with two actions and no noise in the reward
-  there is little luck for a maximum to pick. Section 7's world has plenty of it, and there double decides.
+* **Double and dueling.** Hold the difference between two rows against the spread of their dots before you
+  believe in it. With two actions and no noise in the reward there is little luck for a maximum to pick on
+  CartPole, and little for double to cure. Section 7's world has plenty, and there double decides.
 
 **Break it.** `--sync-every 1`: the target follows every gradient step and chases itself. In both runs we
 made, Q of the start passed $10^8$ and the pole fell after nine steps, at every evaluation from first to
