@@ -266,7 +266,7 @@ and tested on another: that is what the callback is for. `last_return` in the lo
 and the film shows both from the same start.
 
 The pale line is the return while exploring, as the library logs it: the mean of the last 100 episodes, with
-one action in 25 random. It rises smoothly and hides the forgetting. Do not judge a DQN by it.
+one action in 25 random. It moves smoothly and hides most of the forgetting. Do not judge a DQN by it.
 
 **Break it.** `--sync-every 5000` renews the target network fifteen times in a run instead of once a round.
 By (1) a reward travels back one step for each renewal. With seed 0 the greedy return then touched 500 in
