@@ -17,6 +17,9 @@ from pathlib import Path
 
 from chapters.course.catalog import ROOT
 
+# A set-up only adds what is missing; it cannot see a package that is half there.
+REINSTALL = "delete the folder .venv and run ./setup.sh"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -44,7 +47,7 @@ def examine(root: Path = ROOT) -> list[Finding]:
             findings.append(check())
         except Exception as error:
             name = getattr(check, "__name__", "check").removeprefix("check_")
-            findings.append(Finding(name, False, f"{type(error).__name__}: {error}", "run ./setup.sh again"))
+            findings.append(Finding(name, False, f"{type(error).__name__}: {error}", REINSTALL))
     return findings
 
 
@@ -80,7 +83,7 @@ def check_packages(root: Path) -> Finding:
         if re.split(r"\+", found)[0] != pinned:
             wrong.append(f"{name} {found} instead of {pinned}")
     found = "; ".join(wrong) or f"{len(pins(root))} packages at their pinned versions"
-    return Finding("packages", not wrong, found, "run ./setup.sh again")
+    return Finding("packages", not wrong, found, REINSTALL)
 
 
 def check_torch() -> Finding:
@@ -92,9 +95,7 @@ def check_torch() -> Finding:
     if torch.cuda.is_available():
         devices.append("cuda (opt in with --device cuda)")
     product = float(torch.ones(2, 2) @ torch.ones(2) @ torch.ones(2))
-    return Finding(
-        "PyTorch", product == 4.0, f"{torch.__version__}: {', '.join(devices)}", "run ./setup.sh again"
-    )
+    return Finding("PyTorch", product == 4.0, f"{torch.__version__}: {', '.join(devices)}", REINSTALL)
 
 
 def check_jax() -> Finding:
@@ -145,6 +146,4 @@ def self_test(seconds: float = 5.0) -> Finding:
         found = (
             f"a value network did not learn the probe environment in {took:.0f} s (loss {loss.item():.3g})"
         )
-    return Finding(
-        "self-test", loss.item() <= 1e-3, found, "is the machine very busy? else run ./setup.sh again"
-    )
+    return Finding("self-test", loss.item() <= 1e-3, found, f"is the machine very busy? else {REINSTALL}")
