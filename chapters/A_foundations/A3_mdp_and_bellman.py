@@ -13,20 +13,21 @@ program that one can only play; from B1 on the arrays are hidden, and the agent 
 
 <!-- results: A3 -->
 
-`rl run A3` takes 10 s and 379 MB; `rl run A3 --smoke` takes 4 s (Linux x86_64, 2 cores; CPU seconds, imports included).
+`rl run A3`: 10 s, 379 MB. `rl run A3 --smoke`: 4 s.
+(CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range) over 10 seeds | bound | holds | source |
-|---|---|---|---|---|
-| 5x5 grid, random policy: each value reads as in the book | 25 of 25 cells | ≥ 25 | 10/10 seeds | suttonbarto2018, figure 3.2 |
-| 5x5 grid, best policy: each value reads as in the book | 25 of 25 cells | ≥ 25 | 10/10 seeds | suttonbarto2018, figure 3.5 |
-| 4x4 grid, random policy: each value reads as in the book | 16 of 16 cells | ≥ 16 | 10/10 seeds | suttonbarto2018, figure 4.1 |
-| slippery 4x3 world, best policy: each value reads as in the book | 9 of 9 cells | ≥ 9 | 10/10 seeds | russellnorvig2010aima, figure 17.3 |
-| its best policy turns at the four step rewards in the book | 4 of 4 | ≥ 4 | 10/10 seeds | russellnorvig2021aima, figure 16.2 |
-| evaluation: the linear solve and the iteration agree | 9.11e-10 (8.49e-10 to 9.27e-10) | ≤ 1e-08 | 10/10 seeds | equation (4), stopping rule (5) |
-| control: policy iteration and value iteration agree | 9.25e-10 (8.85e-10 to 9.66e-10) | ≤ 1e-08 | 10/10 seeds | (3) has one solution |
-| trying all 243 policies of a small process finds no better | 0 | ≤ 1e-08 | 10/10 seeds | enumeration |
-| compiled JAX in 64 bits agrees with NumPy | 8.88e-15 (5.33e-15 to 4.97e-14) | ≤ 1e-08 | 10/10 seeds | one backup, two backends |
-| a backup brings any two guesses closer, by gamma at least | 1 times gamma | ≤ 1 | 10/10 seeds | puterman1994, proposition 6.2.4, and 1e-9 for rounding |
+| claim | median (range), 10 seeds | bound | holds |
+| --- | --- | --- | --- |
+| example_3_5_random | 25                              | ≥ 25    | 10/10 |
+| example_3_5_best   | 25                              | ≥ 25    | 10/10 |
+| example_4_1_random | 16                              | ≥ 16    | 10/10 |
+| world_4x3_best     | 9                               | ≥ 9     | 10/10 |
+| turning_points     | 4                               | ≥ 4     | 10/10 |
+| evaluation         | 9.11e-10 (8.49e-10 to 9.27e-10) | ≤ 1e-08 | 10/10 |
+| control            | 9.25e-10 (8.85e-10 to 9.66e-10) | ≤ 1e-08 | 10/10 |
+| enumerated         | 0                               | ≤ 1e-08 | 10/10 |
+| jax                | 8.88e-15 (5.33e-15 to 4.97e-14) | ≤ 1e-08 | 10/10 |
+| contraction        | 1                               | ≤ 1     | 10/10 |
 
 <!-- /results -->
 

@@ -13,27 +13,28 @@ exploiting. **Next:** B1 puts the states back.
 
 <!-- results: B0 -->
 
-`rl run B0` takes 12 s and 169 MB; `rl run B0 --smoke` takes 3 s (Linux x86_64, 2 cores; CPU seconds, imports included).
+`rl run B0`: 12 s, 169 MB. `rl run B0 --smoke`: 3 s.
+(CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range) over 10 seeds | bound | holds | source |
-|---|---|---|---|---|
-| tied arms are chosen equally often: the largest deviation is sampling noise | 2.2 (1.37 to 2.71) standard errors | ≤ 4.5 | 10/10 seeds | binomial distribution |
-| thanks to random ties the greedy agent finds the best arm as often when it is listed last | 0.614 (0 to 1.88) standard errors | ≤ 4.5 | 10/10 seeds | exchangeability of the arms |
-| averaged over actions, the gradient bandit's step is the exact gradient, with any baseline | 8.33e-17 (4.16e-17 to 2.22e-16) | ≤ 1e-12 | 10/10 seeds | closed form; suttonbarto2018, section 2.8 |
-| greedy plays the best arm as often as published | 0.359 (0.343 to 0.38) share of the last 100 steps | 0.3333 ± 0.05 | 10/10 seeds | suttonbarto2018, figure 2.2 and its text |
-| epsilon 0.01 plays the best arm as often as published | 0.603 (0.577 to 0.628) share of the last 100 steps | 0.6 ± 0.05 | 10/10 seeds | suttonbarto2018, figure 2.2 and its text |
-| epsilon 0.1 plays the best arm as often as published | 0.8 (0.787 to 0.812) share of the last 100 steps | 0.8 ± 0.04 | 10/10 seeds | suttonbarto2018, figure 2.2 and its text |
-| epsilon 0.1 never plays the best arm more often than its ceiling, plus four standard errors | 0.815 (0.803 to 0.834) share of one step | ≤ 0.9356 | 10/10 seeds | eq. (5), exact |
-| UCB earns more than greedy (lower end of the difference's 95 % interval) | 0.334 (0.308 to 0.353) reward per step | ≥ 0 | 10/10 seeds | suttonbarto2018, figure 2.4 |
-| UCB earns more than epsilon 0.01 (lower end of the difference's 95 % interval) | 0.168 (0.15 to 0.19) reward per step | ≥ 0 | 10/10 seeds | suttonbarto2018, figure 2.4 |
-| UCB earns more than epsilon 0.1 (lower end of the difference's 95 % interval) | 0.0795 (0.0742 to 0.0839) reward per step | ≥ 0 | 10/10 seeds | suttonbarto2018, figure 2.4 |
-| on rewards shifted by 4 the baseline lets the gradient bandit find the best arm far more often | 0.347 (0.317 to 0.365) difference of shares | ≥ 0.2 | 10/10 seeds | suttonbarto2018, figure 2.5 |
-| UCB1's regret stays below Auer's finite-time bound at every step (largest ratio) | 0.181 (0.178 to 0.184) regret / bound | ≤ 1 | 10/10 seeds | auer2002finite, theorem 1 |
-| a fixed epsilon keeps paying epsilon times the mean gap per step (second half of the run) | 1 (0.996 to 1) measured / exact | 1 ± 0.05 | 10/10 seeds | exact slope of epsilon-greedy with correct estimates |
-| over the last decade the slope of Thompson's regret against ln T is near the constant, its limit | 0.863 (0.777 to 0.921) slope / C | 1 ± 0.3 | 10/10 seeds | lai1985asymptotically, kaufmann2012thompson (asymptotic) |
-| Thompson's regret per ln T is nearer to the constant at the end than after a hundredth of the plays | 0.772 (0.732 to 0.82) ratio of distances | ≤ 1 | 10/10 seeds | kaufmann2012thompson (asymptotic) |
-| with a known best arm the slope from T = 10^6 to 10^12 reaches the constant to within 5 % | 0.965 (0.962 to 0.973) slope / C | 1 ± 0.05 | 10/10 seeds | lai1985asymptotically (asymptotic) |
-| pooled over the seeds, the last decade's slope of Thompson's regret is within 20 % of the constant | 0.854 slope / C | 1 ± 0.2 | over all seeds | lai1985asymptotically, kaufmann2012thompson (asymptotic) |
+| claim | median (range), 10 seeds | bound | holds |
+| --- | --- | --- | --- |
+| ties_at_random              | 2.2 (1.37 to 2.71)              | ≤ 4.5         | 10/10  |
+| order_does_not_matter       | 0.614 (0 to 1.88)               | ≤ 4.5         | 10/10  |
+| gradient_bandit_is_gradient | 8.33e-17 (4.16e-17 to 2.22e-16) | ≤ 1e-12       | 10/10  |
+| optimal_share_greedy        | 0.359 (0.343 to 0.38)           | 0.3333 ± 0.05 | 10/10  |
+| optimal_share_epsilon_0.01  | 0.603 (0.577 to 0.628)          | 0.6 ± 0.05    | 10/10  |
+| optimal_share_epsilon_0.1   | 0.8 (0.787 to 0.812)            | 0.8 ± 0.04    | 10/10  |
+| epsilon_ceiling             | 0.815 (0.803 to 0.834)          | ≤ 0.9356      | 10/10  |
+| ucb_beats_greedy            | 0.334 (0.308 to 0.353)          | ≥ 0           | 10/10  |
+| ucb_beats_epsilon_0.01      | 0.168 (0.15 to 0.19)            | ≥ 0           | 10/10  |
+| ucb_beats_epsilon_0.1       | 0.0795 (0.0742 to 0.0839)       | ≥ 0           | 10/10  |
+| baseline_helps              | 0.347 (0.317 to 0.365)          | ≥ 0.2         | 10/10  |
+| ucb1_below_bound            | 0.181 (0.178 to 0.184)          | ≤ 1           | 10/10  |
+| epsilon_regret_linear       | 1 (0.996 to 1)                  | 1 ± 0.05      | 10/10  |
+| thompson_slope              | 0.863 (0.777 to 0.921)          | 1 ± 0.3       | 10/10  |
+| thompson_approaches         | 0.772 (0.732 to 0.82)           | ≤ 1           | 10/10  |
+| thompson_slope_known_best   | 0.965 (0.962 to 0.973)          | 1 ± 0.05      | 10/10  |
+| thompson_slope_pooled       | 0.854                           | 1 ± 0.2       | pooled |
 
 <!-- /results -->
 

@@ -32,7 +32,12 @@ def render(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.parent == catalog.CHAPTERS / "course":  # this module's own docstring is no document
         return text
-    text = RESULTS.sub(lambda match: match[1] + results_table(match["id"], match["only"]) + match[4], text)
+
+    def results(match: re.Match) -> str:
+        table = run_table(match["id"]) if path.suffix == ".py" else results_table(match["id"], match["only"])
+        return match[1] + table + match[4]
+
+    text = RESULTS.sub(results, text)
     return SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
 
 
@@ -49,33 +54,56 @@ def update(check: bool = False) -> list[Path]:
 
 
 def results_table(lesson: str, only: str | None = None) -> str:
-    """The ledger of a lesson as Markdown: how to run it, how long it takes, what was measured."""
+    """For a note: what a lesson measured, in sentences."""
     item = catalog.find(lesson, kinds=("py",))
     if not item.ledger.exists():
         return f"\nNot recorded yet: `rl record {item.id} --seeds 0:5`.\n\n"
     book = ledger.load(item)
-    num_seeds = len(book["runs"])
     names = {name.strip() for name in only.split(",")} if only else None
+    head = (f"{item.id} claims", f"median (range) over {len(book['runs'])} seeds", "bound", "holds", "source")
+    rows = [
+        (_cell(claim.statement), f"{value} {claim.unit}".strip(), claim.bound, held, _cell(claim.source))
+        for claim, value, held in _measured(book)
+        if names is None or claim.name in names
+    ]
+    return "\n" + _markdown(head, rows) + "\n"
+
+
+def run_table(lesson: str) -> str:
+    """For a lesson's own header: how to run it, what it takes, what it showed; narrow, and aligned."""
+    item = catalog.find(lesson, kinds=("py",))
+    if not item.ledger.exists():
+        return f"\nNot recorded yet: `rl record {item.id} --seeds 0:5`.\n\n"
+    book = ledger.load(item)
+    memory = max(run["peak_memory_mb"] for run in book["runs"])
+    took = (
+        f"`rl run {item.id}`: {ledger.seconds(book):.0f} s, {memory} MB. "
+        f"`rl run {item.id} --smoke`: {book['smoke_seconds']:.0f} s.\n"
+        f"(CPU seconds of the whole process on {book['machine']}.)\n\n"
+    )
+    rows = [(claim.name, value, claim.bound, held) for claim, value, held in _measured(book)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    rows = [tuple(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    head = ("claim", f"median (range), {len(book['runs'])} seeds", "bound", "holds")
+    return "\n" + took + _markdown(head, rows) + "\n"
+
+
+def _measured(book: dict) -> list[tuple[Claim, str, str]]:
+    """(claim, its value over the seeds, on how many it holds) for every claim of a ledger."""
     rows = []
     for first, _ in ledger.claims_of(book):
-        if names is None or first.name in names:
-            entry = book["claims"][first.name]
-            rows.append((first, _spread(entry, first.unit), f"{entry['held']} seeds"))
+        entry = book["claims"][first.name]
+        low, middle, high = (_number(entry[key]) for key in ("min", "median", "max"))
+        rows.append((first, middle if low == high else f"{middle} ({low} to {high})", entry["held"]))
     for fields in book["pooled"]:
         claim = Claim.from_dict(fields)
-        if names is None or claim.name in names:
-            value = f"{_number(claim.value)} {claim.unit}".strip()
-            rows.append((claim, value, "over all seeds" if claim.holds else "**no**"))
-    lines = ["", _run_line(item, book), ""] if names is None else [""]
-    lines += [
-        f"| claim | median (range) over {num_seeds} seeds | bound | holds | source |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {_cell(claim.statement)} | {value} | {claim.bound} | {held} | {_cell(claim.source)} |"
-        for claim, value, held in rows
-    ]
-    return "\n".join(lines) + "\n\n"
+        rows.append((claim, _number(claim.value), "pooled" if claim.holds else "**no**"))
+    return rows
+
+
+def _markdown(head: tuple, rows: list[tuple]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def syllabus_table(document: Path) -> str:
@@ -98,21 +126,6 @@ def syllabus_table(document: Path) -> str:
 
 def _kind(item: catalog.Item) -> str:
     return {"md": "read", "sh": "set-up", "py": ""}[item.kind]
-
-
-def _run_line(item: catalog.Item, book: dict) -> str:
-    memory = max(run["peak_memory_mb"] for run in book["runs"])
-    return (
-        f"`rl run {item.id}` takes {ledger.seconds(book):.0f} s and {memory} MB; "
-        f"`rl run {item.id} --smoke` takes {book['smoke_seconds']:.0f} s "
-        f"({book['machine']}; CPU seconds, imports included)."
-    )
-
-
-def _spread(entry: dict, unit: str) -> str:
-    low, middle, high = (_number(entry[key]) for key in ("min", "median", "max"))
-    spread = middle if low == high else f"{middle} ({low} to {high})"
-    return f"{spread} {unit}".strip()
 
 
 def _number(value: float | None) -> str:
