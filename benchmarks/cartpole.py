@@ -1,0 +1,54 @@
+"""The race on CartPole-v1: our REINFORCE, DQN and PPO against the libraries one would use instead.
+
+    python benchmarks/cartpole.py                 every run that is not saved yet
+    python benchmarks/cartpole.py --quick         one seed each, elsewhere
+    python benchmarks/cartpole.py --table         table and plot from the saved runs
+
+Settings of the peers: rl-zoo's for CartPole-v1 (raffin2020zoo).
+"""
+
+from benchmarks.race import Contender, Race, main
+
+LESSONS = "chapters.C_policy_gradients."
+C3 = LESSONS + "C3_ppo_from_scratch"
+ZOO_PPO = {
+    "n_envs": 8, "n_steps": 32, "batch_size": 256, "n_epochs": 20, "gamma": 0.98, "gae_lambda": 0.8,
+    "ent_coef": 0.0, "learning_rate": "lin_0.001", "clip_range": "lin_0.2",
+}  # fmt: skip
+ZOO_DQN = {
+    "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000, "gamma": 0.99,
+    "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]},
+}  # fmt: skip
+
+RACE = Race(
+    name="cartpole",
+    env_id="CartPole-v1",
+    threshold=475.0,  # registered with the environment
+    eval_every=2048,
+    contenders=(
+        Contender("c3", "ours: PPO (C3)", "benchmarks.peers.ours:cartpole", 10, imports=(C3,)),
+        Contender("sb3_ppo", "SB3 PPO, rl-zoo", "benchmarks.peers.sb3:ppo", 10, 100_000, ZOO_PPO),
+        Contender("sb3_ppo_ours", "SB3 PPO, our settings", "benchmarks.peers.sb3:ppo_at_our_settings", 10,
+                  smoke={"num_envs": 4, "num_steps": 32, "minibatch_size": 64}),
+        Contender("c4", "ours: PPO in JAX (C4)", "benchmarks.peers.ours_jax:ppo", 5),
+        Contender("sbx_ppo", "SBX PPO, rl-zoo", "benchmarks.peers.sbx:ppo", 3, 100_000, ZOO_PPO,
+                  environment="peers/sbx_requirements.txt"),
+        Contender("documents_ppo", "source document's PPO", "benchmarks.peers.documents:ppo", 3, 100_000),
+        Contender("c0", "ours: REINFORCE (C0)", "benchmarks.peers.ours:cartpole", 5,
+                  imports=(LESSONS + "C0_policy_gradients_reinforce",)),
+        Contender("sb3_a2c", "SB3 A2C, rl-zoo", "benchmarks.peers.sb3:a2c", 3, 100_000,
+                  {"n_envs": 8, "ent_coef": 0.0}),  # rl-zoo goes on to 500,000; nothing anneals towards it
+        Contender("b4", "ours: DQN (B4)", "benchmarks.peers.ours:cartpole", 3,
+                  imports=("chapters.B_core_algorithms.B4_dqn_from_scratch",)),
+        Contender("sb3_dqn", "SB3 DQN, rl-zoo", "benchmarks.peers.sb3:dqn", 3, 50_000, ZOO_DQN,
+                  smoke={"learning_starts": 64}),
+        Contender("documents_dqn", "source document's DQN", "benchmarks.peers.documents:dqn", 3, 50_000),
+    ),
+    pairs=(
+        ("c3", "sb3_ppo"), ("c3", "sb3_ppo_ours"), ("c4", "sbx_ppo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
+    ),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main(RACE)

@@ -1,0 +1,79 @@
+"""Stable-Baselines3 (raffin2021sb3), at the settings that its rl-zoo tuned (raffin2020zoo) and at ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from benchmarks.worker import Recorder
+from chapters.utils import seed_everything
+
+
+class Checks(BaseCallback):
+    """Offers the policy for evaluation after each update."""
+
+    def __init__(self, record: Recorder) -> None:
+        super().__init__()
+        self.record = record
+
+    def offer(self) -> None:
+        policy = lambda obs: self.model.predict(obs, deterministic=True)[0]  # noqa: E731
+        self.record.offer(self.model.num_timesteps, policy)
+
+    def _on_rollout_start(self) -> None:  # that is, after the update that followed the last rollout
+        self.offer()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def schedules(settings: dict[str, Any]) -> dict[str, Any]:
+    """rl-zoo's "lin_0.001" as a function that falls from 0.001 to 0; everything else as it is."""
+    linear = {name: float(value[4:]) for name, value in settings.items() if str(value).startswith("lin_")}
+    return settings | {name: (lambda left, start=start: start * left) for name, start in linear.items()}
+
+
+def build(algorithm: type[BaseAlgorithm], job: dict[str, Any]) -> BaseAlgorithm:
+    """The model, ready to learn."""
+    seed_everything(job["seed"])
+    settings = schedules(job["settings"])
+    envs = make_vec_env(job["env_id"], n_envs=settings.pop("n_envs", 1), seed=job["seed"])
+    return algorithm("MlpPolicy", envs, seed=job["seed"], device="cpu", **settings)
+
+
+def learn(model: BaseAlgorithm, job: dict[str, Any], record: Recorder) -> int:
+    """`model.learn` on the clock, checked on the way and at the end."""
+    checks = Checks(record)
+    with record.learning():
+        model.learn(job["num_env_steps"], callback=checks)
+        checks.offer()
+    return model.num_timesteps
+
+
+def ppo(job: dict[str, Any], record: Recorder) -> int:
+    return learn(build(PPO, job), job, record)
+
+
+def a2c(job: dict[str, Any], record: Recorder) -> int:
+    return learn(build(A2C, job), job, record)
+
+
+def dqn(job: dict[str, Any], record: Recorder) -> int:
+    return learn(build(DQN, job), job, record)
+
+
+def ppo_at_our_settings(job: dict[str, Any], record: Recorder) -> int:
+    """PPO with lesson C3's settings, as the lesson itself translates them."""
+    from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
+    from chapters.utils.peers import sb3_ppo_settings
+
+    cfg = lesson.Config(seed=job["seed"], **job["settings"])
+    settings = sb3_ppo_settings(cfg)
+    settings["n_envs"] = settings.pop("num_envs")
+    num_env_steps = job["num_env_steps"] if job["smoke"] else cfg.num_env_steps
+    job = job | {"settings": settings, "num_env_steps": num_env_steps}
+    return learn(build(PPO, job), job, record)
