@@ -12,6 +12,9 @@ through callbacks. **Next:** B4 writes every part of this out.
 **Time budget.** 120 s on 2 cores.
 
 <!-- results: B3 -->
+
+Not recorded yet: `rl record B3 --seeds 0:5`.
+
 <!-- /results -->
 
 References: `mnih2015dqn`, `lin1992replay`, `raffin2021sb3`, `raffin2020zoo`, `pardo2018timelimits`.

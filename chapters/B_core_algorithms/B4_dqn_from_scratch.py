@@ -12,6 +12,9 @@ and dueling as switches; four environments feed one learner; an average of the w
 **Time budget.** 180 s on 2 cores.
 
 <!-- results: B4 -->
+
+Not recorded yet: `rl record B4 --seeds 0:5`.
+
 <!-- /results -->
 
 References: `mnih2015dqn`, `lin1992replay`, `vanhasselt2010double`, `vanhasselt2016double`, `wang2016dueling`,
