@@ -6,6 +6,7 @@ environment, step by step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -36,7 +37,7 @@ class BatchedPendulum(gym.vector.VectorEnv):
         super().reset(seed=seed)
         self.state = self._first(self.num_envs)  # [N, 2] angle, angular velocity
         self.elapsed = np.zeros(self.num_envs, dtype=int)  # [N] steps since the episode began
-        return self._obs(), {}
+        return self.observe(), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         angle, speed = self.state.T
@@ -50,19 +51,47 @@ class BatchedPendulum(gym.vector.VectorEnv):
         self.elapsed += 1
 
         truncated = self.elapsed >= self.max_episode_steps
-        obs = self._obs()
+        obs = self.observe()
         infos: dict[str, Any] = {}
         if truncated.any():
             infos = {"final_obs": obs.copy(), "_final_obs": truncated}
             self.state[truncated] = self._first(int(truncated.sum()))
             self.elapsed[truncated] = 0
-            obs = self._obs()
+            obs = self.observe()
         return obs, rewards, np.zeros(self.num_envs, dtype=bool), truncated, infos
 
     def _first(self, count: int) -> np.ndarray:
         high = np.array([FIRST_ANGLE, FIRST_SPEED])
         return self.np_random.uniform(-high, high, size=(count, 2))
 
-    def _obs(self) -> np.ndarray:
+    def observe(self) -> np.ndarray:
         angle, speed = self.state.T
         return np.stack([np.cos(angle), np.sin(angle), speed], axis=1).astype(np.float32)
+
+
+def film_pendulums(policies: dict[str, Callable], num_steps: int = 160) -> list[np.ndarray]:
+    """Frames [150, 150 * policies, 3]: each policy, by name, from hanging down; every second step."""
+    films = []
+    for name, policy in policies.items():
+        envs, frames = BatchedPendulum(1), []
+        envs.reset(seed=0)
+        envs.state[:] = (np.pi, 0.1)
+        for _ in range(num_steps):
+            frames.append(draw_pendulum(envs.state[0, 0], name))
+            envs.step(policy(envs.observe()))
+        films.append(frames[::2])
+    return [np.concatenate(row, axis=1) for row in zip(*films)]
+
+
+def draw_pendulum(angle: float, title: str = "", size: int = 150) -> np.ndarray:
+    """One pendulum as a picture [size, size, 3]; angle 0 is upright. Drawn twice as large, then shrunk."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (2 * size, 2 * size), "white")
+    pen, length = ImageDraw.Draw(picture), 0.7 * size
+    tip = (size - length * np.sin(angle), 1.1 * size - length * np.cos(angle))
+    pen.line([(size, 1.1 * size), tip], fill="#D55E00", width=size // 8)
+    for (x, y), radius, ink in ((tip, size / 16, "#D55E00"), ((size, 1.1 * size), size / 24, "black")):
+        pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=ink)
+    pen.text((size // 10, size // 20), title, fill="black", font_size=size // 6)
+    return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))

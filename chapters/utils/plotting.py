@@ -66,6 +66,34 @@ def seed_band(ax: Axes, x: Sequence, curves: Any, label: str, color: str = BLUE)
     ax.fill_between(x, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.2, linewidth=0)
 
 
+def dot_rows(ax: Axes, rows: dict[str, Sequence[float]], colors: Sequence[str]) -> None:
+    """A row for each label: a dot for each value, a bar at the median, and in words how many are infinite."""
+    import numpy as np
+
+    for row, (values, color) in enumerate(zip(rows.values(), colors)):
+        values = np.asarray(values, dtype=float)
+        finite = values[np.isfinite(values)]
+        heights = row + (0.2 * np.linspace(-1, 1, len(finite)) if len(finite) > 1 else 0.0)
+        ax.plot(finite, np.broadcast_to(heights, finite.shape), "o", color=color, markersize=5, alpha=0.8)
+        if np.isfinite(np.median(values)):
+            ax.plot([np.median(values)] * 2, [row - 0.36, row + 0.36], color="black", linewidth=2.5)
+        if len(finite) < len(values):
+            text = f" {len(values) - len(finite)} of {len(values)} never"
+            ax.text(1.0, row, text, va="center", color=RED, fontsize=10, transform=ax.get_yaxis_transform())
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set(xlim=(0, None), ylim=(len(rows) - 0.4, -0.6))
+    ax.grid(axis="y", visible=False)
+
+
+def bar_rows(ax: Axes, values: dict[str, float], colors: Sequence[str]) -> None:
+    """A horizontal bar for each label, from the top, with its value written behind it."""
+    ax.barh(list(values), list(values.values()), color=colors)
+    for row, value in enumerate(values.values()):
+        ax.text(value, row, f" {value:.2g}", va="center")
+    ax.set(xlim=(0, 1.2 * max(values.values())), ylim=(len(values) - 0.4, -0.6))
+    ax.grid(axis="y", visible=False)
+
+
 def learning_curve(
     log: RunLog,
     metric: str,
