@@ -397,8 +397,8 @@ variance where every step is paid. Right: reward-to-go is *no theorem about vari
 its first step and pays 5 on its second, or 6 for the better action. The total return is 0 or 1. The
 reward-to-go of the second step is 5 or 6, and the 5 is pure noise: the fee happened to be a perfect baseline
 (greensmith2004variance treat baselines as control variates). Subtract a real one and the accident no longer
-matters. It is no rare accident: the log says on which share of random two-step processes reward-to-go is the
-noisier.
+matters. The log says on which share of random two-step processes reward-to-go is the noisier: an exception,
+but not a freak.
 
 The film shows the greedy policy before and after, from the same start.
 
