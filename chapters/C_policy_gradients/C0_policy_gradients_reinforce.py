@@ -13,7 +13,21 @@ network's outputs are the logits of a policy, and learning raises the probabilit
 
 <!-- results: C0 -->
 
-Not recorded yet: `rl record C0 --seeds 0:5`.
+`rl run C0`: 17 s, 1118 MB. `rl run C0 --smoke`: 9 s.
+(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+
+| claim | median (range), 10 seeds | bound | holds |
+| --- | --- | --- | --- |
+| cpu_seconds_to_475      | 0.252 (0.208 to 0.479)          | ≤ 2            | 10/10 |
+| fresh_return            | 500 (205 to 500)                | ≥ 475          | 9/10  |
+| enumerated_gap          | 4.68e-15 (1.58e-15 to 1.57e-14) | ≤ 1e-12        | 10/10 |
+| own_mean_scale          | 0.667                           | 0.6667 ± 1e-09 | 10/10 |
+| normalised_cosine       | 0.999 (0.948 to 1)              | ≤ 1            | 10/10 |
+| leave_one_out_distance  | 0.0706 (0.0351 to 0.286)        | ≤ 1            | 10/10 |
+| own_mean_distance       | 42.6 (12.9 to 138)              | ≥ 1            | 10/10 |
+| normalised_distance     | 2,545 (503 to 48,728)           | ≥ 1            | 10/10 |
+| baseline_variance_ratio | 0.056 (0.0177 to 0.298)         | ≤ 1            | 10/10 |
+| fee_and_refund_ratio    | 41                              | ≥ 1            | 10/10 |
 
 <!-- /results -->
 
