@@ -11,6 +11,7 @@ from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.course.planting import plant
 from chapters.envs.probes import Probe
 from chapters.utils import RunLog, make_envs
+from chapters.utils.networks import in_numpy
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = {
@@ -144,6 +145,17 @@ def test_continuous_actions_find_their_target(tmp_path):
 def test_a_wrong_density_is_noticed(tmp_path):
     wrong = plant(lesson, "deviation = (actions - mean)", "deviation = (actions + mean)")
     assert distance_to_target(wrong, tmp_path)[0] > 0.5
+
+
+def test_in_numpy_is_the_network_and_follows_its_weights():
+    layers = [torch.nn.Linear(4, 64), torch.nn.Tanh(), torch.nn.Linear(64, 8), torch.nn.Tanh()]
+    network, obs = torch.nn.Sequential(*layers, torch.nn.Linear(8, 2)), torch.randn(5, 4)
+    forward = in_numpy(network)
+    for _ in range(2):
+        np.testing.assert_allclose(forward(obs.numpy()), network(obs).detach().numpy(), atol=1e-5)
+        with torch.no_grad():  # as an optimiser does: in place
+            for parameter in network.parameters():
+                parameter.mul_(1.3)
 
 
 def test_early_stop_counts_epochs(tmp_path):

@@ -41,19 +41,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from chapters.envs.pendulum import BatchedPendulum, film_pendulums
-from chapters.utils import (
-    CpuClock,
-    RunLog,
-    evaluate,
-    in_range,
-    make_envs,
-    plotting,
-    run_lesson,
-    seed_everything,
-    true_next_obs,
-)  # fmt: skip
+from chapters.utils import CpuClock, RunLog, evaluate, in_range, make_envs, plotting, run_lesson
+from chapters.utils.envs import true_next_obs
 from chapters.utils.evaluation import crossing
-from chapters.utils.peers import ZOO_PPO_CARTPOLE, sb3_ppo_gradients, sb3_ppo_settings, train_sb3_ppo
+from chapters.utils.networks import in_numpy
+from chapters.utils.peers import ZOO_PPO_CARTPOLE, sb3_ppo_gaps, sb3_ppo_settings, train_sb3_ppo
+from chapters.utils.seeding import seed_everything
 from chapters.utils.timing import matmul_rate, product_cost, seconds_of
 
 SOLVED, GOAL = 475.0, -200.0  # CartPole-v1's registered threshold; a goal for Pendulum, best near -150
@@ -114,15 +107,12 @@ class Config:
     """Environment steps between evaluations, the same for every learner."""
     num_eval_episodes: Annotated[int, in_range(1, 10_000)] = 100
     """Greedy episodes in one evaluation."""
-    num_sb3_steps: Annotated[int, in_range(1, 10_000_000)] = 100_000
-    """Environment steps of Stable-Baselines3's PPO at rl-zoo's settings (rl-zoo's number)."""
     num_pendulum_steps: Annotated[int, in_range(1, 10_000_000)] = 409_600
     """Environment steps on Pendulum."""
 
 
 SMOKE = {
-    "num_env_steps": 2048, "eval_every": 1024, "num_eval_episodes": 5, "num_sb3_steps": 1280,
-    "num_pendulum_steps": 8192,
+    "num_env_steps": 2048, "eval_every": 1024, "num_eval_episodes": 5, "num_pendulum_steps": 8192,
 }  # fmt: skip
 
 # %% [markdown]
@@ -180,7 +170,7 @@ density of what was *sampled*. The entropies, for the bonus that keeps a policy 
 $$\mathcal H = -\textstyle\sum_a \pi(a \mid s) \log \pi(a \mid s), \qquad
 \mathcal H = \textstyle\sum_i \bigl[\log\sigma_i + \tfrac12\log(2\pi e)\bigr] \tag{5}$$
 
-`torch.distributions` has all of this. Written out it is four lines, and a few times faster on small batches.
+`torch.distributions` has all of this; written out it is four lines, and faster on small batches.
 """
 
 
@@ -216,7 +206,7 @@ def sample_gaussian(
 
 # %% [markdown]
 r"""
-## 3. The objective
+## 3. The objective, then the agent that pursues it
 
 How much more likely is the action now than when it was taken?
 
@@ -276,18 +266,8 @@ def approx_kl(ratio: Vector) -> Float[Tensor, ""]:
     return ((ratio - 1.0) - ratio.log()).mean()  # eq. (9)
 
 
-# %% [markdown]
-r"""
-## 4. Networks, collecting, learning
-
-Actor and critic, two hidden layers each, nothing shared. The policy head starts near zero, so that the first
-policy prefers nothing, and the first rollout tries everything.
-"""
-
-
-# %%
 def mlp(sizes: list[int], last_gain: float, orthogonal: bool) -> nn.Sequential:
-    """Linear layers with tanh between them."""
+    """Linear layers with tanh between them; a small last gain makes the first policy prefer nothing."""
     layers: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         linear = nn.Linear(inputs, outputs)
@@ -299,7 +279,7 @@ def mlp(sizes: list[int], last_gain: float, orthogonal: bool) -> nn.Sequential:
 
 
 class Agent(nn.Module):
-    """Actor and critic for one environment's spaces."""
+    """Actor and critic for one environment's spaces, nothing shared between them."""
 
     def __init__(self, envs: gym.vector.VectorEnv, cfg: Config, hidden: int = 64):
         super().__init__()
@@ -321,23 +301,6 @@ class Agent(nn.Module):
 
     def value(self, obs: Tensor) -> Tensor:
         return self.critic(obs).squeeze(-1)  # [..., 1] -> [...]
-
-
-def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as a NumPy function on views of its weights.
-
-    For 16 observations the arithmetic is nothing and torch's bookkeeping everything: this acts in a third of
-    the time. It takes part in no gradient, and acting needs none.
-    """
-    layers = [m for m in network if isinstance(m, nn.Linear)]
-    weights = [(m.weight.detach().numpy().T, m.bias.detach().numpy()) for m in layers]
-
-    def forward(obs: np.ndarray) -> np.ndarray:
-        for weight, bias in weights[:-1]:
-            obs = np.tanh(obs @ weight + bias)
-        return obs @ weights[-1][0] + weights[-1][1]
-
-    return forward
 
 
 def collect(
@@ -366,17 +329,12 @@ def collect(
 
 @torch.no_grad()
 def prepare(agent: Agent, rollout: dict[str, Tensor], cfg: Config) -> dict[str, Tensor]:
-    """What the epochs learn from, one row a transition; all of it constant, whatever the weights do next.
-
-    The old log-probabilities come from the weights that acted, in one batch instead of T small ones.
-    """
-    terminated, truncated = rollout["terminated"], rollout["truncated"]
+    """What the epochs learn from, one row a transition, by the weights that acted; all of it constant."""
+    rewards, terminated, truncated = (rollout[name] for name in ("rewards", "terminated", "truncated"))
     if cfg.merge_time_limit:
         terminated = terminated | truncated
     values, next_values = agent.value(rollout["obs"]), agent.value(rollout["next_obs"])  # [T, N]
-    advantages = gae(
-        rollout["rewards"], values, next_values, terminated, truncated, cfg.gamma, cfg.gae_lambda
-    )
+    advantages = gae(rewards, values, next_values, terminated, truncated, cfg.gamma, cfg.gae_lambda)
     batch = {name: rollout[name].flatten(0, 1) for name in ("obs", "actions")}  # [T * N, ...]
     batch["old_log_probs"] = agent.judge(batch["obs"], batch["actions"])[0]
     batch["advantages"] = advantages.flatten()
@@ -387,6 +345,7 @@ def prepare(agent: Agent, rollout: dict[str, Tensor], cfg: Config) -> dict[str, 
 def minibatch_loss(agent: Agent, mini: dict[str, Tensor], clip_eps: float, cfg: Config) -> tuple:
     """(loss, ratio of each transition [B]) of one minibatch."""
     log_prob, entropy = agent.judge(mini["obs"], mini["actions"])
+    entropy = entropy if cfg.ent_coef else entropy.detach()  # a bonus of nothing needs no gradient
     ratio = (log_prob - mini["old_log_probs"]).exp()  # [B] eq. (6)
     advantages = normalise(mini["advantages"]) if cfg.normalise else mini["advantages"]
     objective = SURROGATES[cfg.surrogate](ratio, advantages, clip_eps)
@@ -455,9 +414,21 @@ def measure(name: str, step: int, seconds: float, policy: Callable, cfg: Config,
 
 # %% [markdown]
 r"""
-## 5. Run, look, break
+## 4. Run, look, break
 
-TEXT
+*The figure.* Left, the CPU seconds until three checks in a row found 475, a dot for each seed, beside
+Stable-Baselines3's PPO with the same checks. Right, environment steps to it with one detail changed. `clip`
+shows the objective for both signs of the advantage, and 40 passes over one rollout under each rule. `profile`
+sets an update against its matrix products at the processor's full rate: what lies between is tanh, autograd,
+and many small calls for loss, shuffle, norm and Adam. A step is dear because 16 environments share it.
+
+*Pendulum* never ends, it is only cut. Merging that with an end tells the critic that some futures are free.
+
+**Break it.** `--surrogate no_clip --target-kl 1e9 --num-epochs 40`: watch `ours_kl`, then again with `min`.
+
+**Exercises.** (1) Why is the first minibatch's gradient that of A2C, whatever the clip? (2) Take the mask
+out of (1) and find the probe in `tests/test_C3.py` that notices. (3) Clip the critic's step as well, as some
+implementations do, and judge it over ten seeds.
 """
 
 # %%
@@ -466,25 +437,19 @@ PENDULUM = {
     "gae_lambda": 0.95, "target_kl": 0.03, "max_grad_norm": 5.0, "reward_scale": 0.1, "eval_every": 8192,
 }  # fmt: skip
 VARIANTS = {  # one detail changed at a time
-    "ours": {},
-    "no_clip": {"surrogate": "no_clip"},
-    "clip_without_min": {"surrogate": "clip_alone"},
-    "max_if_A_is_negative": {"surrogate": "max_if_negative"},
-    "one_pass": {"num_epochs": 1},
+    "ours": {}, "no_clip": {"surrogate": "no_clip"}, "clip_without_min": {"surrogate": "clip_alone"},
+    "max_if_A_is_negative": {"surrogate": "max_if_negative"}, "one_pass": {"num_epochs": 1},
     "one_pass_of_one_batch": {"num_epochs": 1, "minibatch_size": 1_000_000},
-    "advantages_as_they_are": {"normalise": False},
-    "lambda_1": {"gae_lambda": 1.0},
-    "lambda_0": {"gae_lambda": 0.0},
-    "time_limit_merged": {"merge_time_limit": True},
-    "nothing_annealed": {"anneal": False},
-    "torch_initial_weights": {"orthogonal": False},
-}
+    "advantages_as_they_are": {"normalise": False}, "lambda_1": {"gae_lambda": 1.0},
+    "lambda_0": {"gae_lambda": 0.0}, "time_limit_merged": {"merge_time_limit": True},
+    "nothing_annealed": {"anneal": False}, "torch_initial_weights": {"orthogonal": False},
+}  # fmt: skip
 LOOKS = {
     "min": {"label": "PPO", "color": plotting.BLUE, "linewidth": 3.5},
     "no_clip": {"label": "no clip", "color": "grey", "linestyle": ":"},
     "clip_alone": {"label": "clip without min", "color": plotting.ORANGE, "linestyle": "--"},
     "max_if_negative": {"label": "max where A < 0", "color": plotting.RED, "linestyle": "-."},
-}
+}  # how each surrogate is drawn
 RACE = {"ours": "ours", "sb3_ours": "SB3, our settings", "sb3_zoo": "SB3, rl-zoo's settings"}
 
 
@@ -516,26 +481,21 @@ def sb3_gaps(env_id: str, cfg: Config) -> tuple[float, float, float]:
     loss.backward()
     ours = [*agent.actor.parameters(), *agent.critic.parameters()]
     ours += [] if agent.discrete else [agent.log_std]
-    settings = {"clip_range": cfg.clip_eps, "ent_coef": cfg.ent_coef, "vf_coef": cfg.vf_coef}
-    their_loss, theirs = sb3_ppo_gradients(env_id, ours, batch, **settings)
-    gap = max((a.grad - b).abs().max().item() for a, b in zip(ours, theirs))
-    largest = max(a.grad.abs().max().item() for a in ours)
     clipped = ((ratio - 1).abs() > cfg.clip_eps).float().mean().item()
-    return abs(loss.item() / their_loss - 1), gap / largest, clipped
+    return *sb3_ppo_gaps(env_id, ours, loss.item(), batch, cfg), clipped
 
 
 def gae_gap(seed: int) -> float:
     """Largest difference between `gae` and the double sum it abbreviates, with random ends of both kinds."""
-    rng, T, N = np.random.default_rng(seed), 9, 4
-    rewards, values, next_values = rng.normal(size=(3, T, N))
-    terminated, truncated = rng.random((2, T, N)) < 0.2
-    arrays = (rewards, values, next_values, terminated, truncated)
-    gap = gae(*(torch.from_numpy(array) for array in arrays), 0.9, 0.8).numpy()
-    deltas = rewards + 0.9 * np.where(terminated, 0.0, next_values) - values
+    rng, T = np.random.default_rng(seed), 9
+    rewards, values, next_values = torch.from_numpy(rng.normal(size=(3, T, 4)))
+    terminated, truncated = torch.from_numpy(rng.random((2, T, 4)) < 0.2)
+    gap = gae(rewards, values, next_values, terminated, truncated, 0.9, 0.8)
+    deltas = rewards + 0.9 * torch.where(terminated, 0.0, next_values) - values
     for t in range(T):
         for k in range(t, T):  # a delta counts as long as no episode has ended before it
-            gap[t] -= 0.72 ** (k - t) * ~(terminated | truncated)[t:k].any(axis=0) * deltas[k]
-    return np.abs(gap).max()
+            gap[t] -= 0.72 ** (k - t) * deltas[k] * ~(terminated | truncated)[t:k].any(dim=0)
+    return gap.abs().max().item()
 
 
 def claim_identities(cfg: Config, log: RunLog) -> None:
@@ -548,14 +508,10 @@ def claim_identities(cfg: Config, log: RunLog) -> None:
     for kind, rule in SURROGATES.items():
         pull[kind] = torch.autograd.grad(rule(at, -torch.ones(1), 0.2).sum(), at)[0].item()
     log.claim(
-        "pull_back", "an action with advantage -1 that has become 1.5 times as likely is pulled back",
+        "pull_back", "an action with advantage -1 that is 1.5 times as likely as it was is pulled back",
         pull["min"], near=(-1.0, 1e-6), unit="slope of the objective", source="derivative of (7)", **exact,
     )  # fmt: skip
-    log.claim(
-        "pull_back_lost", "a clip alone, or a max for negative advantages, leaves it where it is",
-        max(abs(pull["clip_alone"]), abs(pull["max_if_negative"])), at_most=0.0,
-        unit="slope of the objective", source="derivative of a constant", **exact,
-    )  # fmt: skip
+    log.write(0, **{f"pull_back_{kind}": slope for kind, slope in pull.items()})
     agent, batch = one_rollout(cfg)
     first = {name: values[: cfg.minibatch_size] for name, values in batch.items()}
     log.claim(
@@ -601,9 +557,8 @@ def many_passes(cfg: Config, log: RunLog, num_passes: int = 40) -> dict[str, lis
 
 def optimism(agent: Agent, cfg: Config, num_steps: int = 300) -> float:
     """How much of the true cost the critic leaves out, on episodes that nothing cuts (0: none)."""
-    envs = BatchedPendulum(50, max_episode_steps=1_000_000)
+    long, envs = dataclasses.replace(cfg, num_steps=num_steps), BatchedPendulum(50, max_episode_steps=10**6)
     obs, _ = envs.reset(seed=cfg.seed + 30_000)
-    long = dataclasses.replace(cfg, num_steps=num_steps)
     rollout, _ = collect(agent, envs, obs, np.random.default_rng(cfg.seed), long)
     nothing, never = torch.zeros_like(rollout["rewards"]), torch.zeros_like(rollout["terminated"])
     # without a critic and with lambda 1, (2) is the return; the second half lets it settle
@@ -614,11 +569,7 @@ def optimism(agent: Agent, cfg: Config, num_steps: int = 300) -> float:
 
 
 def pendulum(cfg: Config, log: RunLog) -> None:
-    """Continuous actions, and what merging the time limit does to the critic.
-
-    Nothing ends on Pendulum; it is only cut. Here the cut comes every 40 steps, often before the swing is up.
-    A critic told that these are ends learns that one future in forty is free.
-    """
+    """Continuous actions, and what merging the time limit does to the critic if it cuts every 40 steps."""
     cfg = dataclasses.replace(cfg, **PENDULUM, num_env_steps=cfg.num_pendulum_steps)
     agent = train(cfg, log, name="pendulum")
     log.claim(
@@ -634,21 +585,16 @@ def pendulum(cfg: Config, log: RunLog) -> None:
         log.write(variant.num_env_steps, **{f"optimism_{name}": errors[name]})
     log.claim(
         "merged_optimism", "a critic that takes time limits for ends leaves out more of the cost",
-        errors["merged"] - errors["kept"], at_least=0.05, unit="share of the true cost", seeds="9/10",
-        source="geometric series: up to 0.45 if every step cost the same",
+        errors["merged"] - errors["kept"], at_least=0.1, unit="more of the true cost", seeds="9/10",
+        source="above the right critic's own error",
     )  # fmt: skip
     if not log.smoke:
-        seed_everything(cfg.seed)
-        before = Agent(make_envs(cfg.env_id, 1), cfg)
+        before, _ = one_rollout(cfg)  # the weights that training began with
         log.film(film_pendulums({"before": greedy(before), "after": greedy(agent)}))
 
 
 def profile(cfg: Config, log: RunLog) -> None:
-    """One update and one rollout in stages, beside the machine's limit for that work.
-
-    A gradient step is matrix products, and a processor has a rate for those; an environment step is
-    arithmetic, and what that costs shows when thousands share the calls.
-    """
+    """One update and one rollout in stages, beside the machine's limit for that work."""
     cfg = dataclasses.replace(cfg, target_kl=1e9)
     agent, batch = one_rollout(cfg)
     envs, rng = make_envs(cfg.env_id, cfg.num_envs), np.random.default_rng(cfg.seed)
@@ -671,13 +617,11 @@ def profile(cfg: Config, log: RunLog) -> None:
         step_cpu_seconds=cfg.num_steps * seconds_of(lambda: envs.step(still[: cfg.num_envs]), 200),
         step_limit_cpu_seconds=size / 8192 * seconds_of(lambda: many.step(still)),
     )  # fmt: skip
-    for what, whole, part in (("update", "update", "limit"), ("step", "step", "step_limit")):
-        log.claim(
-            f"{what}_over_limit", f"one {what} of ours takes this many times its limit on this machine",
-            log.last(f"{whole}_cpu_seconds") / log.last(f"{part}_cpu_seconds"), at_least=1.0, unit="times",
-            source={"update": "a large matrix product's rate", "step": "8192 environments at once"}[what],
-            timed=True, seeds="10/10",
-        )  # fmt: skip
+    log.claim(
+        "update_over_limit", "an update takes this many times its matrix products at the machine's full rate",
+        log.last("update_cpu_seconds") / log.last("limit_cpu_seconds"), at_least=1.0, unit="times",
+        source="a large product, timed in the same run", timed=True, seeds="10/10",
+    )  # fmt: skip
 
 
 def draw_clip(moved: dict[str, list[float]], log: RunLog) -> None:
@@ -730,8 +674,10 @@ def cartpole(cfg: Config, log: RunLog) -> None:
     agent = train(cfg, log)
     returns = log.series("ours_return")[1]
     best = max(min(returns[i : i + 3]) for i in range(max(1, len(returns) - 2)))
-    common = {"at_least": SOLVED, "unit": "mean return of 100 greedy episodes", "seeds": "10/10"}
-    common["source"] = "the threshold registered for CartPole-v1"
+    common = {
+        "at_least": SOLVED, "unit": "mean return of 100 greedy episodes", "seeds": "10/10",
+        "source": "the threshold registered for CartPole-v1",
+    }  # fmt: skip
     log.claim("sustained_475", "the lowest of three checks in a row, at its best, holds 475", best, **common)
     fresh = score(greedy(agent), cfg, 20_000)
     log.claim("fresh_return", "the last policy balances the pole on fresh episodes", fresh, **common)
@@ -751,7 +697,7 @@ def main(cfg: Config, log: RunLog) -> None:
         return
     claim_parity(cfg, log)
     race_sb3("sb3_ours", cfg.num_env_steps, sb3_ppo_settings(cfg), cfg, log)
-    race_sb3("sb3_zoo", cfg.num_sb3_steps, ZOO_PPO_CARTPOLE, cfg, log)
+    race_sb3("sb3_zoo", 1280 if log.smoke else 100_000, ZOO_PPO_CARTPOLE, cfg, log)
     for name, changes in list(VARIANTS.items())[1:]:
         train(dataclasses.replace(cfg, **changes), log, name=name)
     draw_clip(many_passes(cfg, log), log)

@@ -66,11 +66,14 @@ def train_sb3_ppo(
         model.learn(num_env_steps, callback=Checks())
 
 
-def sb3_ppo_gradients(env_id: str, parameters: Sequence, batch: dict, **settings: Any) -> tuple[float, list]:
-    """(loss, gradients in the order of `parameters`) of SB3's PPO with these weights on this one batch.
+def sb3_ppo_gaps(
+    env_id: str, parameters: Sequence, loss: float, batch: dict, cfg: Any
+) -> tuple[float, float]:
+    """How far a loss, and the gradients that lie in `parameters`, are from those of SB3's PPO; relative.
 
     parameters: actor's weights and biases from below, then the critic's, then the log standard deviations if
-    actions are continuous. batch: tensors obs, actions, old_log_probs, advantages, returns, one row each.
+    actions are continuous. batch: tensors obs, actions, old_log_probs, advantages, returns, a row for each
+    transition. cfg: with clip_eps, ent_coef and vf_coef.
     """
     from stable_baselines3 import PPO
     from stable_baselines3.common.logger import Logger
@@ -78,7 +81,7 @@ def sb3_ppo_gradients(env_id: str, parameters: Sequence, batch: dict, **settings
     size = len(batch["obs"])
     model = PPO(
         "MlpPolicy", env_id, device="cpu", n_steps=size, batch_size=size, n_epochs=1, max_grad_norm=1e9,
-        **settings,
+        clip_range=cfg.clip_eps, ent_coef=cfg.ent_coef, vf_coef=cfg.vf_coef,
     )  # fmt: skip
     policy, net, buffer = model.policy, model.policy.mlp_extractor, model.rollout_buffer
     layers = [*net.policy_net[::2], policy.action_net, *net.value_net[::2], policy.value_net]
@@ -91,4 +94,7 @@ def sb3_ppo_gradients(env_id: str, parameters: Sequence, batch: dict, **settings
     buffer.returns[:, 0], buffer.full = batch["returns"], True
     model.set_logger(Logger(None, []))
     model.train()  # one epoch of one minibatch: the gradients it leaves are those of this batch
-    return model.logger.name_to_value["train/loss"], [parameter.grad for parameter in theirs]
+    their_loss = model.logger.name_to_value["train/loss"]
+    gap = max((a.grad - b.grad).abs().max().item() for a, b in zip(parameters, theirs))
+    largest = max(b.grad.abs().max().item() for b in theirs)
+    return abs(loss / their_loss - 1), gap / largest

@@ -3,7 +3,6 @@
 import math
 import sys
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -132,19 +131,6 @@ def check_approx_kl(approx_kl):
     assert math.isclose(estimate, float((old * np.log(old / new)).sum()), rel_tol=1e-9)
     for w in (0.2, 0.9, 1.0, 1.1, 4.0):
         assert approx_kl(torch.tensor([w])) >= 0, "no single sample makes it negative"
-
-
-def check_in_numpy(in_numpy):
-    torch.manual_seed(8)
-    for sizes in ((4, 64, 64, 2), (3, 8, 1)):
-        layers = [part for a, b in pairwise(sizes) for part in (torch.nn.Linear(a, b), torch.nn.Tanh())]
-        network = torch.nn.Sequential(*layers[:-1])
-        forward, obs = in_numpy(network), torch.randn(5, sizes[0])
-        for _ in range(2):
-            assert np.allclose(forward(obs.numpy()), network(obs).detach().numpy(), atol=1e-5)
-            with torch.no_grad():  # an optimiser changes weights in place: the function must follow
-                for parameter in network.parameters():
-                    parameter.mul_(1.3)
 
 
 def agent_for(function, env_id, num_envs, **config):
@@ -308,12 +294,6 @@ PLANTED = {
         "the estimate that may be negative": ("((ratio - 1.0) - ratio.log())", "(-ratio.log() * 1.0)"),
         "the other direction": ("((ratio - 1.0) - ratio.log())", "(ratio * ratio.log() - (ratio - 1.0))"),
         "the whole sign": ("return ((ratio - 1.0) - ratio.log())", "return -((ratio - 1.0) - ratio.log())"),
-    },
-    "in_numpy": {
-        "no tanh": ("obs = np.tanh(obs @ weight + bias)", "obs = obs @ weight + bias"),
-        "tanh at the end": ("return obs @ weights[-1][0]", "return np.tanh(obs) @ weights[-1][0]"),
-        "copies that do not follow": ("m.weight.detach().numpy().T", "m.weight.detach().numpy().T.copy()"),
-        "no bias": ("np.tanh(obs @ weight + bias)", "np.tanh(obs @ weight + 0 * bias)"),
     },
     "prepare": {
         "old log-probabilities not detached": ("@torch.no_grad()\ndef prepare", "def prepare"),
