@@ -1,0 +1,711 @@
+"""Definition checks of C4: each function against its equation in NumPy and Python loops, or against a library."""
+
+import math
+import sys
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+SHAPES = ((1, 1), (6, 3), (12, 4))  # (T, N)
+
+
+def module_of(function):
+    """The module a function comes from: the lesson, or a copy of it with an error planted."""
+    return sys.modules[function.__module__]
+
+
+def close(found, expected, tolerance=1e-5):
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=tolerance, atol=tolerance)
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def small_config(lesson, **changes):
+    sizes = {"num_envs": 3, "num_steps": 5, "minibatch_size": 5, "num_epochs": 2}
+    return lesson.Config(**{**sizes, **changes})
+
+
+def counting_world(lesson):
+    """State (place, 7): each step adds 1 + action to the place; the end is at 4 or beyond."""
+
+    def step(obs, actions):
+        place = obs[:, 0] + 1 + actions
+        return jnp.stack([place, obs[:, 1]], axis=1), 10 * place, place >= 4
+
+    return lesson.World(lambda u: jnp.stack([-u[:, 0], 7 + 0 * u[:, 1]], axis=1), step, 3, 2, 2)
+
+
+def start(lesson, hidden=6, seed=0):
+    """(shapes, weights of which every one matters) for CartPole."""
+    shapes = lesson.layer_shapes(lesson.CARTPOLE, hidden)
+    return shapes, jnp.asarray(normal(seed, sum((i + 1) * o for i, o, _ in shapes)))
+
+
+def run_layers(layers, obs):
+    for weight, bias in layers[:-1]:
+        obs = np.tanh(obs @ np.asarray(weight) + np.asarray(bias))
+    return obs @ np.asarray(layers[-1][0]) + np.asarray(layers[-1][1])
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def gae_by_hand(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
+    """The double sum: every weighted error up to the episode's end, written out."""
+    T, N = rewards.shape
+    advantages = np.zeros((T, N))
+    for t, i in np.ndindex(T, N):
+        for k in range(t, T):
+            rest = 0.0 if terminated[k, i] else gamma * next_values[k, i]
+            advantages[t, i] += (gamma * gae_lambda) ** (k - t) * (rewards[k, i] + rest - values[k, i])
+            if terminated[k, i] or truncated[k, i]:
+                break
+    return advantages
+
+
+def check_cartpole_reset(cartpole_reset):
+    close(cartpole_reset(jnp.array([[0.0, 0.5, 1.0, 0.25]])), [[-0.05, 0.0, 0.05, -0.025]])
+
+
+def check_cartpole_step(cartpole_step):
+    env = gym.make("CartPole-v1").unwrapped
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    states = rng.uniform(-1, 1, size=(400, 4)).astype(np.float32) * [2.5, 3.0, 0.22, 3.0]
+    actions = rng.integers(2, size=400)
+    next_obs, rewards, terminated = cartpole_step(
+        jnp.asarray(states, dtype=jnp.float32), jnp.asarray(actions)
+    )
+    for i in range(400):
+        env.state, env.steps_beyond_terminated = states[i].astype(np.float32).astype(float), None
+        expected, reward, end, _, _ = env.step(int(actions[i]))
+        close(next_obs[i], expected, 1e-6)
+        assert rewards[i] == reward
+        near_the_edge = min(abs(abs(env.state[0]) - 2.4), abs(abs(env.state[2]) - math.radians(12))) < 1e-6
+        assert bool(terminated[i]) == end or near_the_edge
+    assert 50 < np.asarray(terminated).sum() < 350
+
+
+def check_env_step(env_step):
+    lesson = module_of(env_step)
+    world = counting_world(lesson)
+    obs = jnp.array([[0.0, 7.0], [2.0, 7.0], [0.0, 7.0], [3.0, 7.0]])
+    elapsed, actions = jnp.array([0, 1, 2, 2]), jnp.array([1, 1, 0, 0])
+    uniform = jnp.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]])
+    transition, seen, clock = env_step(world, obs, elapsed, actions, uniform)
+    close(transition.obs, obs)
+    close(transition.actions, actions)
+    close(transition.rewards, [20.0, 40.0, 10.0, 40.0])
+    close(transition.next_obs, [[2.0, 7.0], [4.0, 7.0], [1.0, 7.0], [4.0, 7.0]])  # the true successors
+    assert transition.terminated.tolist() == [False, True, False, True]
+    assert transition.truncated.tolist() == [False, False, True, True]  # third step of an episode
+    close(seen, [[2.0, 7.0], [-0.3, 7.0], [-0.5, 7.0], [-0.7, 7.0]])  # each new episode from its own numbers
+    assert clock.tolist() == [1, 0, 0, 0]
+
+
+def check_sample_actions(sample_actions):
+    for seed, num_actions in ((0, 2), (1, 3), (2, 5)):
+        logits = normal(seed, num_actions)
+        uniform = (np.arange(10_000) + 0.5) / 10_000  # an even grid: shares are then exact
+        actions = sample_actions(jnp.tile(logits, (10_000, 1)), jnp.asarray(uniform, dtype=jnp.float32))
+        share = np.bincount(np.asarray(actions), minlength=num_actions) / 10_000
+        close(share, np.exp(log_softmax(logits)), 3e-4)
+    rows = jnp.array([[0.0, 9.0], [9.0, 0.0]])  # each row has its own probabilities
+    assert sample_actions(rows, jnp.array([0.5, 0.5])).tolist() == [1, 0]
+
+
+def check_shuffles(shuffles):
+    for num_epochs, size in ((1, 2), (3, 64), (4, 100), (2, 1024)):
+        orders = np.asarray(shuffles(jax.random.key(size), num_epochs, size))
+        assert orders.shape == (num_epochs, size)
+        assert (np.sort(orders, axis=1) == np.arange(size)).all(), "every row once an epoch"
+    assert (orders[0] != orders[1]).mean() > 0.9, "each epoch has its own order"
+    # each row is equally likely in each place
+    many = np.asarray(shuffles(jax.random.key(0), 6000, 5))
+    counts = np.array([np.bincount(many[:, place], minlength=5) for place in range(5)])
+    assert np.abs(counts - 1200).max() < 6 * math.sqrt(1200)
+
+
+def check_layer_shapes(layer_shapes):
+    lesson = module_of(layer_shapes)
+    shapes = layer_shapes(lesson.World(None, None, 1, obs_dim=3, num_actions=5), 8)
+    root = math.sqrt(2)
+    assert shapes == [(3, 8, root), (8, 8, root), (8, 5, 0.01), (3, 8, root), (8, 8, root), (8, 1, 1.0)]
+
+
+def check_networks(networks):
+    shapes = [(2, 3, 1.0), (3, 3, 1.0), (3, 4, 1.0), (2, 3, 1.0), (3, 3, 1.0), (3, 1, 1.0)]
+    pieces = [normal(i * o + len(size), *size) for i, o, _ in shapes for size in ((i, o), (o,))]
+    theta = np.concatenate([piece.ravel() for piece in pieces])
+    for convert in (jnp.asarray, torch.from_numpy):
+        actor, critic = networks(convert(theta), shapes)
+        assert len(actor) == len(critic) == 3
+        found = [np.asarray(array) for layer in (*actor, *critic) for array in layer]
+        for a, b in zip(found, pieces, strict=True):
+            assert a.shape == b.shape
+            close(a, b)
+
+
+def check_orthogonal_start(orthogonal_start):
+    lesson = module_of(orthogonal_start)
+    shapes = [(4, 8, math.sqrt(2)), (8, 8, 2.0), (8, 2, 0.01), (4, 8, math.sqrt(2)), (8, 8, 1.0), (8, 1, 1.0)]
+    layers = [
+        layer
+        for part in lesson.networks(orthogonal_start(jax.random.key(0), shapes), shapes)
+        for layer in part
+    ]
+    for (weight, bias), (inputs, outputs, gain) in zip(layers, shapes, strict=True):
+        weight = np.asarray(weight)
+        gram = weight.T @ weight if inputs >= outputs else weight @ weight.T
+        close(gram, gain**2 * np.eye(len(gram)), 1e-5)
+        assert not np.asarray(bias).any()
+    assert np.abs(np.asarray(layers[0][0]) - np.asarray(layers[3][0])).max() > 0.1, "actor and critic differ"
+    # uniform rotations have no preferred sign: the first entry averages out over keys
+    keys = jax.random.split(jax.random.key(1), 400)
+    first = jax.vmap(lambda key: orthogonal_start(key, [(3, 3, 1.0)] * 6)[0])(keys)
+    assert abs(np.asarray(first).mean()) < 0.15
+
+
+def check_forward(forward):
+    layers = [
+        (normal(0, 3, 5), normal(1, 5)),
+        (normal(2, 5, 4), normal(3, 4)),
+        (normal(4, 4, 2), normal(5, 2)),
+    ]
+    for size in ((3,), (7, 3), (2, 7, 3)):
+        obs = normal(6, *size)
+        for convert in (jnp.asarray, torch.from_numpy):
+            converted = [(convert(w), convert(b)) for w, b in layers]
+            close(forward(converted, convert(obs)), run_layers(layers, obs))
+
+
+def check_categorical(categorical):
+    for size in ((5,), (4, 3)):
+        logits = normal(0, *size, 4)
+        actions = np.random.default_rng(1).integers(4, size=size)
+        log_prob, entropy = categorical(jnp.asarray(logits), jnp.asarray(actions))
+        for place in np.ndindex(*size):
+            p = np.exp(logits[place]) / np.exp(logits[place]).sum()
+            close(log_prob[place], math.log(p[actions[place]]))
+            close(entropy[place], -(p * np.log(p)).sum())
+
+
+def check_random_numbers(random_numbers):
+    lesson = module_of(random_numbers)
+    numbers = np.asarray(random_numbers(jax.random.key(0), 40, 3, lesson.Config(num_envs=50)))
+    assert numbers.shape == (40, 50, 3)
+    assert len(np.unique(numbers)) > 0.99 * numbers.size, "no number is handed out twice"
+    assert abs(numbers.mean() - 0.5) < 0.02
+    assert 0.0 <= numbers.min() < 0.01
+    assert 0.99 < numbers.max() < 1.0
+    again = np.asarray(random_numbers(jax.random.key(0), 40, 3, lesson.Config(num_envs=50)))
+    assert (numbers == again).all(), "the same key, the same numbers"
+    copied = np.asarray(random_numbers(jax.random.key(0), 40, 3, lesson.Config(num_envs=50, reuse_key=True)))
+    assert (copied == copied[:, :1]).all(), "the bug, on request"
+
+
+def check_rollout(rollout):
+    """Step by step in Python, from the same numbers."""
+    lesson = module_of(rollout)
+    world = counting_world(lesson)
+    actor = [
+        (normal(0, 2, 6), normal(1, 6)),
+        (normal(2, 6, 6), normal(3, 6)),
+        (normal(4, 6, 2), normal(5, 2)),
+    ]
+    uniform = np.random.default_rng(6).random((9, 3, 3)).astype(np.float32)
+    obs, elapsed = np.array([[0.0, 7.0], [-0.5, 7.0], [2.0, 7.0]]), np.array([0, 1, 2])
+    data, last_obs, last_elapsed = rollout(
+        world, actor, jnp.asarray(obs, dtype=jnp.float32), jnp.asarray(elapsed), jnp.asarray(uniform)
+    )
+    for t in range(9):
+        for i in range(3):
+            p = np.exp(log_softmax(run_layers(actor, obs[i])))
+            action = int(uniform[t, i, 0] >= p[0])
+            close(data.obs[t, i], obs[i])
+            assert data.actions[t, i] == action
+            place = obs[i, 0] + 1 + action
+            close(data.next_obs[t, i], [place, 7.0])
+            close(data.rewards[t, i], 10 * place)
+            elapsed[i] += 1
+            assert bool(data.terminated[t, i]) == (place >= 4)
+            assert bool(data.truncated[t, i]) == (elapsed[i] >= 3)
+            obs[i, 0] = place
+            if place >= 4 or elapsed[i] >= 3:
+                obs[i, 0], elapsed[i] = -uniform[t, i, 1], 0
+    close(last_obs, obs)
+    assert last_elapsed.tolist() == elapsed.tolist()
+
+
+def check_gae(gae):
+    for seed, (T, N) in enumerate(SHAPES):
+        for terminates, cuts in ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2)):
+            rng = np.random.default_rng(seed)
+            rewards, values, next_values = normal(seed, 3, T, N)
+            terminated, truncated = rng.random((T, N)) < terminates, rng.random((T, N)) < cuts
+            found = gae(*map(jnp.asarray, (rewards, values, next_values, terminated, truncated)), 0.9, 0.8)
+            close(found, gae_by_hand(rewards, values, next_values, terminated, truncated, 0.9, 0.8))
+
+
+def check_normalise(normalise):
+    for size in ((2,), (7,), (3, 4)):
+        numbers = 5 + 3 * normal(0, *size)
+        close(
+            normalise(jnp.asarray(numbers)), (numbers - numbers.mean()) / (numbers.std(ddof=1) + 1e-8), 1e-4
+        )
+    assert np.isfinite(np.asarray(normalise(jnp.full(6, 2.0)))).all(), (
+        "equal advantages divide by nearly nothing"
+    )
+
+
+def check_clipped_surrogate(clipped_surrogate):
+    for ratio in (0.1, 0.7, 0.9, 1.0, 1.05, 1.3, 4.0):
+        for advantage in (-2.0, -0.5, 0.0, 0.5, 2.0):
+            for clip_eps in (0.1, 0.2):
+                if advantage >= 0:  # no gain beyond 1 + clip_eps
+                    expected = advantage * min(ratio, 1 + clip_eps)
+                else:  # no gain below 1 - clip_eps; above, the loss is felt in full
+                    expected = advantage * max(ratio, 1 - clip_eps)
+                close(clipped_surrogate(jnp.array([ratio]), jnp.array([advantage]), clip_eps), [expected])
+
+
+def check_ppo_loss(ppo_loss):
+    objective, values, returns, entropy = normal(0, 4, 9)
+    for vf_coef, ent_coef in ((0.5, 0.0), (1.0, 0.1), (0.0, 2.0)):
+        terms = [
+            -objective[i] + vf_coef * (values[i] - returns[i]) ** 2 - ent_coef * entropy[i] for i in range(9)
+        ]
+        found = ppo_loss(*map(jnp.asarray, (objective, values, returns, entropy)), vf_coef, ent_coef)
+        close(found, sum(terms) / 9)
+
+
+def check_adam_step(adam_step):
+    """Against torch's Adam, over steps with different gradients and step sizes."""
+    lesson = module_of(adam_step)
+    theta = normal(0, 6)
+    ours, moments = jnp.asarray(theta), lesson.Moments(jnp.zeros(6), jnp.zeros(6), jnp.array(0))
+    theirs = torch.nn.Parameter(torch.from_numpy(theta.copy()))
+    optimizer = torch.optim.Adam([theirs], lr=1.0, eps=1e-5)
+    for k in range(6):
+        gradient, rate = normal(k + 1, 6) * 10.0 ** (-k), 0.1 / (k + 1)
+        ours, moments = adam_step(ours, jnp.asarray(gradient), moments, rate)
+        optimizer.param_groups[0]["lr"], theirs.grad = rate, torch.from_numpy(gradient)
+        optimizer.step()
+        close(ours, theirs.detach().numpy(), 5e-6)
+        assert int(moments.num_steps) == k + 1
+
+
+def check_clip_norm(clip_norm):
+    for scale in (0.01, 1.0, 100.0):
+        gradient = scale * normal(0, 7)
+        norm = math.sqrt(sum(x**2 for x in gradient))
+        close(clip_norm(jnp.asarray(gradient), 0.5), gradient if norm <= 0.5 else gradient * 0.5 / norm, 1e-4)
+
+
+def check_shares_left(shares_left):
+    close(shares_left(4), [1.0, 0.75, 0.5, 0.25])
+    close(shares_left(1), [1.0])
+
+
+def some_rollout(lesson, seed=0, T=5, N=3):
+    """Random transitions in which rows, ends and successors have nothing to do with each other."""
+    rng = np.random.default_rng(seed)
+    parts = (
+        normal(seed, T, N, 4),
+        rng.integers(2, size=(T, N)),
+        normal(seed + 1, T, N),
+        normal(seed + 2, T, N, 4),
+    )
+    return lesson.Transition(*map(jnp.asarray, (*parts, rng.random((T, N)) < 0.2, rng.random((T, N)) < 0.2)))
+
+
+def check_prepare(prepare):
+    lesson = module_of(prepare)
+    cfg, (shapes, theta), data = (
+        small_config(lesson, gamma=0.9, gae_lambda=0.7),
+        start(lesson),
+        some_rollout(lesson),
+    )
+    batch = prepare(theta, data, cfg, shapes)
+    actor, critic = lesson.networks(theta, shapes)
+    values, next_values = (run_layers(critic, np.asarray(x))[..., 0] for x in (data.obs, data.next_obs))
+    advantages = gae_by_hand(
+        np.asarray(data.rewards), values, next_values, *map(np.asarray, data[4:]), cfg.gamma, cfg.gae_lambda
+    )
+    log_probs = log_softmax(run_layers(actor, np.asarray(data.obs)))
+    for t, i in np.ndindex(5, 3):
+        row = 3 * t + i
+        close(batch.obs[row], data.obs[t, i])
+        assert batch.actions[row] == data.actions[t, i]
+        close(batch.old_log_probs[row], log_probs[t, i, int(data.actions[t, i])], 1e-4)
+        close(batch.advantages[row], advantages[t, i], 1e-4)
+        close(batch.returns[row], advantages[t, i] + values[t, i], 1e-4)
+    assert len(batch.obs) == 15
+
+
+def some_batch(lesson, size=20, seed=3):
+    rng = np.random.default_rng(seed)
+    old_log_probs, advantages, returns = normal(seed, 3, size)
+    parts = (
+        normal(seed + 1, size, 4),
+        rng.integers(2, size=size),
+        0.3 * old_log_probs - 0.7,
+        advantages,
+        returns,
+    )
+    return lesson.Batch(*map(jnp.asarray, parts))
+
+
+def loss_by_hand(theta, mini, clip_eps, cfg, shapes):
+    """PPO's loss in torch, for autograd to differentiate."""
+    layers, at = [], 0
+    for inputs, outputs, _ in shapes:
+        weight, at = theta[at : at + inputs * outputs].reshape(inputs, outputs), at + inputs * outputs
+        layers.append((weight, theta[at : at + outputs]))
+        at += outputs
+
+    def run(three, obs):
+        hidden = torch.tanh(torch.tanh(obs @ three[0][0] + three[0][1]) @ three[1][0] + three[1][1])
+        return hidden @ three[2][0] + three[2][1]
+
+    obs, actions, old, advantages, returns = (torch.tensor(np.asarray(part)) for part in mini)
+    policy = torch.distributions.Categorical(logits=run(layers[:3], obs))
+    ratio = torch.exp(policy.log_prob(actions) - old)
+    scaled = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    best = torch.where(scaled > 0, ratio.clamp(max=1 + clip_eps), ratio.clamp(min=1 - clip_eps)) * scaled
+    error = (run(layers[3:], obs)[:, 0] - returns).square().mean()
+    return -best.mean() + cfg.vf_coef * error - cfg.ent_coef * policy.entropy().mean()
+
+
+def check_loss(loss):
+    """Value, and gradient in every weight, against autograd's."""
+    lesson = module_of(loss)
+    cfg, (shapes, theta), mini = (
+        small_config(lesson, vf_coef=0.7, ent_coef=0.3),
+        start(lesson),
+        some_batch(lesson),
+    )
+    theirs = torch.tensor(np.asarray(theta), requires_grad=True)
+    value = loss_by_hand(theirs, mini, 0.2, cfg, shapes)
+    value.backward()
+    ours, gradient = jax.value_and_grad(loss)(theta, mini, 0.2, cfg, shapes)
+    close(ours, value.item())
+    close(gradient, theirs.grad.numpy())
+
+
+def check_learn(learn):
+    """A few minibatches in their order, with half the step size and clip left, against torch's Adam."""
+    lesson = module_of(learn)
+    cfg, (shapes, theta) = (
+        small_config(lesson, max_grad_norm=0.3, clip_eps=0.2, learning_rate=0.02),
+        start(lesson),
+    )
+    theta /= 4  # ratios near the edges of the clip range
+    batch, order = some_batch(lesson, 200), np.random.default_rng(4).permutation(200).reshape(4, 50)
+    moments = lesson.Moments(jnp.zeros_like(theta), jnp.zeros_like(theta), jnp.array(0))
+    ours, moments = learn(theta, moments, batch, jnp.asarray(order), 0.5, cfg, shapes)
+
+    theirs = torch.nn.Parameter(torch.tensor(np.asarray(theta)))
+    optimizer = torch.optim.Adam([theirs], lr=0.01, eps=1e-5)
+    for rows in order:
+        optimizer.zero_grad()
+        mini = lesson.Batch(*(np.asarray(part)[rows] for part in batch))
+        loss_by_hand(theirs, mini, 0.1, cfg, shapes).backward()
+        torch.nn.utils.clip_grad_norm_([theirs], 0.3)
+        optimizer.step()
+    close(ours, theirs.detach().numpy(), 1e-4)
+    assert int(moments.num_steps) == 4
+
+
+def check_greedy_return(greedy_return):
+    lesson = module_of(greedy_return)
+    world = counting_world(lesson)
+    for action, expected in ((0, lambda u: 30 * -u + 60.0), (1, lambda u: 20 * -u + 60.0)):
+        # action 0: places 1, 2, 3 and the time limit; action 1: 2 and 4, or a third step to 6 if it began below 0
+        actor = [(jnp.zeros((2, 4)), jnp.zeros(4)), (jnp.zeros((4, 4)), jnp.zeros(4))]
+        actor.append((jnp.zeros((4, 2)), jnp.eye(2)[action]))
+        u = np.asarray(jax.random.uniform(jax.random.key(5), (50, 2)))[:, 0]
+        if action == 1:
+            expected = [10 * (2 - x) + 10 * (4 - x) + (10 * (6 - x) if 4 - x < 4 else 0) for x in u]
+        else:
+            expected = [expected(x) for x in u]
+        close(greedy_return(world, actor, jax.random.key(5), 50), np.mean(expected), 1e-4)
+    # what comes after an end does not count
+    stops = world._replace(
+        step=lambda obs, actions: (obs, jnp.ones(len(obs)), jnp.ones(len(obs), dtype=bool))
+    )
+    assert float(greedy_return(stops, actor, jax.random.key(0), 8)) == 1.0
+
+
+def check_sustained(sustained):
+    scores = np.array([
+        [500, 500, 500, 500], [500, 0, 500, 500], [0, 475, 475, 475], [474.9, 500, 500, 0], [0, 0, 0, 500],
+        [500, 500, 0, 0],
+    ])  # fmt: skip
+    assert sustained(scores.astype(float), 475.0).tolist() == [2, -1, 3, -1, -1, -1]
+
+
+PLANTED = {
+    "cartpole_reset": {"not centred": ("return 0.1 * uniform - 0.05", "return 0.1 * uniform")},
+    "cartpole_step": {
+        "pushes the wrong way": ("actions == 1, 10.0, -10.0", "actions == 0, 10.0, -10.0"),
+        "gravity reversed": ("(9.8 * sin - cos * push)", "(-9.8 * sin - cos * push)"),
+        "half the length in full": ("/ (0.5 * (4.0 / 3.0", "/ (1.0 * (4.0 / 3.0"),
+        "moves with the new speed": (
+            "jnp.stack([x_dot, x_acc, theta_dot, theta_acc], axis=1)",
+            "jnp.stack([x_dot + 0.02 * x_acc, x_acc, theta_dot + 0.02 * theta_acc, theta_acc], axis=1)",
+        ),
+        "judges the state before the step": ("jnp.abs(next_obs[:, 2])", "jnp.abs(obs[:, 2])"),
+    },
+    "env_step": {
+        "successor of an end is the new episode": (
+            "transition = Transition(obs, actions, rewards, next_obs,",
+            "transition = Transition(obs, actions, rewards, jnp.where(done[:, None], world.reset(uniform), next_obs),",
+        ),
+        "a time limit counts as terminated": (
+            "next_obs, terminated, truncated)\n",
+            "next_obs, done, truncated)\n",
+        ),
+        "one step too many": ("elapsed >= world.time_limit", "elapsed > world.time_limit"),
+        "clock runs on": ("jnp.where(done, 0, elapsed)", "elapsed"),
+        "no reset at a time limit": (
+            "jnp.where(done[:, None], world.reset(uniform)",
+            "jnp.where(terminated[:, None], world.reset(uniform)",
+        ),
+    },
+    "sample_actions": {
+        "slices reversed": ("(ends <= uniform[:, None])", "(ends > uniform[:, None])"),
+        "sums over the batch": (
+            "jnp.cumsum(jax.nn.softmax(logits), axis=1)",
+            "jnp.cumsum(jax.nn.softmax(logits), axis=0)",
+        ),
+        "all rows share a number": ("ends <= uniform[:, None]", "ends <= uniform[0]"),
+    },
+    "shuffles": {
+        "no chance": (">> num_low << num_low", ">> 32 - num_low << num_low"),
+        "chance overwrites the index": (
+            "(key, (num_epochs, size)) >> num_low << num_low",
+            "(key, (num_epochs, size))",
+        ),
+        "every epoch alike": (
+            "jax.random.bits(key, (num_epochs, size))",
+            "jax.random.bits(key, (1, size)).repeat(num_epochs, 0)",
+        ),
+        "one bit lost": ("(2**num_low - 1)).astype", "(2**num_low - 2)).astype"),
+    },
+    "layer_shapes": {
+        "policy starts with an opinion": ("world.num_actions, 0.01)", "world.num_actions, 1.0)"),
+        "critic as wide as the actor": (
+            "*body, (hidden, 1, 1.0)]",
+            "*body, (hidden, world.num_actions, 1.0)]",
+        ),
+    },
+    "networks": {
+        "bias from the weights": ("theta[middle:end])", "theta[start : start + outputs])"),
+        "weights transposed": (".reshape(inputs, outputs), theta", ".reshape(outputs, inputs).T, theta"),
+        "critic cut from the actor's weights": (
+            "        start = end\n",
+            "        start = end if len(layers) != 3 else 0\n",
+        ),
+        "critic and actor swapped": ("return layers[:3], layers[3:]", "return layers[3:], layers[:3]"),
+    },
+    "orthogonal_start": {
+        "no gain": ("gain * (q if", "1.0 * (q if"),
+        "not orthogonal": ("q, r = jnp.linalg.qr(tall)", "q, r = tall, jnp.linalg.qr(tall)[1]"),
+        "preferred signs": ("q = q * jnp.sign(jnp.diagonal(r))", "q = q * 1.0"),
+        "actor and critic alike": (
+            "        start += inputs * outputs\n",
+            "        start = (start + inputs * outputs) % 112\n",
+        ),
+    },
+    "forward": {
+        "no bias": ("tanh(obs @ weight + bias)", "tanh(obs @ weight)"),
+        "last layer squashed": (
+            "return obs @ layers[-1][0] + layers[-1][1]",
+            "return tanh(obs @ layers[-1][0] + layers[-1][1])",
+        ),
+        "no tanh": ("obs = tanh(obs @ weight + bias)", "obs = obs @ weight + bias"),
+    },
+    "categorical": {
+        "sign of the entropy": (
+            "entropy = -(jnp.exp(log_probs) * log_probs)",
+            "entropy = (jnp.exp(log_probs) * log_probs)",
+        ),
+        "logit for log-probability": (
+            "jnp.take_along_axis(log_probs, actions",
+            "jnp.take_along_axis(logits, actions",
+        ),
+        "normalised over the batch": (
+            "log_probs = jax.nn.log_softmax(logits)",
+            "log_probs = jax.nn.log_softmax(logits, axis=0)",
+        ),
+    },
+    "random_numbers": {
+        "one stream for all": ("num_streams = 1 if cfg.reuse_key else cfg.num_envs", "num_streams = 1"),
+        "every step alike": (
+            "numbers = jax.random.uniform(key, (num_steps, num_streams, width))",
+            "numbers = jax.random.uniform(key, (1, num_streams, width))",
+        ),
+    },
+    "rollout": {
+        "chance of the action used again for the new episode": (
+            "actions, uniform[:, 1:])",
+            "actions, uniform[:, :-1])",
+        ),
+        "observations stand still": (
+            "        transition, obs, elapsed = env_step(",
+            "        transition, _, elapsed = env_step(",
+        ),
+        "walks through time backwards": (
+            "lax.scan(step, (obs, elapsed), uniform)",
+            "lax.scan(step, (obs, elapsed), uniform, reverse=True)",
+        ),
+    },
+    "gae": {
+        "not reversed": ("(deltas, weights), reverse=True)", "(deltas, weights))"),
+        "bootstraps through a terminal state": ("gamma * ~terminated * next_values", "gamma * next_values"),
+        "a time limit loses the bootstrap": (
+            "gamma * ~terminated * next",
+            "gamma * ~(terminated | truncated) * next",
+        ),
+        "the sum runs through a time limit": (
+            "gae_lambda * ~(terminated | truncated)",
+            "gae_lambda * ~terminated",
+        ),
+        "the sum runs through a terminal state": (
+            "gae_lambda * ~(terminated | truncated)",
+            "gae_lambda * ~truncated",
+        ),
+        "gamma missing from the sum": ("weights = gamma * gae_lambda *", "weights = gae_lambda *"),
+        "lambda missing from the sum": ("weights = gamma * gae_lambda *", "weights = gamma *"),
+        "sign of the value": ("* next_values - values  #", "* next_values + values  #"),
+    },
+    "normalise": {
+        "mean stays": ("return (advantages - advantages.mean()) /", "return advantages /"),
+        "population deviation": ("advantages.std(ddof=1)", "advantages.std()"),
+        "nothing added to zero": ("(advantages.std(ddof=1) + 1e-8)", "advantages.std(ddof=1)"),
+    },
+    "clipped_surrogate": {
+        "max for min": ("return jnp.minimum(ratio * advantages,", "return jnp.maximum(ratio * advantages,"),
+        "clip alone": (
+            "return jnp.minimum(ratio * advantages, clipped * advantages)",
+            "return clipped * advantages",
+        ),
+        "no clip": (
+            "return jnp.minimum(ratio * advantages, clipped * advantages)",
+            "return ratio * advantages",
+        ),
+        "lower edge missing": (
+            "jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)",
+            "jnp.clip(ratio, 0.0, 1.0 + clip_eps)",
+        ),
+    },
+    "ppo_loss": {
+        "sign of the objective": ("return -objective.mean()", "return objective.mean()"),
+        "sign of the entropy": ("- ent_coef * entropy", "+ ent_coef * entropy"),
+        "half the critic's error": ("critic_loss = ((values", "critic_loss = 0.5 * ((values"),
+    },
+    "adam_step": {
+        "no bias correction of the mean": ("mean / (1 - 0.9**k) / (jnp", "mean / (jnp"),
+        "no bias correction of the square": ("jnp.sqrt(square / (1 - 0.999**k))", "jnp.sqrt(square)"),
+        "counts from zero": ("k = moments.num_steps + 1", "k = moments.num_steps"),
+        "climbs": ("return theta - learning_rate", "return theta + learning_rate"),
+        "square of the mean": ("0.001 * gradient**2", "0.001 * mean**2"),
+    },
+    "clip_norm": {
+        "lengthens too": (
+            "gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
+            "gradient * max_grad_norm / (norm + 1e-6)",
+        ),
+        "each number by itself": (
+            "gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
+            "jnp.clip(gradient, -max_grad_norm, max_grad_norm)",
+        ),
+        "no root": ("norm = jnp.sqrt((gradient**2).sum())", "norm = (gradient**2).sum()"),
+    },
+    "shares_left": {
+        "off by one": (
+            "jnp.arange(num_updates) / num_updates",
+            "(jnp.arange(num_updates) + 1) / num_updates",
+        ),
+        "grows": ("return 1.0 - jnp.arange", "return 0.0 + jnp.arange"),
+        "ends at zero": (
+            "jnp.arange(num_updates) / num_updates",
+            "jnp.arange(num_updates) / max(num_updates - 1, 1)",
+        ),
+    },
+    "prepare": {
+        "terminated and truncated merged": (
+            "ends = data.terminated, data.truncated",
+            "ends = data.terminated | data.truncated, data.truncated",
+        ),
+        "masks swapped": ("ends = data.terminated, data.truncated", "ends = data.truncated, data.terminated"),
+        "value of the wrong observation": (
+            "forward(critic, data.next_obs)[..., 0]",
+            "forward(critic, data.obs)[..., 0]",
+        ),
+        "target without the value": (
+            "log_probs, advantages, advantages + values)",
+            "log_probs, advantages, advantages)",
+        ),
+        "columns for rows": (
+            "x.reshape(-1, *x.shape[2:])",
+            "x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) if x.ndim == 2 else x.reshape(-1, *x.shape[2:])",
+        ),
+    },
+    "loss": {
+        "ratio upside down": (
+            "jnp.exp(log_probs - mini.old_log_probs)",
+            "jnp.exp(mini.old_log_probs - log_probs)",
+        ),
+        "advantages as they are": ("normalise(mini.advantages)", "mini.advantages"),
+        "sign of the advantages": ("normalise(mini.advantages)", "normalise(-mini.advantages)"),
+        "no gradient through the ratio": (
+            "ratio = jnp.exp(log_probs -",
+            "ratio = jnp.exp(lax.stop_gradient(log_probs) -",
+        ),
+        "critic's target is the advantage": (
+            "values, mini.returns, entropy",
+            "values, mini.advantages, entropy",
+        ),
+    },
+    "learn": {
+        "clip range does not shrink": ("cfg.clip_eps * left, cfg, shapes)", "cfg.clip_eps, cfg, shapes)"),
+        "step size does not shrink": ("cfg.learning_rate * left)", "cfg.learning_rate)"),
+        "gradient not clipped": (
+            "gradient = clip_norm(jax.grad(loss)(theta, mini, cfg.clip_eps * left, cfg, shapes), cfg.max_grad_norm)",
+            "gradient = jax.grad(loss)(theta, mini, cfg.clip_eps * left, cfg, shapes)",
+        ),
+        "rows in the order of the rollout": (
+            "lambda x: x[order], batch)",
+            "lambda x: x.reshape(*order.shape, *x.shape[1:]), batch)",
+        ),
+    },
+    "greedy_return": {
+        "counts after the end": ("total + rewards * alive), None", "total + rewards), None"),
+        "the ending step does not count": (
+            "total + rewards * alive), None",
+            "total + rewards * (alive & ~terminated)), None",
+        ),
+        "the unlikeliest action": (
+            "forward(actor, obs).argmax(axis=1)",
+            "forward(actor, obs).argmin(axis=1)",
+        ),
+        "one step short": ("length=world.time_limit)", "length=world.time_limit - 1)"),
+    },
+    "sustained": {
+        "two in a row are enough": (
+            "third = solved[:, 2:] & solved[:, 1:-1] & solved[:, :-2]",
+            "third = solved[:, 2:] & solved[:, 1:-1]",
+        ),
+        "above, not at": ("np.pad(scores >= threshold", "np.pad(scores > threshold"),
+        "the first of the three": ("third.argmax(axis=1), -1)", "third.argmax(axis=1) - 2, -1)"),
+    },
+}
