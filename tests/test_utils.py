@@ -15,7 +15,9 @@ from chapters.utils import (
     seed_everything,
     write_atomic,
 )
+from chapters.utils.evaluation import crossing, sustained
 from chapters.utils.runlog import is_timing, new_run_folder, read_metrics
+from chapters.utils.timing import product_cost
 
 
 @pytest.mark.parametrize(
@@ -162,3 +164,39 @@ def test_seed_everything_repeats():
         draws.append((float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002 — the global state is the subject
     assert draws[0] == draws[1]
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("returns", "at"),
+    [
+        ([], None),
+        ([480, 480], None),
+        ([480, 480, 480], 2),
+        ([480, 480, 474, 475, 475, 475, 500], 5),  # the threshold itself counts, one below it starts anew
+        ([500, 500, 474, 500, 500], None),
+    ],
+)
+def test_sustained_is_the_third_check_in_a_row(returns, at):
+    assert sustained(returns, 475) == at
+
+
+def test_crossing_reads_the_clock_at_the_third_check():
+    checks = {
+        "ppo_return": [(10, 480.0), (20, 100.0), (30, 475.0), (40, 475.0), (50, 475.0), (60, 475.0)],
+        "ppo_cpu_seconds": [(10, 0.1), (20, 0.2), (30, 0.3), (40, 0.4), (50, 0.5), (60, 0.6)],
+        "dqn_return": [(10, 480.0), (20, 480.0)],
+        "dqn_cpu_seconds": [(10, 0.1), (20, 0.2)],
+    }
+    assert crossing(checks, "ppo", 475.0) == (0.5, 50)
+    assert crossing(checks, "dqn", 475.0) == (math.inf, math.inf)
+    assert crossing(checks, "absent", 475.0) == (math.inf, math.inf)
+
+
+def test_cost_of_the_products_in_a_pass():
+    """Two layers 4-8-2 on 3 rows: 4x8 and 8x2 forward, both weights' gradients, one input's gradient."""
+    import torch
+
+    layers = [torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)]
+    gflop, seconds = product_cost(layers, num_rows=3, obs_size=4)
+    assert gflop == pytest.approx(2e-9 * 3 * (4 * 8 + 8 * 2 + 4 * 8 + 8 * 2 + 8 * 2))
+    assert seconds > 0
