@@ -67,7 +67,7 @@ except SystemExit:
         (["frobnicate"], "No such command 'frobnicate'"),
         (["record", "B1", "--seeds", "x"], "--seeds x: not a range of seeds"),
         (["record", "B1", "--seeds", "5:5"], "not a range of seeds"),
-        (["run", "B1", "--alpha", "banana"], "--alpha"),
+        (["run", "B1", "--alpha", "banana"], "'banana' (allowed: 1e-06 to 1)"),
         (["run", "B1", "--alpha", "7"], "--alpha 7 is out of range (allowed: "),
         (["run", "B1", "--alpha", "nan"], "--alpha nan is out of range"),
         (["run", "B1", "--alhpa", "0.1"], "--alhpa"),

@@ -35,6 +35,9 @@ class Range:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
 
 def in_range(low: float, high: float) -> Range:
     """Mark for a Config field: `alpha: Annotated[float, in_range(0.0, 1.0)] = 0.1`."""
@@ -98,34 +101,44 @@ def parse(config_class: type, smoke: dict, argv: Sequence[str], prog: str) -> tu
     except SystemExit as exit_:
         if exit_.code in (0, None):  # --help
             raise
-        names = [field.name for cls in (config_class, RunOptions) for field in dataclasses.fields(cls)]
-        raise UsageError(_one_line(printed.getvalue(), names)) from None
+        raise UsageError(_one_line(printed.getvalue(), config_class)) from None
     check_ranges(parsed.config)
     return parsed.config, parsed.run
 
 
+def ranges(config_class: type) -> dict[str, Range]:
+    """The fields whose annotation states a range."""
+    hints = typing.get_type_hints(config_class, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, Range)}
+
+
 def check_ranges(cfg: Any) -> None:
     """Raise UsageError for the first field outside the range its annotation states."""
-    hints = typing.get_type_hints(type(cfg), include_extras=True)
-    for field in dataclasses.fields(cfg):
-        for mark in getattr(hints[field.name], "__metadata__", ()):
-            value = getattr(cfg, field.name)
-            if isinstance(mark, Range) and not mark.low <= value <= mark.high:
-                flag = "--" + field.name.replace("_", "-")
-                raise UsageError(f"{flag} {value:g} is out of range (allowed: {mark.low:g} to {mark.high:g})")
+    for name, allowed in ranges(type(cfg)).items():
+        value = getattr(cfg, name)
+        if not allowed.low <= value <= allowed.high:
+            raise UsageError(f"{_flag(name)} {value:g} is out of range (allowed: {allowed})")
 
 
-def _one_line(box: str, names: Sequence[str]) -> str:
-    """tyro's framed message as one line: the text above the first rule inside the frame."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _one_line(box: str, config_class: type) -> str:
+    """tyro's framed message as one line, the text above the first rule inside the frame, and what is allowed."""
     body = []
-    for line in lines:
+    for line in (line.strip("│ ") for line in box.splitlines() if line.startswith("│")):
         if line.startswith("───"):
             break
         body.append(line)
-    message = " ".join(body) or box.strip().replace("\n", " ")
+    message = " ".join(body) or " ".join(box.split())
     if message.startswith("Unrecognized"):
-        message += " (allowed: " + ", ".join("--" + name.replace("_", "-") for name in names) + ")"
+        names = [field.name for cls in (config_class, RunOptions) for field in dataclasses.fields(cls)]
+        message += f" (allowed: {', '.join(map(_flag, names))})"
+    for name, allowed in ranges(config_class).items():
+        if message.startswith(f"Error parsing {_flag(name)}:"):
+            message += f" (allowed: {allowed})"
     return message
 
 
