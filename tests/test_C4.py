@@ -1,0 +1,238 @@
+"""C4 against C3 on the same batch, its learner on probe worlds, and errors planted in it."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from chapters.C_policy_gradients import C3_ppo_from_scratch as original
+from chapters.C_policy_gradients import C4_ppo_in_jax as lesson
+from chapters.C_policy_gradients.checks import C3 as original_checks
+from chapters.course.planting import function_checks, plant
+from chapters.envs.cartpole import BatchedCartPole
+from chapters.utils import UsageError, true_next_obs
+
+GAMMA = 0.9  # the endless probe is then worth 10
+QUICK = lesson.Config(
+    num_env_steps=4096, num_envs=8, num_steps=16, minibatch_size=32, eval_every=4096, num_eval_episodes=1,
+    learning_rate=0.01, gamma=GAMMA,
+)  # fmt: skip
+
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})  # half the time
+
+
+# The same numbers as C3
+
+
+def on_torch(function):
+    """`function` of JAX arrays, as a function of torch tensors."""
+
+    def convert(value):
+        return jnp.asarray(value.detach().numpy()) if isinstance(value, torch.Tensor) else value
+
+    def adapted(*args, **kwargs):
+        found = function(*map(convert, args), **{name: convert(value) for name, value in kwargs.items()})
+        return jax.tree.map(lambda x: torch.from_numpy(np.array(x)), found)
+
+    return adapted
+
+
+@pytest.mark.parametrize("name", ["gae", "normalise", "categorical", "ppo_loss"])
+def test_meets_the_check_of_c3(name):
+    with jax.enable_x64(True):  # C3's checks use 64 bits
+        function_checks(original_checks)[name](on_torch(getattr(lesson, name)))
+
+
+@pytest.fixture
+def agents():
+    """(C3's agent, its weights as C4's vector)."""
+    torch.manual_seed(0)
+    agent = original.Agent(BatchedCartPole(1), original.Config())
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    layers = [m for part in (agent.actor, agent.critic) for m in part if isinstance(m, torch.nn.Linear)]
+    flat = [p.detach().numpy() for m in layers for p in (m.weight.T.ravel(), m.bias)]
+    return agent, jnp.asarray(np.concatenate(flat))
+
+
+def gradient_of(agent):
+    """The gradient of C3's agent in the order of C4's vector."""
+    layers = [m for part in (agent.actor, agent.critic) for m in part if isinstance(m, torch.nn.Linear)]
+    return np.concatenate([g.numpy() for m in layers for g in (m.weight.grad.T.ravel(), m.bias.grad)])
+
+
+def rollout_of_c3(num_steps=40, num_envs=6):
+    """A rollout with both kinds of end, as C3 collects it."""
+    cfg = original.Config(num_steps=num_steps, num_envs=num_envs)
+    envs = BatchedCartPole(num_envs, max_episode_steps=15)
+    obs, _ = envs.reset(seed=1)
+    torch.manual_seed(1)
+    data, _ = original.collect(original.Agent(envs, cfg), envs, obs, np.random.default_rng(1), cfg)
+    assert data["terminated"].any()
+    assert data["truncated"].any()
+    return data
+
+
+def test_same_advantages_loss_and_gradient_as_c3(agents):
+    agent, theta = agents
+    data, theirs_cfg = rollout_of_c3(), original.Config()
+    theirs = original.prepare(agent, data, theirs_cfg)
+    cfg = lesson.Config(gamma=theirs_cfg.gamma, gae_lambda=theirs_cfg.gae_lambda, ent_coef=0.01)
+    shapes, names = lesson.layer_shapes(lesson.CARTPOLE), lesson.Transition._fields
+    ours = lesson.Transition(*(jnp.asarray(data[name].numpy()) for name in names))
+    ours = lesson.prepare(theta, ours, cfg, shapes)
+    for name in ("advantages", "returns", "old_log_probs"):
+        np.testing.assert_allclose(getattr(ours, name), theirs[name].numpy(), atol=1e-5, rtol=1e-5)
+
+    # a policy that has moved since: ratios on both sides of the clip range
+    old = theirs["old_log_probs"] + 0.3 * torch.randn(len(theirs["advantages"]))
+    log_prob, entropy = agent.judge(theirs["obs"], theirs["actions"])
+    advantages = original.normalise(theirs["advantages"])
+    objective = original.clipped_surrogate((log_prob - old).exp(), advantages, 0.2)
+    values = agent.value(theirs["obs"])
+    loss = original.ppo_loss(objective, values, theirs["returns"], entropy, 0.5, 0.01)
+    loss.backward()
+    mini = ours._replace(old_log_probs=jnp.asarray(old.numpy()))
+    value, gradient = jax.value_and_grad(lesson.loss)(theta, mini, 0.2, cfg, shapes)
+    assert abs(float(value) - loss.item()) < 1e-5
+    np.testing.assert_allclose(gradient, gradient_of(agent), atol=1e-5, rtol=1e-4)
+
+
+def test_same_policy_and_value_as_c3(agents):
+    agent, theta = agents
+    obs = torch.randn(30, 4)
+    actor, critic = lesson.networks(theta, lesson.layer_shapes(lesson.CARTPOLE))
+    with torch.no_grad():
+        np.testing.assert_allclose(lesson.forward(actor, jnp.asarray(obs)), agent.actor(obs), atol=1e-5)
+        np.testing.assert_allclose(
+            lesson.forward(critic, jnp.asarray(obs))[:, 0], agent.value(obs), atol=1e-5
+        )
+
+
+def test_steps_like_the_batched_environment_of_c3():
+    """From the same states and actions; both hand out the last observation of an episode that ended."""
+    envs, rng = BatchedCartPole(16), np.random.default_rng(0)
+    envs.reset(seed=0)
+    step, ended = jax.jit(partial(lesson.env_step, lesson.CARTPOLE)), 0
+    for _ in range(60):
+        before, elapsed, actions = (
+            envs.state.astype(np.float32),
+            envs.elapsed.copy(),
+            rng.integers(2, size=16),
+        )
+        obs, rewards, terminated, truncated, infos = envs.step(actions)
+        ours, _, clock = step(before, elapsed, actions, np.zeros((16, 4), np.float32))
+        successors = true_next_obs(obs, terminated | truncated, infos)
+        np.testing.assert_allclose(ours.next_obs, successors, atol=1e-6)
+        for name, theirs in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
+            assert (np.asarray(getattr(ours, name)) == theirs).all()
+        assert (np.asarray(clock) == envs.elapsed).all()
+        ended += terminated.sum()
+    assert ended > 10
+
+
+# The learner on probe worlds: (first observation from a number in [0, 1), what a step gives)
+
+
+def sign(u):
+    return jnp.where(u < 0.5, -1.0, 1.0)
+
+
+def zero(u):
+    return 0.0 * u
+
+
+PROBES = {
+    "ConstantReward": (zero, lambda obs, a: (obs, jnp.ones_like(obs), obs == obs), 500, 1),
+    "RewardByObservation": (sign, lambda obs, a: (obs, obs, obs == obs), 500, 1),
+    "DelayedReward": (zero, lambda obs, a: (jnp.ones_like(obs), obs, obs == 1.0), 500, 1),
+    "Endless": (zero, lambda obs, a: (obs, jnp.ones_like(obs), obs != obs), 10, 1),
+    "ActionMatters": (zero, lambda obs, a: (obs, 2.0 * a - 1.0, obs == obs), 500, 2),
+    "BothMatter": (
+        sign,
+        lambda obs, a: (obs, jnp.where((a == 1) == (obs > 0), 1.0, -1.0), obs == obs),
+        500,
+        2,
+    ),
+    # a time limit cuts every episode at its first step, on the way from 0 to 1, where the reward would be
+    "CutShort": (lambda u: 1.0 * (u < 0.25), lambda obs, a: (jnp.ones_like(obs), obs, obs == 1.0), 1, 1),
+}
+ANSWERS = {  # probe -> {observation: (value, the better action)}
+    "ConstantReward": {0.0: (1.0, 0)},
+    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
+    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
+    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
+    "ActionMatters": {0.0: (1.0, 1)},
+    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
+    "CutShort": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
+}
+
+
+def wrongness(module, probe):
+    """Largest error of the critic over the probe's observations; infinite if the policy prefers wrongly."""
+    first, outcome, limit, num_actions = PROBES[probe]
+
+    def step(obs, actions):
+        next_obs, rewards, terminated = outcome(obs[:, 0], actions)
+        return next_obs[:, None], rewards, terminated
+
+    world = module.World(first, step, limit, 1, num_actions)
+    cfg = module.Config(**dataclasses.asdict(QUICK))
+    theta, _ = compiled(partial(module.train, cfg=cfg, world=world))(jax.random.key(0), False)
+    actor, critic = module.networks(theta, module.layer_shapes(world))
+    gaps = []
+    for obs, (value, action) in ANSWERS[probe].items():
+        at = jnp.array([[obs]])
+        preferred = int(module.forward(actor, at).argmax())
+        gap = abs(float(module.forward(critic, at)[0, 0]) - value)
+        gaps.append(gap if preferred == action else np.inf)
+    return max(gaps)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_learner_solves_probe(probe):
+    assert wrongness(lesson, probe) < (0.5 if probe == "Endless" else 0.1)
+
+
+ENDS = "ends = data.terminated, data.truncated"
+PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)
+    "terminated merged with truncated": ("Endless", ENDS, "ends = (data.terminated | data.truncated,) * 2"),
+    "masks swapped": ("DelayedReward", ENDS, "ends = data.truncated, data.terminated"),
+    "successor of an end is the new episode": (
+        "CutShort",
+        "transition = Transition(",
+        "next_obs = jnp.where(done[:, None], world.reset(uniform), next_obs)\n    transition = Transition(",
+    ),
+    "sign of the advantages": ("ActionMatters", "normalise(mini.advantages)", "-normalise(mini.advantages)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("error", PLANTED)
+def test_probe_notices_planted_error(error):
+    probe, old, new = PLANTED[error]
+    assert wrongness(plant(lesson, old, new), probe) > 0.15
+
+
+# One call, many learners
+
+
+def test_learners_of_one_call_are_those_of_single_calls():
+    """vmap changes nothing but the last digits, and each learner has its own stream of chance."""
+    cfg = lesson.Config(**(lesson.SMOKE | {"num_env_steps": 256, "num_eval_episodes": 1}))
+    keys = jax.random.split(jax.random.key(3), 3)
+    together, _ = compiled(jax.vmap(partial(lesson.train, cfg=cfg), in_axes=(0, None)))(keys, False)
+    single = compiled(partial(lesson.train, cfg=cfg))
+    for key, theta in zip(keys, together):
+        np.testing.assert_allclose(single(key, False)[0], theta, atol=1e-4)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("change", [{"minibatch_size": 100}, {"eval_every": 1500}, {"num_env_steps": 60_000}])
+def test_sizes_that_do_not_divide_are_refused(change):
+    with pytest.raises(UsageError, match="multiple of"):
+        lesson.check_sizes(lesson.Config(**change))
