@@ -126,7 +126,7 @@ def _flag(name: str) -> str:
 
 
 def _one_line(box: str, config_class: type) -> str:
-    """tyro's framed message as one line, the text above the first rule inside the frame, and what is allowed."""
+    """tyro's framed message as one line (the text above the frame's first rule), and what is allowed."""
     body = []
     for line in (line.strip("│ ") for line in box.splitlines() if line.startswith("│")):
         if line.startswith("───"):
