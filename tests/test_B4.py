@@ -7,7 +7,7 @@ import torch
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.course.planting import plant
-from chapters.envs.probes import Probe
+from chapters.envs.probes import CutShort
 from chapters.utils import RunLog, make_envs
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -56,23 +56,6 @@ def wrongness(probe, found):
 def test_learner_solves_probe(probe, switches, tmp_path):
     tolerance = 0.5 if probe == "Endless" else 0.1
     assert wrongness(probe, learned(lesson, probe, tmp_path, **switches)) < tolerance
-
-
-class CutShort(Probe):
-    """From 0 a time limit cuts every episode on its arrival at 1; from 1 the reward is 1 and the end real.
-
-    A quarter of the episodes begin at 1, so the first observation of the next episode is no stand-in for the
-    true successor.
-    """
-
-    num_actions = 1
-
-    def first(self):
-        return float(self.np_random.random() < 0.25)
-
-    def step(self, action):
-        start, self.observation = self.observation, 1.0
-        return self._obs(), start, start == 1.0, start == 0.0, {}
 
 
 def cut_short_value(module, folder, **changes):

@@ -9,7 +9,7 @@ import torch
 
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.course.planting import plant
-from chapters.envs.probes import Probe
+from chapters.envs.probes import CutShort
 from chapters.utils import RunLog, make_envs
 from chapters.utils.networks import in_numpy
 
@@ -51,23 +51,6 @@ def wrongness(module, probe, folder, **changes):
 @pytest.mark.parametrize("probe", ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
-
-
-class CutShort(Probe):
-    """From 0 a time limit cuts every episode on its arrival at 1; from 1 the reward is 1 and the end real.
-
-    A quarter of the episodes begin at 1, so the first observation of the next episode is no stand-in for the
-    true successor.
-    """
-
-    num_actions = 1
-
-    def first(self):
-        return float(self.np_random.random() < 0.25)
-
-    def step(self, action):
-        start, self.observation = self.observation, 1.0
-        return self._obs(), start, start == 1.0, start == 0.0, {}
 
 
 PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)

@@ -5,6 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import chapters.envs  # noqa: F401 — registers them
+from chapters.envs.probes import CutShort
 
 OWN = sorted(spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("chapters.envs"))
 
@@ -49,3 +50,13 @@ def test_the_endless_probe_is_cut_and_never_ends():
     assert len(steps) == 10
     assert all(reward == 1.0 and not terminated for _, reward, terminated, _ in steps)
     assert [truncated for *_, truncated in steps] == [False] * 9 + [True]
+
+
+def test_cut_short_is_cut_from_0_and_ends_from_1():
+    env, starts = CutShort(), []
+    for seed in range(20):
+        start, _ = env.reset(seed=seed)
+        obs, reward, terminated, truncated, _ = env.step(0)
+        assert (obs, reward, terminated, truncated) == (1.0, start, start == 1.0, start == 0.0)
+        starts.append(float(start[0]))
+    assert set(starts) == {0.0, 1.0}

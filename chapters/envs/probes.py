@@ -1,4 +1,4 @@
-"""Six probe environments: worlds so small that a learner which fails in one has one kind of bug.
+"""Seven probe environments: worlds so small that a learner which fails in one has one kind of bug.
 
 | id | what it shows | exact answer |
 |---|---|---|
@@ -8,9 +8,13 @@
 | ProbeActionMatters-v0 | the policy improves, advantages carry the right sign | action 1 |
 | ProbeBothMatter-v0 | policy and observation work together | action (o > 0) |
 | ProbeEndless-v0 | a time limit is not an end: the bootstrap stays | V = 1 / (1 - gamma) |
+| `CutShort` | at a time limit the successor is the old episode's | V(0) = gamma, V(1) = 1 |
 
-The first five follow rejax and Andy Jones's "Debugging RL"; the sixth is ours: constant reward, never
-terminated, cut every 10 steps. A learner that merges `truncated` with `terminated` gets a far lower value.
+The first five follow rejax and Andy Jones's "Debugging RL"; the last two are ours. Endless is never
+terminated and cut every 10 steps: a learner that merges `truncated` with `terminated` gets a far lower value.
+CutShort is cut on arriving at a state in which few episodes start: a learner that takes the observation after
+the autoreset for the successor finds another value. It is a class without an id, because gymnasium's checker
+accepts no environment that is cut at its first step.
 """
 
 from __future__ import annotations
@@ -105,3 +109,20 @@ class Endless(Probe):
 
     def outcome(self, observation: float, action: int) -> tuple[float, float, bool]:
         return observation, 1.0, False
+
+
+class CutShort(Probe):
+    """From 0 a time limit cuts every episode on its arrival at 1; from 1 the reward is 1 and the end real.
+
+    A quarter of the episodes begin at 1, so the first observation of the next episode is no stand-in for the
+    true successor.
+    """
+
+    num_actions = 1
+
+    def first(self) -> float:
+        return float(self.np_random.random() < 0.25)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        start, self.observation = self.observation, 1.0
+        return self._obs(), start, start == 1.0, start == 0.0, {}
