@@ -8,6 +8,7 @@ Settings of the peers: rl-zoo's for CartPole-v1 (raffin2020zoo).
 """
 
 from benchmarks.race import Contender, Race, main
+from benchmarks.rejax_ppo.compare import RACE as REJAX
 
 LESSONS = "chapters.C_policy_gradients."
 C3 = LESSONS + "C3_ppo_from_scratch"
@@ -20,7 +21,6 @@ ZOO_DQN = {
     "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
     "exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]},
 }  # fmt: skip
-
 RACE = Race(
     name="cartpole",
     env_id="CartPole-v1",
@@ -31,9 +31,10 @@ RACE = Race(
         Contender("sb3_ppo", "SB3 PPO, rl-zoo", "benchmarks.peers.sb3:ppo", 10, 100_000, ZOO_PPO),
         Contender("sb3_ppo_ours", "SB3 PPO, our settings", "benchmarks.peers.sb3:ppo_at_our_settings", 10,
                   smoke={"num_envs": 4, "num_steps": 32, "minibatch_size": 64}),
-        Contender("c4", "ours: PPO in JAX (C4)", "benchmarks.peers.ours_jax:ppo", 5),
+        Contender("c4", "ours: PPO in JAX (C4)", "benchmarks.peers.ours_jax:ppo", 10),
         Contender("sbx_ppo", "SBX PPO, rl-zoo", "benchmarks.peers.sbx:ppo", 3, 100_000, ZOO_PPO,
                   environment="peers/sbx_requirements.txt"),
+        *REJAX.contenders[1:],
         Contender("documents_ppo", "source document's PPO", "benchmarks.peers.documents:ppo", 3, 100_000),
         Contender("c0", "ours: REINFORCE (C0)", "benchmarks.peers.ours:cartpole", 5,
                   imports=(LESSONS + "C0_policy_gradients_reinforce",)),
@@ -46,7 +47,8 @@ RACE = Race(
         Contender("documents_dqn", "source document's DQN", "benchmarks.peers.documents:dqn", 3, 50_000),
     ),
     pairs=(
-        ("c3", "sb3_ppo"), ("c3", "sb3_ppo_ours"), ("c4", "sbx_ppo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
+        ("c3", "sb3_ppo"), ("c3", "sb3_ppo_ours"), *REJAX.pairs,
+        ("c4", "sbx_ppo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
     ),
 )  # fmt: skip
 

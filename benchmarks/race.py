@@ -19,7 +19,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from typer import Option
 
 from chapters.utils import UsageError, bootstrap_interval, plotting, write_atomic
 from chapters.utils.evaluation import sustained
@@ -363,25 +366,32 @@ def draw(race: Race, results: dict[str, Any], path: Path) -> None:
     import io
 
     import numpy as np
+    from matplotlib import ticker
 
     found = summaries(race, results)
     labels = {contender.name: contender.label for contender in race.contenders}
     figure, (fast, stays) = plotting.new_figure(1, 2, width=7.2, height=1.6 + 0.42 * len(found))
     finite = [value for one in found.values() for value in one.sustained if math.isfinite(value)]
-    low, high = (min(finite) / 1.6, max(finite) * 1.6) if finite else (0.1, 10.0)
+    low, high = (min(finite) / 1.6, max(finite) * 5) if finite else (0.1, 10.0)
     colors = [plotting.BLUE if labels[name].startswith("ours") else plotting.ORANGE for name in found]
     plotting.dot_rows(fast, {labels[name]: one.sustained for name, one in found.items()}, colors)
     for row, (one, color) in enumerate(zip(found.values(), colors)):
         later = 100 * np.array(one.later)
-        stays.barh(row, later.mean() if len(later) else 0.0, color=color, alpha=0.35)
+        if not len(later):
+            continue  # an empty row of unclipped dots would break the layout
+        stays.barh(row, later.mean(), color=color, alpha=0.35)
         stays.plot(later, np.full(len(later), row), "o", color=color, markersize=6, alpha=0.6, clip_on=False)
     stays.set_yticks(range(len(found)), [""] * len(found))
     stays.set_ylim(*fast.get_ylim())
     stays.grid(axis="y", visible=False)
     fast.set(xscale="log", xlim=(low, high))
+    for text in fast.texts:  # how many never: inside, at the right, where there is room
+        text.set(x=0.99, ha="right")
     fast.set_xlabel(f"CPU seconds of learning until {race.threshold:g} is sustained")
-    fast.set_title(f"{race.env_id}: how fast?")
+    fast.set_title(f"{race.env_id}: how fast? (a dot a seed, and the median)")
+    fast.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     fast.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    fast.xaxis.set_minor_formatter(ticker.NullFormatter())
     stays.set(xlim=(0, 100), xlabel=f"checks at {race.threshold:g} or above, from then on (%)")
     stays.set_title("Does it last?")
     buffer = io.BytesIO()
@@ -427,10 +437,6 @@ def command(
 
 def main(race: Race) -> None:
     """Parse the command line by typer and run."""
-    from typing import Annotated
-
-    import typer
-    from typer import Option
 
     def run(
         only: Annotated[list[str] | None, Option(help="Only this contender; may be repeated.")] = None,
@@ -442,4 +448,6 @@ def main(race: Race) -> None:
         raise typer.Exit(command(race, only, quick, fresh, table, out))
 
     run.__doc__ = f"Race on {race.env_id}: who reaches {race.threshold:g}, how fast, and does it last?"
-    typer.run(run)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    app()

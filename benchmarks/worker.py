@@ -64,10 +64,19 @@ class Recorder:
         if step < self.due:
             return
         with self.paused():
-            returns = evaluate(policy, self.job["env_id"], episodes=self.job["num_eval_episodes"],
-                               seed=self.job["seed"] + EVALUATION_SEEDS)  # fmt: skip
-        self.note(step, float(returns.mean()))
+            score = self.score(policy)
+        self.note(step, score)
         self.due = (step // self.job["eval_every"] + 1) * self.job["eval_every"]
+
+    def score(self, policy: Callable[[Any], Any]) -> float:
+        """Mean return of greedy episodes, the same for every contender."""
+        returns = evaluate(
+            policy,
+            self.job["env_id"],
+            episodes=self.job["num_eval_episodes"],
+            seed=self.job["seed"] + EVALUATION_SEEDS,
+        )
+        return float(returns.mean())
 
     def note(self, step: int, mean_return: float) -> None:
         """Keep a check whose score is already known; reads the running clock."""
