@@ -22,7 +22,9 @@ QUICK = lesson.Config(
     learning_rate=0.01, gamma=GAMMA,
 )  # fmt: skip
 
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})  # half the time
+compiled = partial(  # half the time
+    jax.jit, compiler_options=lesson.ONE_THREAD | {"xla_backend_optimization_level": "0"}
+)
 
 
 # The same numbers as C3

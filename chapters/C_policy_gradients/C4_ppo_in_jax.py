@@ -39,7 +39,6 @@ from jax import lax
 from jaxtyping import Bool, Float, Int, Key
 
 from chapters.utils import CpuClock, RunLog, UsageError, in_range, make_envs, plotting, run_lesson
-
 from chapters.utils import seed_everything  # isort: skip
 
 Array = jax.Array | np.ndarray | torch.Tensor  # some functions below use operators only and take all three
@@ -47,6 +46,8 @@ Number = Float[jax.Array, ""] | float
 RandomKey = Key[jax.Array, ""]
 Shapes = list[tuple[int, int, float]]  # of layers: inputs, outputs, gain at the start
 SOLVED = 475.0  # the threshold registered for CartPole-v1
+# As in torch, one thread; besides, with two XLA's pool of threads sometimes waits for itself for ever.
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 
 
 # %%
@@ -726,9 +727,9 @@ def main(cfg: Config, log: RunLog) -> None:
     keys = jax.random.split(jax.random.key(cfg.seed), cfg.num_learners)
     compiling, learning = CpuClock(), CpuClock()
     with compiling:  # `jax.jit` alone would compile in the first call; taken apart, each can be timed
-        quickly = {"xla_backend_optimization_level": "0"} if log.smoke else None
-        many = jax.jit(jax.vmap(partial(train, cfg=cfg), in_axes=(0, None)), compiler_options=quickly)
-        program = many.lower(keys, True).compile()
+        options = {"xla_backend_optimization_level": "0"} if log.smoke else {}
+        many = jax.vmap(partial(train, cfg=cfg), in_axes=(0, None))
+        program = jax.jit(many, compiler_options=ONE_THREAD | options).lower(keys, True).compile()
     scores = np.asarray(program(keys, True)[1])  # [K, checks]
     claim_solved(scores, cfg, log)
     with learning:  # once more, without evaluations
