@@ -39,6 +39,7 @@ from jax import lax
 from jaxtyping import Bool, Float, Int, Key
 
 from chapters.utils import CpuClock, RunLog, UsageError, in_range, make_envs, plotting, run_lesson
+
 from chapters.utils import seed_everything  # isort: skip
 
 Array = jax.Array | np.ndarray | torch.Tensor  # some functions below use operators only and take all three
