@@ -62,6 +62,7 @@ MOVES = (
 EXIT_REWARD = {"G": 1.0, "P": -1.0, "T": 0.0}  # goal, pit, and an end without reward
 TIE = 1e-10  # actions whose values differ by less count as equally good
 MAX_SWEEPS = 100_000
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}  # with two, XLA's pool can wait for itself for ever
 
 
 # %%
@@ -367,7 +368,8 @@ def value_iteration_jax(mdp: MDP, gap: float | Array) -> tuple[Float[jax.Array, 
 def solve_with_jax(mdp: MDP, tolerance: float) -> Float[np.ndarray, " S"]:
     """The optimal value by compiled value iteration in 64 bits."""
     with jax.enable_x64(True):
-        V, _ = jax.jit(value_iteration_jax)(mdp, stopping_gap(mdp.gamma, tolerance))
+        compiled = jax.jit(value_iteration_jax, compiler_options=ONE_THREAD)
+        V, _ = compiled(mdp, stopping_gap(mdp.gamma, tolerance))
         return np.asarray(V)
 
 
