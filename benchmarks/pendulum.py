@@ -17,7 +17,7 @@ RACE = Race(
     name="pendulum",
     env_id="Pendulum-v1",
     threshold=-200.0,
-    eval_every=8192,  # as in lesson C3
+    eval_every=4096,  # a rollout of either
     contenders=(
         Contender("c3", "ours: PPO (C3)", "benchmarks.peers.ours:pendulum", 5,
                   imports=("chapters.C_policy_gradients.C3_ppo_from_scratch",)),
