@@ -20,9 +20,7 @@ def ppo(job: dict[str, Any], record: Recorder) -> int:
     changes = lesson.SMOKE if job["smoke"] else {}
     cfg = lesson.Config(**{"seed": job["seed"], **changes, **job["settings"]})
     key = jax.random.key(cfg.seed)
-    program = (
-        jax.jit(partial(lesson.train, cfg=cfg), compiler_options=lesson.ONE_THREAD).lower(key, True).compile()
-    )
+    program = jax.jit(partial(lesson.train, cfg=cfg)).lower(key, True).compile()
     jax.block_until_ready(program(key, False))  # a first call also finds memory; it belongs to the warm-up
     with record.learning():
         jax.block_until_ready(program(key, False))

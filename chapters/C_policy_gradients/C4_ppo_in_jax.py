@@ -47,8 +47,6 @@ Number = Float[jax.Array, ""] | float
 RandomKey = Key[jax.Array, ""]
 Shapes = list[tuple[int, int, float]]  # of layers: inputs, outputs, gain at the start
 SOLVED = 475.0  # the threshold registered for CartPole-v1
-# As in torch, one thread; besides, with two XLA's pool of threads sometimes waits for itself for ever.
-ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 
 
 # %%
@@ -730,7 +728,7 @@ def main(cfg: Config, log: RunLog) -> None:
     with compiling:  # `jax.jit` alone would compile in the first call; taken apart, each can be timed
         options = {"xla_backend_optimization_level": "0"} if log.smoke else {}
         many = jax.vmap(partial(train, cfg=cfg), in_axes=(0, None))
-        program = jax.jit(many, compiler_options=ONE_THREAD | options).lower(keys, True).compile()
+        program = jax.jit(many, compiler_options=options).lower(keys, True).compile()
     scores = np.asarray(program(keys, True)[1])  # [K, checks]
     claim_solved(scores, cfg, log)
     with learning:  # once more, without evaluations

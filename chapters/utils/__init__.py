@@ -4,6 +4,12 @@ Importing this package costs next to nothing: each helper loads torch, gymnasium
 it is called.
 """
 
+import os
+
+# One thread for JAX, as for torch; read when JAX starts its first computation. With jax 0.10.2 on two cores a
+# large program now and then waits for ever: all threads of XLA's pool sleep while work is left.
+os.environ.setdefault("PJRT_NPROC", "1")
+
 from chapters.utils import plotting
 from chapters.utils.claims import Claim
 from chapters.utils.device import pick_device
