@@ -25,14 +25,14 @@ TOOLS = ["awk", "bash", "cat", "chmod", "cmp", "cp", "dirname", "env", "grep", "
 TOOLS += ["ln", "mkdir", "mv", "readlink", "rm", "sh", "sleep", "tail"]
 
 REFUSED = """error: Request failed after 3 retries in 5.0s
-  cause: Failed to fetch: http://127.0.0.1:9/simple/gguf/
-  cause: error sending request for url (http://127.0.0.1:9/simple/gguf/)
+  cause: Failed to fetch: http://127.0.0.1:9/gguf/
+  cause: error sending request for url (http://127.0.0.1:9/gguf/)
   cause: client error (Connect)
   cause: tcp connect error
   cause: Connection refused (os error 111)"""
 NO_DNS = """error: Request failed after 3 retries in 4.2s
-  cause: Failed to fetch: https://index.invalid/simple/datasets/
-  cause: error sending request for url (https://index.invalid/simple/datasets/)
+  cause: Failed to fetch: https://index.invalid/datasets/
+  cause: error sending request for url (https://index.invalid/datasets/)
   cause: client error (Connect)
   cause: dns error
   cause: error resolving DNS
@@ -41,8 +41,8 @@ PIP_REFUSED = """WARNING: Retrying (Retry(total=0, connect=None, read=None)) aft
 'NewConnectionError('Failed to establish a new connection: [Errno 111] Connection refused')': /simple/uv/
 ERROR: Could not find a version that satisfies the requirement uv==0.13.8 (from versions: none)
 ERROR: No matching distribution found for uv==0.13.8"""
-UNKNOWN_ISSUER = """error: Failed to fetch: https://index.invalid/simple/datasets/
-  cause: error sending request for url (https://index.invalid/simple/datasets/)
+UNKNOWN_ISSUER = """error: Failed to fetch: https://index.invalid/datasets/
+  cause: error sending request for url (https://index.invalid/datasets/)
   cause: client error (Connect)
   cause: invalid peer certificate: UnknownIssuer"""
 FULL_UNPACKING = """error: Failed to download `ruff==0.17.5`
