@@ -187,6 +187,16 @@ def test_missing_optional_package(tmp_path):
     assert "wandb is not installed; the run goes on without it" in result.stderr
 
 
+def test_a_lesson_that_does_not_parse_is_still_listed(tmp_path):
+    """Learners are invited to break lessons; the course must not fall over with them."""
+    from chapters.course.catalog import Item
+
+    path = tmp_path / "B1_tabular_q_learning.py"
+    path.write_text(find("B1").path.read_text(encoding="utf-8") + "\ndef broken(:\n")
+    broken = Item("B1", "py", path)
+    assert (broken.title, broken.question, broken.budget) == (find("B1").title, find("B1").question, 40.0)
+
+
 def test_next_and_status_read_the_runs(tmp_path, monkeypatch, capsys):
     from chapters.course import cli
 

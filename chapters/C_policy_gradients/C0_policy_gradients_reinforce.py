@@ -61,11 +61,12 @@ from chapters.utils import (
     run_lesson,
     seed_everything,
 )  # fmt: skip
+from chapters.utils.evaluation import sustained as third_in_a_row
 
 Table = Float[np.ndarray, "S A"]  # a number for each state and action
 Steps = Float[np.ndarray, "*M T N"]  # a number for each step of each episode, in one batch or in M
 Numbers = Int[np.ndarray, "*M T N"]
-SOLVED, IN_A_ROW = 475.0, 3  # CartPole-v1's registered threshold, and for how many checks it must hold
+SOLVED = 475.0  # CartPole-v1's registered threshold; it must hold for three checks in a row
 HONEST = {"total_return": "total return", "reward_to_go": "reward-to-go", "leave_one_out": "leave-one-out"}
 COLOURS = {
     "total_return": plotting.RED, "reward_to_go": plotting.ORANGE, "leave_one_out": plotting.BLUE,
@@ -440,10 +441,8 @@ def sustained(metrics: dict, kind: str) -> tuple[float, float]:
     returns, seconds, steps = (
         [value for _, value in metrics[f"{kind}_{name}"]] for name in ("return", "cpu_seconds", "env_steps")
     )
-    for i in range(IN_A_ROW, len(returns) + 1):
-        if min(returns[i - IN_A_ROW : i]) >= SOLVED:
-            return seconds[i - 1], steps[i - 1]
-    return np.inf, np.inf
+    third = third_in_a_row(returns, SOLVED)
+    return (np.inf, np.inf) if third is None else (seconds[third], steps[third])
 
 
 def random_mdp(rng: np.random.Generator, num_states: int, num_steps: int, reward: float) -> MDP:

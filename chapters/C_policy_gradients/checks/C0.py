@@ -323,9 +323,8 @@ PLANTED = {
         "sum over episodes": (".sum() / num_episodes", ".sum()"),
     },
     "sustained": {
-        "first crossing": ("min(returns[i - IN_A_ROW : i])", "max(returns[i - IN_A_ROW : i])"),
-        "first of the three": ("return seconds[i - 1], steps[i - 1]", "return seconds[i - 3], steps[i - 3]"),
-        "strictly above": (">= SOLVED", "> SOLVED"),
-        "misses the last check": ("range(IN_A_ROW, len(returns) + 1)", "range(IN_A_ROW, len(returns))"),
+        "first crossing": ("third_in_a_row(returns, SOLVED)", "third_in_a_row(returns, SOLVED, 1)"),
+        "first of the three": ("seconds[third], steps[third]", "seconds[third - 2], steps[third - 2]"),
+        "a higher bar": ("third_in_a_row(returns, SOLVED)", "third_in_a_row(returns, SOLVED + 1)"),
     },
 }
