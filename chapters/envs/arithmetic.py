@@ -86,8 +86,8 @@ def verify(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
 def arithmetic_recipe(num_steps: int = 195) -> Recipe:
     """A small GPT-2 over characters, trained on the sums that are not held out.
 
-    Stopped this early, it is right on a third of the held-out sums if the likeliest digits are taken, and on a
-    fifth if they are sampled: a base for reinforcement learning. With 600 steps it is right on 95 in 100.
+    Stopped this early, it is right on a third of the held-out sums if the likeliest digits are taken, and on
+    a fifth if they are sampled: a base for reinforcement learning. With 600 steps it is right on 95 in 100.
     """
     return Recipe(
         "arithmetic", CHARACTERS, write_problems, split="characters", num_steps=num_steps, context=16
