@@ -8,6 +8,7 @@ pi_ref(y) exp(r(y) / beta) / Z (korbak2022bayesian), are known to machine precis
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -136,9 +137,14 @@ class TokenWorld:
         mask = self.completion_mask.repeat(self.num_prompts, 1)
         return chosen.masked_fill(~mask, 0.0).sum(1).reshape(self.num_prompts, num)
 
-    def reference_log_probs(self) -> Float[Tensor, "N M"]:
+    @functools.cached_property
+    def _reference_log_probs(self) -> Float[Tensor, "N M"]:
         with torch.no_grad():
             return self.log_probs(self.reference(torch.float64))
+
+    def reference_log_probs(self) -> Float[Tensor, "N M"]:
+        """Log-probability of every completion under the reference, worked out once."""
+        return self._reference_log_probs
 
     def expected_reward(self, log_probs: Float[Tensor, "N M"]) -> Float[Tensor, ""]:
         """E[r], prompts weighted equally."""

