@@ -1,15 +1,57 @@
 """Every test runs offline, on one torch thread, with shapes checked at run time."""
 
+import json
 import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.update(
     HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", JAX_PLATFORMS="cpu", MPLBACKEND="Agg"
 )
 
 import jaxtyping
+import pytest
 
 from chapters.course.catalog import CHAPTERS
 
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
 folders = sorted(path.name for path in CHAPTERS.glob("[A-E]_*"))
 jaxtyping.install_import_hook([f"chapters.{name}" for name in folders], "beartype.beartype")
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch, capsys):
+    """`rl` with folders of its own: `course.rl("next")` returns (exit code, stdout, stderr)."""
+    from chapters.course import cli
+
+    days, runs = tmp_path / "days", tmp_path / "runs"
+    monkeypatch.setattr(cli, "DAYS", days)
+    monkeypatch.setattr(cli, "RUNS", runs)
+
+    def rl(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return (left.value.code or 0, *capsys.readouterr())
+
+    def refused(*arguments: object) -> str:
+        """The one line of a refusal: exit code 2, nothing on stdout."""
+        code, out, err = rl(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1), (code, out, err)
+        assert err.startswith("error: ")
+        return err
+
+    def run(name: str, claims: dict | None = None, **fields) -> Path:
+        """A run folder such as `B1/20260101-000000-seed0`; a claim's value must be at least 0.5 to hold."""
+        folder = runs / name
+        folder.mkdir(parents=True)
+        run_json = {"lesson": name[:2], "seed": 0, "smoke": False, "status": "passed", "seconds": 1.0}
+        bounds = {"statement": "It is high.", "at_least": 0.5}
+        records = [{"name": key, "value": value, **bounds} for key, value in (claims or {}).items()]
+        (folder / "run.json").write_text(json.dumps({**run_json, **fields}))
+        (folder / "config.json").write_text('{"seed": 0}')
+        (folder / "claims.json").write_text(json.dumps(records))
+        return folder
+
+    return SimpleNamespace(rl=rl, refused=refused, run=run, days=days, runs=runs)

@@ -201,6 +201,7 @@ def test_next_and_status_read_the_runs(tmp_path, monkeypatch, capsys):
     from chapters.course import cli
 
     monkeypatch.setattr(cli, "RUNS", tmp_path)
+    monkeypatch.setattr(cli, "DAYS", tmp_path / "days")
     cli.next_()
     assert "rl run A3" in capsys.readouterr().out
     folder = tmp_path / "A3" / "20260101-000000-seed0"
@@ -221,44 +222,6 @@ def test_a_smoke_run_is_not_a_pass(tmp_path):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"status": "passed", "smoke": true}')
     assert own_status(find("A3"), tmp_path) == "smoke only"
-
-
-class TestJournal:
-    @pytest.fixture
-    def finished(self, tmp_path):
-        """A finished smoke run of B1 under tmp_path/runs."""
-        result = run(sys.executable, B1, "--smoke", "--out", tmp_path / "runs")
-        assert result.returncode == 0, result.stderr
-        return tmp_path / "runs"
-
-    def test_days_are_numbered_and_runs_appended(self, tmp_path, finished):
-        from chapters.course.journal import JournalError, log_run, new_day
-
-        days = tmp_path / "days"
-        assert new_day(days).parent.name == "Day01"
-        (days / "Day07").mkdir()
-        (days / "notes").mkdir()
-        readme = new_day(days)
-        assert readme.parent.name == "Day08"
-        readme.write_text(readme.read_text() + "\nMy own words.\n")
-
-        assert log_run(find("B1"), days, finished) == readme
-        text = readme.read_text()
-        assert "My own words." in text
-        assert "| claim | value | bound | holds |" in text
-        for figure in re.findall(r"!\[\w+\]\(([^)]+)\)", text):
-            assert (readme.parent / figure).exists()
-        with pytest.raises(JournalError, match="has this run already"):
-            log_run(find("B1"), days, finished)
-
-    def test_nothing_to_log(self, tmp_path):
-        from chapters.course.journal import JournalError, log_run, new_day
-
-        with pytest.raises(JournalError, match="rl day new"):
-            log_run(find("B1"), tmp_path / "days", tmp_path)
-        new_day(tmp_path / "days")
-        with pytest.raises(JournalError, match="no run of B1"):
-            log_run(find("B1"), tmp_path / "days", tmp_path)
 
 
 def test_record_refuses_when_a_run_breaks(tmp_path):

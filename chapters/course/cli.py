@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chapters.course import catalog
 from chapters.utils.lesson import CLAIM_FAILED, INTERRUPTED, RUNS, WRONG_USAGE, UsageError
 
+if TYPE_CHECKING:
+    from chapters.course import plans
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 day = typer.Typer(no_args_is_help=True, help="The learning log under days/.")
 app.add_typer(day, name="day")
 
-DAYS = catalog.ROOT / "days"
+DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
+GOALS = catalog.ROOT / "planning" / "learning_goals.md"
 Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_default=False)]
 
 
@@ -92,34 +97,129 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
 @app.command("next")
 def next_() -> None:
     """What to do next: the first lesson you have not passed, and the notes before it."""
-    from chapters.course.progress import own_status
+    from chapters.course import overview
 
-    notes: list[catalog.Item] = []
-    for item in catalog.items():
-        if item.kind == "md":
-            notes.append(item)
-        elif item.kind == "py" and own_status(item, RUNS) == "passed":
-            notes.clear()
-        elif item.kind == "py":
-            for note in notes:
-                print(f"read  {note.id} · {note.title}: {note.path.relative_to(catalog.ROOT)}")
-            print(f"run   {item.id} · {item.title}: rl run {item.id}")
-            print(f"      {item.question}")
-            return
-    print("You have passed every lesson. rl day new starts an experiment of your own.")
+    print("\n".join(overview.next_lines(_plan(), RUNS)))
 
 
 @app.command()
 def status() -> None:
-    """What you have passed, per chapter (read from runs/)."""
-    from chapters.course.progress import own_status
+    """What you have passed (read from runs/), and how well you predicted it."""
+    from chapters.course import overview
 
-    for chapter in sorted({item.chapter for item in catalog.lessons()}):
-        states = [(item, own_status(item, RUNS)) for item in catalog.lessons() if item.chapter == chapter]
-        passed = sum(state == "passed" for _, state in states)
-        print(f"Chapter {chapter}: {passed} of {len(states)} lessons passed")
-        for item, state in states:
-            print(f"  {item.id:<4}{item.title[:50]:<52}{state or 'not run yet'}")
+    print("\n".join([*overview.status_lines(_plan(), RUNS), *_prediction_lines(short=True)]))
+
+
+def _plan() -> plans.Plan | None:
+    """The plan you follow. One that cannot be read is told, and passed over."""
+    from chapters.course import plans
+
+    try:
+        return plans.chosen(DAYS)
+    except plans.PlanError as error:
+        print(f"warning: {error}; going on without one", file=sys.stderr)
+        return None
+
+
+@app.command("plan")
+def plan_(
+    name: Annotated[str, typer.Argument(help="weekend, five-days, six-weeks; or none.")] = "",
+) -> None:
+    """Choose the study plan that rl next and rl status follow; without a name, show it."""
+    from chapters.course import overview, plans
+    from chapters.course.journal import JournalError
+
+    try:
+        plan = plans.choose(name, DAYS) if name else plans.chosen(DAYS)
+        print("\n".join(overview.plan_lines(plan, RUNS) if plan else overview.plans_lines()))
+    except (JournalError, plans.PlanError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _prediction_lines(short: bool) -> list[str]:
+    """How well you predicted: the mean score and, unless `short`, a line for each prediction."""
+    from chapters.course import predictions
+
+    found, problems = predictions.load(DAYS)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    return predictions.report(predictions.score(found, RUNS), short)
+
+
+@app.command()
+def predict(
+    lesson: Annotated[
+        str, typer.Argument(help="A lesson's id; without one, your predictions are listed.")
+    ] = "",
+    claim: Annotated[list[str] | None, typer.Option(help="NAME=0.8; may be given several times.")] = None,
+    every: Annotated[str | None, typer.Option("--all", help="One probability for all claims.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Only a run with this seed counts.")] = None,
+    note: Annotated[str, typer.Option(help="Why you think so.")] = "",
+) -> None:
+    """Before a run: write down how likely each claim is to hold. The next full run scores you (rl status)."""
+    from datetime import datetime
+
+    from chapters.course import predictions
+    from chapters.course.journal import JournalError
+
+    if not lesson:
+        if claim or every or seed is not None or note:
+            raise UsageError("predict of which lesson? (rl predict LESSON --all 0.9)")
+        lines = _prediction_lines(short=False)
+        print("\n".join(lines) or "No predictions yet: rl predict LESSON, before you run it.")
+        return
+    item = find(lesson)
+    try:
+        claims = predictions.claims_ahead(item)
+        if claim or every is not None:
+            chosen = predictions.from_options(claims, claim or [], every)
+        elif not sys.stdin.isatty():
+            raise UsageError("no terminal to ask in: state --claim NAME=0.8 or --all 0.9")
+        else:
+            print(f"{item.id} · {item.title}\n{item.question}")
+            print("How likely is each to hold in your next full run? 0 to 1, or 80%; Enter passes one over.")
+            chosen = predictions.ask_each(
+                claims, lambda text: typer.prompt(text, default="", show_default=False)
+            )
+            if chosen and not note:
+                note = typer.prompt("\nWhy? (Enter for no note)", default="", show_default=False)
+        if not chosen:
+            print("nothing predicted, nothing written")
+            return
+        made = predictions.Prediction(item.id, datetime.now().astimezone(), chosen, seed, note)
+        path = predictions.save(made, DAYS)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except JournalError as error:
+        raise UsageError(str(error)) from None
+    print(f"{len(chosen)} of {len(claims)} claims predicted: {_short(path)}")
+    print(
+        f"It is scored by your next full run: rl run {item.id}"
+        + (f" --seed {seed}" if seed is not None else "")
+    )
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(catalog.ROOT) if path.is_relative_to(catalog.ROOT) else path)
+
+
+@app.command("goals")
+def goals_() -> None:
+    """The learning goals (planning/learning_goals.md), and which of them your own runs meet."""
+    from chapters.course import goals
+
+    try:
+        found = goals.load(GOALS)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"{_short(GOALS)}: cannot be read ({reason})") from None
+    for line in goals.report(found, RUNS):
+        print(line)
+    if not found:
+        raise UsageError(f"{_short(GOALS)}: no goal in it (a goal: - [ ] I can … (claim `B1.success_4x4`))")
+    if faults := goals.faults(found):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UsageError(f"{_short(GOALS)}, {faults[0]}{more}")
 
 
 @app.command()
@@ -205,17 +305,41 @@ def notebook(
 @day.command("new")
 def day_new() -> None:
     """Start days/DayNN from the template."""
-    from chapters.course.journal import new_day
+    from chapters.course.journal import JournalError, new_day
 
-    print(new_day(DAYS).relative_to(catalog.ROOT))
+    try:
+        print(_short(new_day(DAYS)))
+    except JournalError as error:
+        raise UsageError(str(error)) from None
+
+
+@day.command("list")
+def day_list() -> None:
+    """All days: number, date, hypothesis → verdict. What is missing or cannot be read stands in brackets."""
+    from shutil import get_terminal_size
+
+    from chapters.course.journal import days, read_day
+
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    for folder in (found := days(DAYS)):
+        print(read_day(folder).line(width))
+    if not found:
+        print("No day yet: rl day new starts the first.")
 
 
 @day.command("log")
-def day_log(lesson: Lesson) -> None:
-    """Append a lesson's latest run (config, metrics, verdict, figure) to the latest day."""
+def day_log(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="LESSON|RUN", help="B3: its latest run; or a run folder, B3/20261120-093000-seed0."
+        ),
+    ],
+) -> None:
+    """Append a run (config, metrics, verdict, figure) to the latest day."""
     from chapters.course.journal import JournalError, log_run
 
     try:
-        print(log_run(find(lesson), DAYS, RUNS).relative_to(catalog.ROOT))
+        print(_short(log_run(run, DAYS, RUNS)))
     except JournalError as error:
         raise UsageError(str(error)) from None

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import tempfile
+import textwrap
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from chapters.course.catalog import Item
-from chapters.course.progress import runs_of
-from chapters.utils.claims import Claim
+from chapters.course import catalog
+from chapters.course.progress import claims_of_run, read_run, runs_of
 from chapters.utils.files import write_atomic
 from chapters.utils.runlog import read_metrics
 
 DAY = re.compile(r"^Day(\d+)$")
+VERDICTS = ("supported", "refuted", "mixed", "open")
+PROMPT = "What do I expect, and why? (Write it before the run.)"
 TEMPLATE = """# Day {number:02d} · {date}
 
-**Hypothesis.** What do I expect, and why? (Write it before the run.)
+**Hypothesis.** {prompt}
 
 ## Set-up
 
 What I change, what I keep, how many seeds.
 
 ## Result
+
+**Verdict.** open
 
 ## What surprised me
 
@@ -35,44 +43,160 @@ What I change, what I keep, how many seeds.
 
 
 class JournalError(Exception):
-    """Nothing to log, or nowhere to log it; the message is one line."""
+    """Nothing to write, or nowhere to write it; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """What `rl day list` shows of a day. `marks` say what is missing or cannot be read."""
+
+    name: str
+    date: str = ""
+    hypothesis: str = ""
+    verdict: str = ""
+    marks: tuple[str, ...] = ()
+
+    def line(self, width: int | None = None) -> str:
+        """One line; in `width` columns the hypothesis gives way."""
+        head = f"{self.name:<6}  {self.date:<10}  "
+        tail = "  ".join(
+            filter(None, [self.verdict and f"→ {self.verdict}", *map("[{}]".format, self.marks)])
+        )
+        room = max(20, width - len(head) - len(tail) - 1) if width else None
+        told = textwrap.shorten(self.hypothesis, room, placeholder=" …") if room else self.hypothesis
+        return head + " ".join(filter(None, [told, tail]))
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One writer at a time under `root`, which is made if need be. Raises JournalError if it cannot be.
+
+    The lock is the system's: it falls with the process that holds it, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".lock", timeout=10):
+            yield
+    except Timeout:
+        raise JournalError(f"{root}: another rl has been writing there for 10 s") from None
+    except OSError as error:
+        raise JournalError(f"{root}: cannot write there ({error.strerror})") from None
 
 
 def days(root: Path) -> list[Path]:
     """The day folders, in order of their number."""
-    if not root.exists():
+    if not root.is_dir():
         return []
     found = [(int(match[1]), path) for path in root.iterdir() if (match := DAY.match(path.name))]
     return [path for _, path in sorted(found)]
 
 
 def new_day(root: Path) -> Path:
-    """Start the next day: `DayNN/README.md` from the template. Returns its path."""
-    existing = days(root)
-    number = int(DAY.match(existing[-1].name)[1]) + 1 if existing else 1
-    readme = root / f"Day{number:02d}" / "README.md"
-    readme.parent.mkdir(parents=True)  # fails, rather than overwrites, if it is there
-    write_atomic(readme, TEMPLATE.format(number=number, date=time.strftime("%Y-%m-%d")))
-    return readme
+    """Start the next day: `DayNN/README.md` from the template. Returns its path.
+
+    The folder is made whole under another name and then renamed: a kill leaves a day or none.
+    """
+    with locked(root):
+        for leftover in root.glob(".draft-*"):  # of a start that was killed: we hold the lock
+            shutil.rmtree(leftover, ignore_errors=True)
+        existing = days(root)
+        number = int(DAY.match(existing[-1].name)[1]) + 1 if existing else 1
+        draft = Path(tempfile.mkdtemp(dir=root, prefix=".draft-"))
+        try:
+            draft.chmod(0o755)  # mkdtemp makes it private
+            text = TEMPLATE.format(number=number, date=time.strftime("%Y-%m-%d"), prompt=PROMPT)
+            write_atomic(draft / "README.md", text)
+            return draft.rename(root / f"Day{number:02d}") / "README.md"
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
 
-def log_run(item: Item, root: Path, runs: Path) -> Path:
-    """Append a lesson's latest run to the latest day, its figures copied beside it. Returns the README."""
-    if not (existing := days(root)):
+def read_day(folder: Path) -> Day:
+    """A day as its README tells it. People edit these: whatever cannot be read becomes a mark."""
+    try:
+        raw = (folder / "README.md").read_bytes()
+    except FileNotFoundError:
+        return Day(folder.name, marks=("no README.md",))
+    except OSError as error:
+        return Day(folder.name, marks=(f"README.md cannot be read: {error.strerror}",))
+    marks = []
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", errors="replace")
+        marks.append("README.md is not UTF-8")
+    text = re.sub(r"<!--.*?-->", "", "\n".join(text.splitlines()), flags=re.DOTALL)
+    heading = re.search(r"^# .*?(\d{4}-\d\d-\d\d)", text, re.MULTILINE)
+    hypothesis, verdict = _passage(text, "Hypothesis"), _passage(text, "Verdict")
+    if not hypothesis or hypothesis == PROMPT:
+        hypothesis = ""
+        marks.append("no hypothesis yet")
+    word = re.match(r"\W*(\w+)", verdict)
+    if not word:
+        marks.append("no verdict")
+    elif word[1].lower() not in VERDICTS:
+        marks.append(f"verdict {verdict[:20]!r} is none of {', '.join(VERDICTS)}")
+    verdict = word[1].lower() if word and word[1].lower() in VERDICTS else "open"
+    return Day(folder.name, heading[1] if heading else "", hypothesis, verdict, tuple(marks))
+
+
+def _passage(text: str, name: str) -> str:
+    """The paragraph behind **Name.**, else the first one below a heading of that name; on one line."""
+    found = re.search(rf"\*\*{name}\W*?\*\*[.:]?(.*?)(?=\n\s*\n|\n#|\Z)", text, re.DOTALL | re.IGNORECASE)
+    found = found or re.search(
+        rf"^#+ *{name}\b[^\n]*\n\s*([^#\s].*?)(?=\n\s*\n|\n#|\Z)",
+        text,
+        re.DOTALL | re.IGNORECASE | re.MULTILINE,
+    )
+    printable = "".join(letter if letter.isprintable() else " " for letter in found[1]) if found else ""
+    return " ".join(printable.split())
+
+
+def find_run(name: str, runs: Path) -> Path:
+    """The run folder to log: of a lesson (`B3`) its latest, else the folder named by `name`.
+
+    `name` is a path, or one below `runs` such as `B3/20261120-093000-seed0`.
+    """
+    if not (named := [item.id for item in catalog.lessons() if item.id.lower() == name.lower()]):
+        for folder in (Path(name), runs / name):
+            if read_run(folder):
+                return folder.resolve()
+        known = ", ".join(item.id for item in catalog.lessons())
+        raise JournalError(f"no lesson or run {name!r} (lessons: {known}; a run: B3/20261120-093000-seed0)")
+    if not (found := runs_of(named[0], runs)):
+        raise JournalError(f"no run of {named[0]} to log yet: `rl run {named[0]}`")
+    ended = [folder for folder, run in found if run["status"] != "running"]
+    return ended[-1] if ended else found[-1][0]
+
+
+def log_run(name: str, root: Path, runs: Path) -> Path:
+    """Append a run (see `find_run`) to the latest day, its figures copied beside it. Returns the README."""
+    if not (existing := [path for path in days(root) if path.is_dir()]):
         raise JournalError("no day to log to yet: start one with `rl day new`")
-    if not (finished := runs_of(item.id, runs)):
-        raise JournalError(f"no run of {item.id} to log yet: `rl run {item.id}`")
-    folder, run = finished[-1]
-    readme = existing[-1] / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else f"# {existing[-1].name}\n"
-    marker = f"<!-- run: {item.id}/{folder.name} -->"
-    if marker in text:
-        raise JournalError(f"{existing[-1].name} has this run already ({item.id}/{folder.name})")
-    for figure in _figures(folder):
-        temporary = existing[-1] / f".{figure.name}"
-        shutil.copyfile(figure, temporary)
-        os.replace(temporary, existing[-1] / f"{folder.name}-{figure.name}")
-    write_atomic(readme, f"{text.rstrip()}\n\n{marker}\n{_entry(item, folder, run)}")
+    folder = find_run(name, runs)
+    run = read_run(folder) or {}
+    day, lesson = existing[-1], str(run.get("lesson", folder.parent.name))
+    readme = day / "README.md"
+    marker = f"<!-- run: {lesson}/{folder.name} -->"
+    try:
+        entry = _entry(lesson, folder, run)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise JournalError(f"{folder}: not a whole run ({type(error).__name__}: {error})") from None
+    with locked(root):
+        try:
+            text = readme.read_bytes().decode() if readme.exists() else f"# {day.name}\n"
+        except UnicodeDecodeError:
+            raise JournalError(f"{readme} is not UTF-8: save it as UTF-8, so that nothing is lost") from None
+        if marker in text:
+            raise JournalError(f"{day.name} has this run already ({lesson}/{folder.name})")
+        for figure in _figures(folder):
+            temporary = day / f".{figure.name}"
+            shutil.copyfile(figure, temporary)
+            os.replace(temporary, day / f"{folder.name}-{figure.name}")
+        write_atomic(readme, f"{text.rstrip()}\n\n{marker}\n{entry}")
     return readme
 
 
@@ -80,19 +204,21 @@ def _figures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".gif"))
 
 
-def _entry(item: Item, folder: Path, run: dict) -> str:
+def _entry(lesson: str, folder: Path, run: dict) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    claims = folder / "claims.json"
-    records = json.loads(claims.read_text(encoding="utf-8")) if claims.exists() else []
     kind = "smoke run" if run.get("smoke") else "run"
-    lines = [f"### {item.id} · {item.title}: {kind} {run['status']} in {run.get('seconds', 0):.0f} s", ""]
+    try:
+        title = f"{lesson} · {catalog.find(lesson).title}"
+    except KeyError:
+        title = lesson
+    lines = [f"### {title}: {kind} {run['status']} in {run.get('seconds', 0):.0f} s", ""]
     lines += ["Config: " + ", ".join(f"`{key}={value}`" for key, value in config.items()) + ".", ""]
-    if records:
+    if claims := claims_of_run(folder):
         lines += ["| claim | value | bound | holds |", "|---|---|---|---|"]
-        for claim in map(Claim.from_dict, records):
+        for claim in claims.values():
             verdict = "yes" if claim.holds else "**no**"
             value = f"{claim.value:.4g} {claim.unit}".strip()
-            lines.append(f"| {claim.statement} | {value} | {claim.bound} | {verdict} |")
+            lines.append(f"| {claim.statement} | {value} | {claim.bound} | {verdict} |".replace("\n", " "))
         lines.append("")
     if metrics := read_metrics(folder):
         last = (f"{name} {rows[-1][1]:.4g}" for name, rows in metrics.items())

@@ -1,8 +1,9 @@
 """Generated blocks: no number in a note, a header or the README was typed by hand.
 
 A block stands between `<!-- results: B1 -->` and `<!-- /results -->` (or `<!-- syllabus -->` and
-`<!-- /syllabus -->`). `rl tables` rewrites what is between them from the ledgers; a test fails when that
-would change anything. `<!-- results: B1 name, other -->` shows only the claims named.
+`<!-- /syllabus -->`, `<!-- plans -->` and `<!-- /plans -->`). `rl tables` rewrites what is between them from
+the ledgers; a test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the
+claims named.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from chapters.course import catalog, ledger
+from chapters.course import catalog, ledger, plans
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_atomic
 
@@ -19,6 +20,7 @@ RESULTS = re.compile(
     r"(<!-- results: (?P<id>[A-E]\d+)(?: (?P<only>[\w, ]+))? -->\n).*?(<!-- /results -->)", re.DOTALL
 )
 SYLLABUS = re.compile(r"(<!-- syllabus -->\n).*?(<!-- /syllabus -->)", re.DOTALL)
+PLANS = re.compile(r"(<!-- plans -->\n).*?(<!-- /plans -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
@@ -38,7 +40,8 @@ def render(path: Path) -> str:
         return match[1] + table + match[4]
 
     text = RESULTS.sub(results, text)
-    return SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
+    text = SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
+    return PLANS.sub(lambda match: match[1] + plan_tables(path) + match[2], text)
 
 
 def update(check: bool = False) -> list[Path]:
@@ -122,6 +125,33 @@ def syllabus_table(document: Path) -> str:
             figure = f'<img src="{_relative(own[0], here)}" width="240" alt="{item.title}">' if own else ""
         lines.append(f"| {item.id} | {link} | {_cell(item.question)} | {time} | {claims} | {figure} |")
     return "\n".join(lines) + "\n\n"
+
+
+def plan_tables(document: Path) -> str:
+    """The study plans: one table of all, then each one's days, folded away."""
+    lines = ["", "| plan | days | items | reading | runs | for whom |", "|---|---|---|---|---|---|"]
+    details = []
+    for plan in plans.load().values():
+        times = [plans.day_minutes(day) for day in plan.days]
+        read, run = (plans.duration(sum(part)) for part in zip(*times))
+        row = (f"`rl plan {plan.id}`", len(plan.days), len(plan.items), read, run, _cell(plan.why))
+        lines.append(f"| {' | '.join(map(str, row))} |")
+        rows = [
+            (day.name, _links(day.items, document.parent), *map(plans.duration, time), _cell(day.also))
+            for day, time in zip(plan.days, times)
+        ]
+        table = _markdown(("day", "items", "reading", "runs", "and"), rows)
+        details += [f"<details><summary>{plan.title}</summary>", "", table, "</details>", ""]
+    return "\n".join([*lines, "", *details]) + "\n"
+
+
+def _links(item_ids: tuple[str, ...], here: Path) -> str:
+    """The items as links; what is not built yet is marked."""
+    found = [(item_id, plans.find(item_id)) for item_id in item_ids]
+    return ", ".join(
+        f"[{item.id}]({_relative(item.path, here)})" if item else f"{item_id} *(planned)*"
+        for item_id, item in found
+    )
 
 
 def _kind(item: catalog.Item) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import json
 import os
@@ -162,6 +163,7 @@ def execute(
     config = dataclasses.asdict(cfg)
     write_json(folder / "config.json", config)
     run = {"lesson": lesson, "seed": cfg.seed, "smoke": options.smoke, "status": "running"}
+    run["started"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
     write_json(folder / "run.json", run)
 
     log = RunLog(
