@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def _lesson_state(lesson: str, names: list[str], runs: Path) -> tuple[bool, str]
 def _gap(claim: Claim) -> float:
     """How far a value lies outside its bound."""
     if math.isnan(claim.value):
-        return math.inf
+        return sys.float_info.max
     if claim.near is not None:
         return abs(claim.value - claim.near[0]) - claim.near[1]
     return claim.at_least - claim.value if claim.at_least is not None else claim.value - claim.at_most

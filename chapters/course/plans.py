@@ -61,6 +61,8 @@ def load(path: Path = PLACE) -> dict[str, Plan]:
 
 def _plan(name: str, fields: dict) -> Plan:
     days = tuple(Day(day["name"], tuple(day["items"]), day.get("also", "")) for day in fields["days"])
+    if not days:
+        raise ValueError(f"{name}: no day in it")
     for day in days:
         if not all(isinstance(word, str) for word in (day.name, day.also, *day.items)):
             raise ValueError(f"{name}: a day whose name, items or also is no text")

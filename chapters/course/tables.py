@@ -129,7 +129,7 @@ def syllabus_table(document: Path) -> str:
 
 def plan_tables(document: Path) -> str:
     """The study plans: one table of all, then each one's days, folded away."""
-    lines = ["", "| plan | days | items | reading | runs | for whom |", "|---|---|---|---|---|---|"]
+    lines = ["", "| plan | days | items | reading | runs | what it is |", "|---|---|---|---|---|---|"]
     details = []
     for plan in plans.load().values():
         times = [plans.day_minutes(day) for day in plan.days]
