@@ -1,0 +1,30 @@
+"""People compare two texts: in the terminal, on a local page, or by a script that takes their place.
+
+    pairs = [Pair("0", prompt, first, second), ...]
+    with RatingStore(path) as store:
+        session = Session(pairs, store, seed=0)
+        rate_in_terminal(session)  # or rate_in_browser(session), or ScriptedRater(prefers).rate(session)
+        export(store, pairs, Path("preferences.jsonl"))  # TRL's columns: prompt, chosen, rejected
+
+An answer is on disk before the next pair is shown. Start again with the same file to go on where you stopped.
+"""
+
+from chapters.utils.rating.session import Consistency, ScriptedRater, Session, Shown, plan
+from chapters.utils.rating.store import Event, Pair, RatingStore, StaleAnswer, export
+from chapters.utils.rating.terminal import rate_in_terminal
+from chapters.utils.rating.web import rate_in_browser
+
+__all__ = [
+    "Consistency",
+    "Event",
+    "Pair",
+    "RatingStore",
+    "ScriptedRater",
+    "Session",
+    "Shown",
+    "StaleAnswer",
+    "export",
+    "plan",
+    "rate_in_browser",
+    "rate_in_terminal",
+]
