@@ -277,6 +277,13 @@ def test_the_list_says_where_it_was_furthest_off(course):
     assert f"(B1/{LATER})" in out
 
 
+def test_who_has_run_a_lesson_is_told(course):
+    arguments = ("predict", "B1", "--all", "0.9")
+    assert "before" not in course.rl(*arguments)[1]
+    course.run(f"B1/{EARLIER}", {"a": 0.6})
+    assert "You have run B1 before" in course.rl(*arguments)[1]
+
+
 def test_no_predictions_yet(course):
     assert "rl predict LESSON" in course.rl("predict")[1]
 

@@ -29,10 +29,8 @@ def main() -> None:
     """Entry point: wrong usage is one line and exit code 2, Ctrl-C is exit code 130."""
     try:
         code = app(standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort, EOFError):
         print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
-    except (typer.Abort, EOFError):
         code = INTERRUPTED
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -161,6 +159,7 @@ def predict(
 
     from chapters.course import predictions
     from chapters.course.journal import JournalError
+    from chapters.course.progress import full_runs
 
     if not lesson:
         if claim or every or seed is not None or note:
@@ -169,6 +168,10 @@ def predict(
         print("\n".join(lines) or "No predictions yet: rl predict LESSON, before you run it.")
         return
     item = find(lesson)
+    if full_runs(item.id, RUNS):
+        print(
+            f"You have run {item.id} before: rl status tells such predictions from those before a first run."
+        )
     try:
         claims = predictions.claims_ahead(item)
         if claim or every is not None:

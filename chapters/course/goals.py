@@ -98,7 +98,8 @@ def exercises(item: catalog.Item) -> int:
     if item.kind == "md":
         section = text.partition("## Check yourself")[2].partition("\n## ")[0]
     else:
-        section = re.split(r'\n"""|\n<details>', text.partition("**Exercises.**")[2])[0]
+        found = re.search(r'\*\*Exercises?\.?\*\*(.*?)(?:\n"""|\n<details>|\Z)', text, re.DOTALL)
+        section = found[1] if found else ""
     count = 0
     while re.search(rf"(?:^|\s)(?:\({count + 1}\)|{count + 1}\.)\s", section):
         count += 1
