@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,15 +19,6 @@ OTHER = {"first": "second", "second": "first"}
 GAP = 5  # pairs between a pair and its repetition, where there are that many
 
 
-class Planned(NamedTuple):
-    """One showing of a pair."""
-
-    pair: Pair
-    left: str
-    """The text on the left: `first` or `second`."""
-    repeat: bool
-
-
 class Progress(NamedTuple):
     done: int
     total: int
@@ -34,13 +26,15 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """What the rater has in view."""
+    """One showing of a pair."""
 
     pair: Pair
     left: str
+    """The text on the left: `first` or `second`."""
     repeat: bool
-    token: int
-    """Number of the rater's latest event when this was shown: an answer must be the very next one."""
+    """The pair was shown before, with its sides swapped."""
+    token: int = 0
+    """Number of the rater's latest event when this came into view: an answer must be the very next one."""
 
     def choice(self, side: str) -> str:
         """`left` and `right` in terms of the pair; anything else as it is."""
@@ -80,7 +74,7 @@ def _share(count: int, total: int) -> tuple[float, float, float]:
     return count / total, float(interval.low), float(interval.high)
 
 
-def plan(pairs: Sequence[Pair], seed: int, repeat_share: float) -> list[Planned]:
+def plan(pairs: Sequence[Pair], seed: int, repeat_share: float) -> list[Shown]:
     """Every pair once in random order, and a share of them again later with the sides swapped.
 
     Of the pairs in places 1 and 2, 3 and 4, ... one has `first` on the left: sides are balanced wherever one
@@ -91,7 +85,7 @@ def plan(pairs: Sequence[Pair], seed: int, repeat_share: float) -> list[Planned]
     order = [pairs[i] for i in rng.permutation(num_pairs)]
     blocks = rng.permuted(np.tile(["first", "second"], ((num_pairs + 1) // 2, 1)), axis=1)
     showings = [
-        (float(at), Planned(pair, str(left), False))
+        (float(at), Shown(pair, str(left), repeat=False))
         for at, (pair, left) in enumerate(zip(order, blocks.ravel()))
     ]
     num_repeats = max(1, round(repeat_share * num_pairs)) if repeat_share and num_pairs > 1 else 0
@@ -100,7 +94,7 @@ def plan(pairs: Sequence[Pair], seed: int, repeat_share: float) -> list[Planned]
     for at in rng.choice(early, size=num_repeats, replace=False).tolist():
         first = showings[at][1]
         later = rng.uniform(at + gap, max(num_pairs, at + gap + 1))
-        showings.append((later, Planned(first.pair, OTHER[first.left], True)))
+        showings.append((later, Shown(first.pair, OTHER[first.left], repeat=True)))
     return [showing for _, showing in sorted(showings, key=lambda item: item[0])]
 
 
@@ -122,8 +116,7 @@ class Session:
         if len({pair.id for pair in pairs}) < len(pairs):
             raise UsageError("two pairs have the same id (allowed: each id once)")
         self.store, self.rater = store, rater
-        self._plan = plan(pairs, seed, repeat_share)
-        self._planned = {(pair.key, repeat) for pair, _, repeat in self._plan}
+        self._planned = {(shown.pair.key, shown.repeat): shown for shown in plan(pairs, seed, repeat_share)}
         self.token = 0  # number of the rater's latest event that this session has seen
         self._answers: dict[tuple[str, bool], Event] = {}  # those that stand, to pairs of this session
         self._shown: Shown | None = None
@@ -149,7 +142,7 @@ class Session:
         choice = shown.choice(choice)
         if choice not in CHOICES:
             raise UsageError(f"choice {choice!r} is unknown (allowed: {', '.join(CHOICES)}, left, right)")
-        self._append(shown.token, shown, choice, time.monotonic() - self._since, source)
+        self._append(shown, choice, time.monotonic() - self._since, source)
 
     def undo(self, *, token: int | None = None, source: str = "script") -> bool:
         """Take the latest answer back; its pair comes next again. False if there is none."""
@@ -158,21 +151,20 @@ class Session:
             raise StaleAnswer("there is no such pair in view")
         if not self._answers:
             return False
-        last = next(reversed(self._answers.values()))
-        pair = next(pair for pair, _, _ in self._plan if pair.key == last.pair)
-        self._append(self.token, Shown(pair, last.left, last.repeat, self.token), "undo", 0.0, source)
+        last = self._planned[next(reversed(self._answers))]
+        self._append(replace(last, token=self.token), "undo", 0.0, source)
         return True
 
     @property
     def progress(self) -> Progress:
         """(done, total), repetitions included."""
-        return Progress(len(self._answers), len(self._plan))
+        return Progress(len(self._answers), len(self._planned))
 
     def consistency(self) -> Consistency:
         """Agreement on repeated pairs, and preference for a side."""
         answers = self._answers
-        twice = [(answers[key, False].choice, answers[key, True].choice) for key, again in answers if again
-                 and (key, False) in answers]  # fmt: skip
+        keys = [key for key, repeat in answers if repeat and (key, False) in answers]
+        twice = [(answers[key, False].choice, answers[key, True].choice) for key in keys]
         twice = [both for both in twice if "skip" not in both]
         decided = [event for event in answers.values() if event.choice in OTHER]
         return Consistency(
@@ -192,23 +184,22 @@ class Session:
             f"{_count(kinds['tie'], 'tie')}, {kinds['skip']} skipped."
         ]
         if seen.num_repeats:
-            shown_again = _count(seen.num_repeats, "pair")
-            lines.append(
-                f"Of {shown_again} shown twice, {seen.num_same} answered the same {_percent(seen.agreement)}."
-            )
+            twice, same = _count(seen.num_repeats, "pair"), seen.num_same
+            lines.append(f"Of {twice} shown twice, {same} answered the same {_percent(seen.agreement)}.")
         if seen.num_decided:
             times = _count(seen.num_left, "time")
             lines.append(f"The left side was preferred {times} {_percent(seen.left)}; half is no bias.")
         lines.append(f"Every answer is kept in {self.store.path}")
-        lines.append(f"Export: python -m chapters.utils.rating {self.store.path} preferences.jsonl")
+        path = shlex.quote(str(self.store.path))
+        lines.append(f"Export: python -m chapters.utils.rating {path} preferences.jsonl")
         return lines
 
     def _first_open(self) -> Shown | None:
-        for pair, left, repeat in self._plan:
-            if (pair.key, repeat) not in self._answers:
-                before = self._answers.get((pair.key, False)) if repeat else None
+        for key, shown in self._planned.items():
+            if key not in self._answers:
+                before = self._answers.get((shown.pair.key, False)) if shown.repeat else None
                 # the first showing may have come from another seed: swap what was really shown
-                return Shown(pair, OTHER[before.left] if before else left, repeat, self.token)
+                return replace(shown, left=OTHER[before.left] if before else shown.left, token=self.token)
         return None
 
     def _catch_up(self) -> None:
@@ -218,19 +209,10 @@ class Session:
             if (event.pair, event.repeat) in self._planned:
                 replay(event, self._answers)
 
-    def _append(self, token: int, shown: Shown, choice: str, seconds: float, source: str) -> None:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        event = Event(
-            self.rater,
-            token + 1,
-            shown.pair.key,
-            shown.repeat,
-            shown.left,
-            choice,
-            round(seconds, 3),
-            now,
-            source,
-        )
+    def _append(self, shown: Shown, choice: str, seconds: float, source: str) -> None:
+        now, took = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"), round(seconds, 3)
+        key, number = shown.pair.key, shown.token + 1
+        event = Event(self.rater, number, key, shown.repeat, shown.left, choice, took, now, source)
         self.store.append(shown.pair, event)
         self._shown = None
         self._catch_up()
@@ -245,11 +227,9 @@ def _percent(share: tuple[float, float, float]) -> str:
 
 
 class ScriptedRater:
-    """Takes a person's place.
+    """Takes a person's place; `prefers(prompt, first, second)` is > 0 for the first, < 0 for the second.
 
-    `prefers(prompt, first, second)` is above 0 for the first text, below 0 for the second, 0 for a tie.
-
-    With probability `noise` a showing gets the opposite answer, always the same showings for one seed.
+    With probability `noise` a showing gets the opposite answer; which ones, depends on the seed alone.
     """
 
     def __init__(self, prefers: Callable[[str, str, str], float], noise: float = 0.0, seed: int = 0) -> None:

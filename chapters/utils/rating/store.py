@@ -1,8 +1,8 @@
 """Where answers are kept: a log in an SQLite file, to which is only ever added.
 
 Why SQLite rather than lines of JSON: a commit is whole or absent whenever the process is killed, and a second
-process waits for its turn instead of tearing a line. Why with a write-ahead log (WAL): a commit then waits for
-the disk once, and four times with a rollback journal. While a session runs, and after a kill, the newest
+process waits for its turn instead of tearing a line. Why with a write-ahead log (WAL): a commit then waits
+for the disk once, with a rollback journal four times. While a session runs, and after a kill, the newest
 answers are in the file beside it that ends in `-wal`; whoever closes the store last moves them over.
 """
 

@@ -80,20 +80,22 @@ def _show(console: Console, session: Session, shown: Shown | None, note: str) ->
         return
     done, total = session.progress
     console.rule(f"{done + 1} of {total}")
-    console.print(
-        Panel(Text(visible(shown.pair.prompt)), title="text", title_align="left", border_style="dim")
+    texts = (
+        ("text", shown.pair.prompt, "dim"),
+        ("A", shown.text("left"), "blue"),
+        ("B", shown.text("right"), "magenta"),
     )
-    texts = [
-        Panel(Text(visible(shown.text(side))), title=f"[b]{name}[/]", title_align="left", border_style=colour)
-        for side, name, colour in (("left", "A", "blue"), ("right", "B", "magenta"))
-    ]
+    prompt, *sides = (
+        Panel(Text(visible(text)), title=name, title_align="left", border_style=style)
+        for name, text, style in texts
+    )
     if console.width >= SIDE_BY_SIDE:
         grid = Table.grid(expand=True)
-        for _ in texts:
+        for _ in sides:
             grid.add_column(ratio=1)
-        grid.add_row(*texts)
-        texts = [grid]
-    console.print(*texts, HELP, sep="\n")
+        grid.add_row(*sides)
+        sides = [grid]
+    console.print(prompt, *sides, HELP, sep="\n")
 
 
 def visible(text: str) -> str:
@@ -128,9 +130,7 @@ def _key(terminal: int) -> str | None:
     try:
         key = os.read(terminal, 1)
         if key == b"\x1b" and select.select([terminal], [], [], 0.03)[0]:
-            key += os.read(
-                terminal, 8
-            )  # the rest of an arrow's or another key's code; "A" is in some of them
+            key += os.read(terminal, 8)  # the rest of the code of an arrow or so; some contain an "A"
     except OSError:  # the terminal is gone
         return None
     if key in (b"", b"\x04"):
