@@ -110,7 +110,7 @@ while True:
     for wait in (0.02, 0.11, 0.23):
         before = len(days(tmp_path))
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-        while len(days(tmp_path)) < before + 2:
+        while len(days(tmp_path)) < before + 2 and process.poll() is None:
             time.sleep(0.005)
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
@@ -224,6 +224,14 @@ def test_a_run_is_named_by_its_folder(course, monkeypatch):
     monkeypatch.chdir(course.runs)
     elsewhere = course.run("B1/20260103-000000-seed0", {"other": 0.9})
     assert course.rl("day", "log", f"{elsewhere.relative_to(course.runs)}/")[0] == 0
+
+
+def test_runs_logged_at_once_are_all_there(course):
+    readme = new_day(course.days)
+    names = [str(course.run(f"B1/2026010{number}-000000-seed0")) for number in range(1, 9)]
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        pool.starmap(log_run, [(name, course.days, course.runs) for name in names])
+    assert readme.read_text().count("<!-- run: B1/") == 8
 
 
 def test_a_run_that_goes_on_is_not_the_latest(course):

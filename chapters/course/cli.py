@@ -94,7 +94,7 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
 
 @app.command("next")
 def next_() -> None:
-    """What to do next: the first lesson you have not passed, and the notes before it."""
+    """What to do next: a lesson, and the notes before it."""
     from chapters.course import overview
 
     print("\n".join(overview.next_lines(_plan(), RUNS)))
@@ -102,7 +102,7 @@ def next_() -> None:
 
 @app.command()
 def status() -> None:
-    """What you have passed (read from runs/), and how well you predicted it."""
+    """What you have passed, and how well you predicted it."""
     from chapters.course import overview
 
     print("\n".join([*overview.status_lines(_plan(), RUNS), *_prediction_lines(short=True)]))
@@ -123,7 +123,10 @@ def _plan() -> plans.Plan | None:
 def plan_(
     name: Annotated[str, typer.Argument(help="weekend, five-days, six-weeks; or none.")] = "",
 ) -> None:
-    """Choose the study plan that rl next and rl status follow; without a name, show it."""
+    """Show the study plan you follow, or choose one.
+
+    `rl next` and `rl status` then go by it.
+    """
     from chapters.course import overview, plans
     from chapters.course.journal import JournalError
 
@@ -154,7 +157,10 @@ def predict(
     seed: Annotated[int | None, typer.Option(min=0, help="Only a run with this seed counts.")] = None,
     note: Annotated[str, typer.Option(help="Why you think so.")] = "",
 ) -> None:
-    """Before a run: write down how likely each claim is to hold. The next full run scores you (rl status)."""
+    """Write down what you expect of a lesson before you run it.
+
+    It asks how likely each claim is to hold; the next full run of the lesson scores you (`rl status`).
+    """
     from datetime import datetime
 
     from chapters.course import predictions
@@ -208,7 +214,10 @@ def _short(path: Path) -> str:
 
 @app.command("goals")
 def goals_() -> None:
-    """The learning goals (planning/learning_goals.md), and which of them your own runs meet."""
+    """The learning goals, and which of them your own runs meet.
+
+    The goals stand in planning/learning_goals.md.
+    """
     from chapters.course import goals
 
     try:
