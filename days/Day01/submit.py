@@ -1,0 +1,289 @@
+"""Submit a fine-tuning job to Azure AI Foundry, or show what would be submitted.
+
+    python days/Day01/submit.py                 dry run: check everything, print the request, send nothing
+    python days/Day01/submit.py --submit        upload the files, create the job, follow it, fetch its results
+    python days/Day01/submit.py --resume        follow a job that was created earlier (after Ctrl-C, or a lost line)
+
+The address and the key come from the environment (AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_API_KEY; if you wish
+AZURE_OPENAI_API_VERSION) and are never printed or stored. A real job costs money: the dry run is the default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import rft
+import typer
+
+from chapters.utils.files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from openai import AzureOpenAI
+
+HERE = Path(__file__).resolve().parent
+API_VERSION = "2025-04-01-preview"
+FINISHED = ("succeeded", "failed", "cancelled", "paused")
+"""States in which following ends. The service pauses a job that has reached its limit of cost."""
+WRONG_ANSWERS = ("", "0", "999", "the sum is 42")
+DONE, JOB_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Refused(Exception):
+    """Wrong input or set-up, or the service said no; one line."""
+
+
+# What is to be sent
+
+
+def check_files(folder: Path, grader: dict) -> tuple[int, int]:
+    """(lines of training, lines of validation) after every check that needs no service.
+
+    Both files pass the schema, share no prompt, and the grader gives the reference answer its highest grade
+    and wrong answers less. Raises FormatError or Refused.
+    """
+    training, validation = (rft.read_lines(folder / f"{name}.jsonl") for name in ("training", "validation"))
+    prompts = [{json.dumps(item["messages"]) for item in items} for items in (training, validation)]
+    if both := prompts[0] & prompts[1]:
+        raise Refused(f"{len(both)} prompts are in both files; validation must be new to the model")
+    if uses_model(grader):
+        return len(training), len(validation)  # such a grade is for the service to give
+    for item in (*training, *validation):
+        best = rft.grade(grader, item, item["reference_answer"])
+        worst = max(rft.grade(grader, item, wrong) for wrong in WRONG_ANSWERS if wrong != item["reference_answer"])
+        if best <= worst:
+            raise Refused(f"the grader gives {item['reference_answer']!r} {best:g} and a wrong answer {worst:g}")
+    return len(training), len(validation)
+
+
+def uses_model(grader: dict) -> bool:
+    """Whether some part of the grader is a score model, or a metric that only the service has."""
+    parts = grader["graders"].values() if grader["type"] == "multi" else [grader]
+    return any(part["type"] == "score_model" or part.get("evaluation_metric", "fuzzy_match") != "fuzzy_match" for part in parts)
+
+
+def request(grader: dict, model: str, suffix: str, training_file: str, validation_file: str, submission: str) -> dict:
+    """The body of the request that creates the job; it passes schemas/job.schema.json.
+
+    `submission` is stored with the job, so that a request whose answer was lost can be found again.
+    """
+    body = {
+        "model": model,
+        "training_file": training_file,
+        "validation_file": validation_file,
+        "suffix": suffix,
+        "seed": 0,
+        "metadata": {"submission": submission},
+        "method": {
+            "type": "reinforcement",
+            "reinforcement": {
+                "grader": grader,
+                "hyperparameters": {
+                    "n_epochs": 1,
+                    "batch_size": 16,
+                    "eval_interval": 5,
+                    "eval_samples": 4,
+                    "reasoning_effort": "low",
+                },
+            },
+        },
+    }
+    rft.check(body, "job", "the request")
+    return body
+
+
+# The service
+
+
+def make_client() -> AzureOpenAI:
+    """A client from the environment. Raises Refused if something is missing; never shows a value."""
+    missing = [name for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY") if not os.environ.get(name)]
+    if missing:
+        raise Refused(f"{' and '.join(missing)} must be set in the environment to submit (a dry run needs neither)")
+    try:
+        from openai import AzureOpenAI
+    except ImportError:
+        raise Refused("the openai package is missing: uv sync --extra azure") from None
+    return AzureOpenAI(
+        azure_endpoint=os.environ["AZURE_OPENAI_ENDPOINT"],
+        api_key=os.environ["AZURE_OPENAI_API_KEY"],
+        api_version=os.environ.get("AZURE_OPENAI_API_VERSION", API_VERSION),
+        max_retries=5,  # rate limits and lost lines, with the waiting time that the service asks for
+        timeout=60.0,
+    )
+
+
+def upload(client: AzureOpenAI, path: Path, wait: Callable[[float], None]) -> str:
+    """Upload a file and wait until the service has read it. Returns its id. Raises Refused."""
+    with path.open("rb") as file:
+        uploaded = client.files.create(file=(path.name, file, "application/jsonl"), purpose="fine-tune")
+    for _ in range(120):
+        if uploaded.status in ("processed", "error"):
+            break
+        wait(2.0)
+        uploaded = client.files.retrieve(uploaded.id)
+    if uploaded.status != "processed":
+        raise Refused(f"{path.name}: the service did not accept it (status {uploaded.status})")
+    return uploaded.id
+
+
+def create_once(client: AzureOpenAI, body: dict) -> Any:
+    """Create the job, at most once: if the answer is lost, look for the job before asking again."""
+    from openai import APIConnectionError, APITimeoutError
+
+    careful = client.with_options(max_retries=0)
+    for attempt in range(3):
+        try:
+            return careful.fine_tuning.jobs.create(**body)
+        except (APIConnectionError, APITimeoutError):
+            mine = [job for job in client.fine_tuning.jobs.list(limit=20) if (job.metadata or {}) == body["metadata"]]
+            if mine:
+                return mine[0]
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def follow(client: AzureOpenAI, job_id: str, wait: Callable[[float], None], every: float, say=print) -> Any:
+    """Poll the job until it has finished, saying what is new. A lost line is waited out, ten times in a row at most."""
+    from openai import APIConnectionError, RateLimitError
+
+    status, seen, lost = "", set(), 0
+    while True:
+        try:
+            job = client.fine_tuning.jobs.retrieve(job_id)
+            events = list(client.fine_tuning.jobs.list_events(job_id, limit=50))
+            lost = 0
+        except (APIConnectionError, RateLimitError) as error:
+            lost += 1
+            if lost > 10:
+                raise
+            say(f"  no answer ({type(error).__name__}), asking again")
+            wait(min(every * 2**lost, 300.0))
+            continue
+        for event in reversed(events):
+            if event.id not in seen:
+                seen.add(event.id)
+                say(f"  {event.message}")
+        if job.status != status:
+            status = job.status
+            say(f"{job_id}: {status}")
+        if status in FINISHED:
+            return job
+        wait(every)
+
+
+def fetch_results(client: AzureOpenAI, job: Any, folder: Path) -> list[Path]:
+    """Save the job's result files. Returns their paths."""
+    paths = []
+    for number, file_id in enumerate(job.result_files):
+        path = folder / f"{job.id}-results{number or ''}.csv"
+        write_atomic(path, client.files.content(file_id).read())
+        paths.append(path)
+    return paths
+
+
+# The command
+
+
+def submit_job(client: AzureOpenAI, grader: dict, model: str, suffix: str, files: Path, state: Path, wait) -> str:
+    """Upload, create, and put the job's id on disk before anything else happens. Returns the id."""
+    if state.exists() and read_state(state).get("finished") in (None, "paused"):
+        raise Refused(f"{state} holds a job that has not finished: --resume follows it; delete the file to forget it")
+    ids = [upload(client, files / f"{name}.jsonl", wait) for name in ("training", "validation")]
+    body = request(grader, model, suffix, *ids, submission=uuid.uuid4().hex)
+    job = create_once(client, body)
+    write_json(state, {"job": job.id, "model": model, "finished": None})
+    print(f"created {job.id} (kept in {state})")
+    return job.id
+
+
+def finish(client: AzureOpenAI, job_id: str, state: Path, wait, every: float) -> int:
+    """Follow the job, record how it ended, fetch its results. Returns the exit code."""
+    job = follow(client, job_id, wait, every)
+    write_json(state, {**read_state(state), "finished": job.status, "fine_tuned_model": job.fine_tuned_model})
+    if job.status != "succeeded":
+        reason = f": {job.error.message}" if job.error and job.error.message else ""
+        print(f"error: the job {job.status}{reason}", file=sys.stderr)
+        return JOB_FAILED
+    print(f"fine-tuned model: {job.fine_tuned_model}")
+    for path in fetch_results(client, job, state.parent):
+        print(f"results: {path}")
+    return DONE
+
+
+def read_state(state: Path) -> dict:
+    """What is known of the last job: its id, and how it ended. Raises Refused."""
+    try:
+        known = json.loads(state.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, dict) or not isinstance(known.get("job"), str):
+        raise Refused(f"{state}: no job is kept there (--submit creates one)")
+    return known
+
+
+def run(
+    submit: Annotated[bool, typer.Option("--submit", help="Send it. Costs money.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Follow the job that --state remembers.")] = False,
+    grader: Annotated[str, typer.Option(help="A file of graders/, without its ending.")] = "multi",
+    model: Annotated[str, typer.Option(help="Base model, with its version.")] = "o4-mini-2025-04-16",
+    suffix: Annotated[str, typer.Option(help="Last part of the fine-tuned model's name.")] = "reversed-sums",
+    files: Annotated[Path, typer.Option(help="Folder with training.jsonl and validation.jsonl.")] = rft.DATA,
+    state: Annotated[Path, typer.Option(help="Where the job's id and end are kept.")] = HERE / "job.json",
+    every: Annotated[float, typer.Option(min=0.01, help="Seconds between questions about the job.")] = 30.0,
+) -> int:
+    """Check the files and the grader and print the request; with --submit, send it."""
+    if submit and resume:
+        raise Refused("--submit and --resume exclude each other")
+    if resume:
+        read_state(state)  # before asking for a key: is there anything to resume?
+        return finish(make_client(), read_state(state)["job"], state, time.sleep, every)
+    path = rft.GRADERS / f"{grader}.json"
+    if not path.exists():
+        raise Refused(f"--grader {grader}: not there (there are: {', '.join(sorted(p.stem for p in rft.GRADERS.glob('*.json')))})")
+    chosen = rft.read_grader(path)
+    counts = check_files(files, chosen)
+    body = request(chosen, model, suffix, "<id of training.jsonl>", "<id of validation.jsonl>", "<new at each submission>")
+    if not submit:
+        print(json.dumps(body, indent=1))
+        print(f"dry run: {counts[0]} training and {counts[1]} validation lines, all checks passed, nothing sent", file=sys.stderr)
+        return DONE
+    client = make_client()
+    return finish(client, submit_job(client, chosen, model, suffix, files, state, time.sleep), state, time.sleep, every)
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(run)
+    try:
+        code = app(standalone_mode=False)
+    except (Refused, rft.FormatError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = WRONG_USAGE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "format_message"):  # wrong usage, found by the command-line parser
+            print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
+            code = WRONG_USAGE
+        elif type(error).__module__.startswith("openai"):
+            print(f"error: the service: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+            code = JOB_FAILED
+        else:
+            raise
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code too
+        print("interrupted: the job, if there is one, goes on; --resume follows it", file=sys.stderr)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()
