@@ -464,7 +464,8 @@ class Typist:
     def __init__(self, path, count=4):
         code = f"""
 import sys
-from chapters.utils.rating import Pair, RatingStore, Session, rate_in_terminal
+from chapters.utils.rating import Pair, RatingStore, Session, rate_in_terminal, terminal
+terminal.GUARD_SECONDS = 0.15
 pairs = [Pair(f"p{{i}}", f"text {{i}}", f"one {{i}}", f"two {{i}}") for i in range({count})]
 with RatingStore(sys.argv[1]) as store:
     print("progress", *rate_in_terminal(Session(pairs, store, repeat_share=0)))
@@ -499,7 +500,7 @@ with RatingStore(sys.argv[1]) as store:
             time.sleep(0.01)
         self.read_to = self.seen.index(text, self.read_to) + len(text)
 
-    def type(self, keys, after=0.35):
+    def type(self, keys, after=0.3):
         time.sleep(after)  # longer than the guard
         os.write(self.screen, keys.encode())
 

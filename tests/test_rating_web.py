@@ -461,7 +461,7 @@ def test_texts_are_shown_as_text_and_fit_a_narrow_screen(serve, open_page):
     texts = {page.text_content(f"#{side}") for side in ("left", "right")}
     assert texts == {pair.first, pair.second}
     assert page.text_content("#prompt") == EVIL
-    assert page.title() == "Which rewrite is better?"
+    assert page.title() == "Which is better?"
     assert page.locator("main img, main script").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for name in ("A is better", "B is better", "Tie", "Skip"):  # in view though the text is long
