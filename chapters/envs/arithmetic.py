@@ -1,8 +1,8 @@
 """Sums whose answers can be checked: the smallest world of verifiable rewards.
 
-A problem is `7+35=`, its answer `24`: the digits of 42 with the last one first, because that is the order in
-which a sum is worked out, so that the carry is known before it is needed. Every character is a token. One
-problem in five is held out, by its operands, and never trained on in any form: neither in that order nor in
+A problem is `07+35=`, its answer `24`: the digits of 42 with the last one first, because that is the order in
+which a sum is worked out, so that the carry is known before it is needed. Operands have two digits, so that
+tens stand under tens and all prompts are equally long. Every character is a token. One problem in five is held out, by its operands, and never trained on in any form: neither in that order nor in
 the other.
 """
 
@@ -44,8 +44,8 @@ def operands(held_out: bool = False) -> np.ndarray:
 
 
 def problem(a: int, b: int) -> str:
-    """The prompt: `7+35=`."""
-    return f"{a}+{b}="
+    """The prompt: `07+35=`."""
+    return f"{a:02d}+{b:02d}="
 
 
 def answer(a: int, b: int) -> str:
@@ -54,14 +54,14 @@ def answer(a: int, b: int) -> str:
 
 
 def write_problems(rng: np.random.Generator, num_problems: int, held_out: bool = False) -> list[str]:
-    """Problems drawn with replacement, each with its answer: `7+35=24`."""
+    """Problems drawn with replacement, each with its answer: `07+35=24`."""
     pairs = _split()[int(held_out)]
     chosen = pairs[rng.integers(len(pairs), size=num_problems)]
     return [problem(a, b) + answer(a, b) for a, b in chosen.tolist()]
 
 
 def write_prompts(rng: np.random.Generator, num_prompts: int, held_out: bool = False) -> list[str]:
-    """The same without the answers: `7+35=`."""
+    """The same without the answers: `07+35=`."""
     return [text.partition("=")[0] + "=" for text in write_problems(rng, num_prompts, held_out)]
 
 
