@@ -126,3 +126,15 @@ class CutShort(Probe):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
         start, self.observation = self.observation, 1.0
         return self._obs(), start, start == 1.0, start == 0.0, {}
+
+
+ANSWERS = {
+    "ProbeConstantReward-v0": ({0.0: lambda gamma: 1.0}, {}),
+    "ProbeRewardByObservation-v0": ({-1.0: lambda gamma: -1.0, 1.0: lambda gamma: 1.0}, {}),
+    "ProbeDelayedReward-v0": ({0.0: lambda gamma: gamma, 1.0: lambda gamma: 1.0}, {}),
+    "ProbeEndless-v0": ({0.0: lambda gamma: 1.0 / (1.0 - gamma)}, {}),
+    "ProbeActionMatters-v0": ({}, {0.0: 1}),
+    "ProbeBothMatter-v0": ({}, {-1.0: 0, 1.0: 1}),
+}
+"""Exact answers by id: the value of each observation as a function of gamma, and the best action there if there
+is a choice (values are then the policy's)."""

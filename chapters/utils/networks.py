@@ -27,3 +27,18 @@ def in_numpy(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
         return obs @ weights[-1][0] + weights[-1][1]
 
     return forward
+
+
+def tanh_mlp(sizes: list[int], last_gain: float) -> nn.Sequential:
+    """Linear layers with tanh between them; orthogonal weights, the last layer's times `last_gain`."""
+    from itertools import pairwise
+
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        linear = nn.Linear(inputs, outputs)
+        nn.init.orthogonal_(linear.weight, last_gain if i == len(sizes) - 2 else 2**0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])

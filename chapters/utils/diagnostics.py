@@ -1,0 +1,56 @@
+"""What a learner can log about itself so that `rl diagnose` can read it: torch tensors in, numbers out.
+
+`chapters/utils/diagnosis.py` lists the names and what each must be; E3 shows where in a learner they belong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def gae_residual(
+    advantages: Tensor, rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor,
+    truncated: Tensor, gamma: float, gae_lambda: float,
+) -> Tensor:  # fmt: skip
+    """How far advantages [T, N] are from GAE's identity, A_t - gamma lambda (1 - done_t) A_{t+1} = delta_t.
+
+    `next_values[t]` is the value of the true successor; terminated and truncated are the environment's own.
+    """
+    later = advantages.roll(-1, 0)
+    later[-1] = 0.0  # the sum ends with the batch
+    td_error = advantages - gamma * gae_lambda * later * ~(terminated | truncated)
+    return td_error - (rewards + gamma * ~terminated * next_values - values)
+
+
+def gaps(residual: Tensor, unit: Tensor, terminated: Tensor, truncated: Tensor) -> dict[str, float]:
+    """A residual's mean size, in units, within episodes, at time limits, at true ends (if any)."""
+    places = {
+        "inside": ~(terminated | truncated),
+        "truncated": truncated & ~terminated,
+        "terminated": terminated,
+    }
+    size = residual.abs() / (unit + 1e-8)
+    return {f"gap_{place}": size[where].mean().item() for place, where in places.items() if where.any()}
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """1 for a perfect critic, negative for one that is worse than a constant; 0 if nothing varies."""
+    spread = returns.var(correction=0)
+    return (1.0 - (returns - values).var(correction=0) / spread).item() if spread > 1e-12 else 0.0
+
+
+def alignment(surprise: Tensor, log_ratio: Tensor) -> float:
+    """Correlation of how much better it went than expected with how much likelier it became; 0 if neither."""
+    surprise, log_ratio = (values.double() - values.double().mean() for values in (surprise, log_ratio))
+    norms = surprise.norm() * log_ratio.norm()
+    return (surprise @ log_ratio / norms).item() if norms > 1e-12 else 0.0
+
+
+def note(rows: dict[str, list[tuple[int, float]]], step: int, **values: float) -> None:
+    """Add to a run's metrics."""
+    for name, value in values.items():
+        number = value.item() if hasattr(value, "item") else value
+        rows.setdefault(name, []).append((step, float(number)))
