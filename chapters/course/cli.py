@@ -282,6 +282,19 @@ def tables_(
         raise typer.Exit(CLAIM_FAILED)
 
 
+@app.command("diagnose")
+def diagnose_(
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, LESSON/FOLDER, or a lesson's id (its latest run).")
+    ],
+) -> None:
+    """Say from a run's metrics what is wrong with its learner, and by what evidence."""
+    from chapters.course import diagnose
+
+    for line in diagnose.report(diagnose.run_folder(run, RUNS)):
+        print(line)
+
+
 @app.command()
 def doctor() -> None:
     """Check Python, packages, devices and a 5-second self-test; say what to do about each problem."""
