@@ -2,8 +2,8 @@
 
 A problem is `07+35=`, its answer `24`: the digits of 42 with the last one first, because that is the order in
 which a sum is worked out, so that the carry is known before it is needed. Operands have two digits, so that
-tens stand under tens and all prompts are equally long. Every character is a token. One problem in five is held out, by its operands, and never trained on in any form: neither in that order nor in
-the other.
+tens stand under tens and all prompts are equally long. Every character is a token. One problem in five is
+held out, by its operands, and never trained on in any form: neither in that order nor in the other.
 """
 
 from __future__ import annotations
@@ -83,12 +83,13 @@ def verify(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
     return np.array(right, dtype=np.float64)
 
 
-def arithmetic_recipe(num_steps: int = 195) -> Recipe:
-    """A small GPT-2 over characters, trained on the sums that are not held out.
+def arithmetic_recipe(num_steps: int = 120) -> Recipe:
+    """A small GPT-2 over characters, 0.1 M parameters, trained on the sums that are not held out.
 
     Stopped this early, it is right on a third of the held-out sums if the likeliest digits are taken, and on
-    a fifth if they are sampled: a base for reinforcement learning. With 600 steps it is right on 95 in 100.
+    an eighth if they are sampled: a base for reinforcement learning.
     """
     return Recipe(
-        "arithmetic", CHARACTERS, write_problems, split="characters", num_steps=num_steps, context=16
-    )
+        "arithmetic", CHARACTERS, write_problems, split="characters", num_steps=num_steps, width=64,
+        context=16,
+    )  # fmt: skip
