@@ -383,8 +383,8 @@ def train_policy(learner, r: Recipe, rows: Rows) -> None:
             note(
                 rows, i, entropy=entropy[mask].mean(), approx_kl=approx_kl(log_ratio.exp()),
                 clip_fraction=((log_ratio.exp() - 1).abs() > 0.2).float().mean(),
-                alignment=alignment((returns - values)[mask], log_ratio),
-                explained_variance=explained_variance(values[mask], returns[mask]),
+                alignment=alignment((returns - values)[mask], log_ratio),  # eq. (5)
+                explained_variance=explained_variance(values[mask], returns[mask]),  # eq. (3)
                 value_loss=(values - returns)[mask].square().mean(),
                 critic_change=(nn.utils.parameters_to_vector(learner.critic_weights) - before).norm(),
             )  # fmt: skip

@@ -22,7 +22,7 @@ def gae_residual(
     later = advantages.roll(-1, 0)
     later[-1] = 0.0  # the sum ends with the batch
     td_error = advantages - gamma * gae_lambda * later * ~(terminated | truncated)
-    return td_error - (rewards + gamma * ~terminated * next_values - values)
+    return td_error - (rewards + gamma * next_values * ~terminated - values)
 
 
 def gaps(residual: Tensor, unit: Tensor, terminated: Tensor, truncated: Tensor) -> dict[str, float]:

@@ -1,0 +1,340 @@
+"""The diagnosis: each rule fires on what it is for and on nothing else; the zoo's runs; `rl diagnose`."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from chapters.course.diagnose import metrics_of, report, run_folder
+from chapters.course.planting import plant
+from chapters.E_practice import E3_bug_zoo as E3
+from chapters.envs.probes import ANSWERS
+from chapters.utils import diagnosis, diagnostics, make_envs
+from chapters.utils.lesson import UsageError
+from chapters.utils.runlog import RunLog
+
+RL = [sys.executable, "-c", "from chapters.course.cli import main; main()"]
+COUNT = 40
+
+
+def series(*values: float) -> list[tuple[int, float]]:
+    """The values repeated over a run."""
+    return [(i, values[i % len(values)]) for i in range(COUNT)]
+
+
+def rising(first: float, last: float) -> list[tuple[int, float]]:
+    return [(i, first + (last - first) * i / (COUNT - 1)) for i in range(COUNT)]
+
+
+def healthy() -> dict:
+    """What a right learner might log, each number inside its rule."""
+    return {
+        "gap_inside": series(1e-7, 2e-7), "gap_truncated": series(1e-7), "gap_terminated": series(0.0),
+        "constants_with_grad": series(0.0), "first_ratio_gap": series(0.0, 2e-7),
+        "alignment": series(0.2, -0.05, 0.1), "eval_return": rising(20, 200),
+        "eval_return_again": rising(20, 200), "repeat_gap": [(0, 0.0)], "critic_change": series(0.1, 0.2),
+        "target_change": rising(0.0, 3.0), "approx_kl": series(0.01, 0.0, 0.03),
+        "descended": series(1, 1, 1, 0), "return_bound": series(5.0), "q_mean": rising(0.0, 5.2),
+        "explained_variance": rising(-0.5, 0.9),
+        "loss_tokens": series(900, 950), "completion_tokens": series(900, 950), "kl_ref": rising(0.0, 0.4),
+        "kl_penalty": series(-0.2, 0.01, -0.1), "entropy": rising(0.69, 0.3), "return": rising(20, 200),
+        "value_loss": series(0.3), "grad_norm": series(1.0), "clip_fraction": series(0.1),
+    }  # fmt: skip
+
+
+BROKEN = [  # (bug, the metrics that give it away, the least score)
+    ("merged_time_limit", {"gap_truncated": series(0.9)}, 0.9),
+    ("merged_time_limit", {"gap_truncated": series(0.0, -0.9)}, 0.9),
+    ("bootstraps_past_the_end", {"gap_terminated": series(0.0, 0.5)}, 0.9),
+    ("off_by_one", {"gap_inside": series(0.1), "gap_truncated": series(0.4)}, 0.9),
+    ("missing_detach", {"constants_with_grad": series(1.0)}, 0.9),
+    ("missing_detach", {"approx_kl": series(0.0)}, 0.3),
+    ("stale_log_probs", {"first_ratio_gap": [(0, 0.0), *series(0.2)[1:]]}, 0.9),
+    ("noisy_evaluation", {"eval_return_again": rising(20, 201)}, 0.9),
+    ("unseeded_environment", {"repeat_gap": [(0, 1e-9)]}, 0.9),
+    ("unmasked_after_eos", {"loss_tokens": series(1000)}, 0.9),
+    ("unmasked_after_eos", {"loss_tokens": series(800)}, 0.9),
+    ("dead_critic", {"critic_change": series(0.0)}, 0.9),
+    ("dead_critic", {"explained_variance": series(-0.1, 0.01)}, 0.3),
+    ("frozen_target", {"target_change": series(0.0)}, 0.9),
+    ("trained_reference", {"kl_ref": series(0.0)}, 0.9),
+    ("wrong_sign", {"alignment": series(-0.2, 0.05, -0.1)}, 0.8),
+    ("wrong_sign", {"return": rising(25, 9)}, 0.3),
+    ("kl_sign", {"kl_penalty": series(0.2, -0.01, 0.1)}, 0.8),
+    ("reward_scale", {"return_bound": series(5000.0)}, 0.7),
+    ("reward_scale", {"return_bound": series(0.005), "q_mean": series(0.0)}, 0.7),
+    ("learning_rate_too_high", {"approx_kl": series(0.3, 0.9)}, 0.6),
+    ("learning_rate_too_high", {"descended": series(1, 0, 0)}, 0.6),
+    ("learning_rate_too_high", {"q_mean": rising(0.0, 12.0)}, 0.6),
+    ("learning_rate_too_high", {"value_loss": series(1.0, math.nan)}, 0.6),
+    ("learning_rate_too_high", {"entropy": [(0, 0.69), *series(0.001)[1:]]}, 0.3),
+]
+
+
+def check_rules(module) -> None:
+    """Every rule of the module fires on its own metrics, alone, and with the evidence it is due."""
+    assert module.diagnose(healthy()) == []
+    for bug, metrics, least in BROKEN:
+        findings = module.diagnose(healthy() | metrics)
+        assert [found.bug for found in findings] == [bug], (bug, findings)
+        assert least <= findings[0].score < least + 0.1
+        alone = module.diagnose(metrics)  # nothing else was logged: the same, or nothing, but nothing wrong
+        assert [found.bug for found in alone] in ([bug], []), (bug, alone)
+
+
+def test_each_rule_fires_on_what_it_is_for_and_no_other_does():
+    check_rules(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("found.mean + SURE * found.standard_error >= 0", "found.mean - SURE * found.standard_error <= 0"),
+        ("mean - SURE * found.standard_error <= 0", "mean + SURE * found.standard_error >= 0"),
+        ("if abs(worst) <= limit:", "if worst <= limit:"),
+        ("or any(metrics[name].values):", "or all(metrics[name].values):"),
+        ("if first == second:", "if first <= second:"),
+        ("if counted == written:", "if counted <= written:"),
+        ("if low <= abs(size) <= high:", "if abs(size) <= high:"),
+        ("down.mean <= 0.5 + down.standard_error", "down.mean >= 0.5 + down.standard_error"),
+        ("if abs(q) > OVER * abs(bound):", "if abs(q) > abs(bound):"),
+        ("(best := max(found.values)) > 0.05", "(best := min(found.values)) > 0.05"),
+        ("if early > 0.05 * found.values[0]:", "if early < 0.05 * found.values[0]:"),
+        ("if first.mean - last.mean <= SURE * error", "if last.mean - first.mean <= SURE * error"),
+        ("max(found.values) > 1e-9", "min(found.values) > 1e-9"),
+        ("if not math.isfinite(value):", "if math.isinf(value):"),
+        ('return None if off_by_one(m) else zero(m, "gap_truncated"', 'return zero(m, "gap_truncated"'),
+    ],
+)  # fmt: skip
+def test_a_wrong_rule_is_noticed(old, new):
+    with pytest.raises(AssertionError):
+        check_rules(plant(diagnosis, old, new))
+
+
+def test_proof_ranks_above_bounds_and_bounds_above_symptoms():
+    metrics = healthy() | {
+        "explained_variance": series(0.0),
+        "approx_kl": series(2.0),
+        "repeat_gap": [(0, 1.0)],
+    }
+    found = diagnosis.diagnose(metrics)
+    assert [one.bug for one in found] == ["unseeded_environment", "learning_rate_too_high", "dead_critic"]
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert all(one.evidence for one in found)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"loss": series(1.0)}, {"return": [(0, 20.0)]}, {"approx_kl": []}])
+def test_a_rule_without_its_metric_says_nothing(metrics):
+    assert diagnosis.diagnose(metrics) == []
+    assert set(diagnosis.not_logged({})) == set(diagnosis.DIAGNOSTICS)
+
+
+def test_each_metric_alone_raises_no_alarm():
+    for name, rows in healthy().items():
+        assert diagnosis.diagnose({name: rows}) == [], name
+        assert diagnosis.diagnose({name: rows[:1]}) == [], name
+
+
+def test_other_lessons_names_are_understood_learner_by_learner():
+    metrics = {"ours_kl": series(0.01), "ours_return": rising(9, 500), "ours_cpu_seconds": series(1.0)}
+    found = diagnosis.learners_of(metrics | {"no_clip_kl": series(3.0)})
+    assert {name: sorted(rows) for name, rows in found.items()} == {
+        "ours": ["kl", "return"],
+        "no_clip": ["kl"],
+    }
+    assert diagnosis.diagnose(found["ours"]) == []
+    assert diagnosis.diagnose(found["no_clip"])[0].bug == "learning_rate_too_high"
+
+
+# What a learner logs about itself
+
+
+def check_diagnostics(module) -> None:
+    torch.manual_seed(0)
+    rewards, values, next_values = torch.randn(3, 30, 4, dtype=torch.float64)
+    terminated, truncated = torch.rand(2, 30, 4) < 0.2
+    advantages = torch.zeros(30, 4, dtype=torch.float64)
+    for n in range(4):
+        running = 0.0
+        for t in reversed(range(30)):
+            end = bool(terminated[t, n])
+            target = float(rewards[t, n]) + (0.0 if end else 0.9 * float(next_values[t, n]))
+            running = target - float(values[t, n]) + (0.0 if end or truncated[t, n] else 0.72 * running)
+            advantages[t, n] = running
+    data = (rewards, values, next_values, terminated, truncated, 0.9, 0.8)
+    assert module.gae_residual(advantages, *data).abs().max() < 1e-12
+    error = torch.rand(30, 4) + 0.1
+    found = module.gaps(error, torch.tensor(2.0), terminated, truncated)
+    places = {"terminated": terminated, "truncated": truncated & ~terminated}
+    for name, where in {**places, "inside": ~(terminated | truncated)}.items():
+        assert math.isclose(found[f"gap_{name}"], float(error[where].mean()) / 2, rel_tol=1e-5)
+    assert "gap_terminated" not in module.gaps(error, torch.tensor(1.0), terminated & False, truncated)
+
+    a, b = torch.randn(2, 50)
+    assert math.isclose(module.alignment(a, b), np.corrcoef(a, b)[0, 1], abs_tol=1e-9)
+    assert module.alignment(a, 2 * a) == pytest.approx(1)
+    assert module.alignment(a, torch.zeros(50)) == 0
+    residue = float(((b - a) - (b - a).mean()).square().mean() / (b - b.mean()).square().mean())
+    assert math.isclose(module.explained_variance(a, b), 1 - residue, rel_tol=1e-5)
+    assert module.explained_variance(a, torch.ones(50)) == 0
+
+
+def test_what_a_learner_logs_is_what_it_is_called():
+    check_diagnostics(diagnostics)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("later * ~(terminated | truncated)", "later * ~terminated"),
+        ("next_values * ~terminated - values", "next_values - values"),
+        ("later[-1] = 0.0", "pass"),
+        ("residual.abs() /", "residual.abs() *"),
+        ("truncated & ~terminated", "truncated"),
+        ("(returns - values).var", "(returns + values).var"),
+        ("surprise @ log_ratio / norms", "-(surprise @ log_ratio) / norms"),
+        ("values.double() - values.double().mean()", "values.double()"),
+    ],
+)
+def test_a_wrong_diagnostic_is_noticed(old, new):
+    with pytest.raises(AssertionError):
+        check_diagnostics(plant(diagnostics, old, new))
+
+
+# The zoo
+
+
+def test_every_bug_is_planted_somewhere_and_known_to_a_rule():
+    assert set(E3.BUGS) == set(diagnosis.CATALOGUE) == {bug for bug, _, _ in BROKEN}
+    assert len(E3.BUGS) >= 10
+    source = Path(E3.__file__).read_text(encoding="utf-8")
+    for bug in E3.BUGS:
+        assert f'"{bug}"' in source, f"no line of the lesson plants {bug}"
+    assert set(ANSWERS) >= {entry.probe for entry in diagnosis.CATALOGUE.values() if entry.probe}
+
+
+TINY = E3.Config(seed=3, run_length=0.05)
+AT_ONCE = {"missing_detach", "stale_log_probs", "unseeded_environment", "off_by_one", "unmasked_after_eos",
+           "trained_reference", "reward_scale"}  # fmt: skip
+EARLY = [pair for pair in E3.PAIRS if pair[0] in ("ppo", "text") and pair[1] in AT_ONCE]
+
+
+@pytest.mark.parametrize(("learner", "bug"), EARLY)
+def test_a_few_updates_give_an_identity_away(learner, bug):
+    rows, _ = E3.run_one(TINY, learner, bug)
+    assert diagnosis.diagnose(rows)[0].bug == bug
+
+
+@pytest.mark.parametrize("learner", [*E3.ZOO])
+def test_a_few_healthy_updates_break_no_identity_and_repeat_to_the_bit(learner):
+    rows, _ = E3.run_one(TINY, learner)
+    assert [found for found in diagnosis.diagnose(rows) if found.score >= diagnosis.IDENTITY] == []
+    again, _ = E3.run_one(TINY, learner)
+    assert json.dumps(rows) == json.dumps(again)
+
+
+@pytest.mark.parametrize("learner", ["ppo", "dqn"])
+def test_merged_time_limits_are_seen_where_nothing_else_ends(learner):
+    for bug, wrong in (("none", False), ("merged_time_limit", True)):
+        rows = {}
+        r = replace(E3.recipe(TINY, learner, bug), num_updates=40, check_every=0, num_envs=4)
+        E3.train(r, rows, envs=make_envs("ProbeEndless-v0", 4))
+        assert "gap_terminated" not in rows
+        assert (max(value for _, value in rows["gap_truncated"]) > 0.1) == wrong
+        assert max(value for _, value in rows["gap_inside"]) < 1e-5
+
+
+def test_the_right_learner_solves_the_probe_that_the_broken_one_fails():
+    cfg = E3.Config(seed=5)
+    for bug in ("merged_time_limit", "wrong_sign"):
+        probe = diagnosis.CATALOGUE[bug].probe
+        assert not E3.fails(cfg, "ppo", "none", probe)
+        assert E3.fails(cfg, "ppo", bug, probe)
+
+
+# rl diagnose
+
+
+def a_run(root, metrics: dict, name: str = "20261120-093000-seed0"):
+    folder = root / "E3" / name
+    log = RunLog(folder, "E3")
+    for metric, rows in metrics.items():
+        for step, value in rows:
+            log.write(step, **{metric: value})
+    log.close()
+    (folder / "run.json").write_text('{"status": "passed"}', encoding="utf-8")
+    return folder
+
+
+def test_a_run_is_found_by_path_by_name_and_by_lesson(tmp_path):
+    first = a_run(tmp_path, healthy())
+    second = a_run(tmp_path, healthy(), "20261120-093001-seed0")
+    os.utime(second / "run.json", (2e9, 2e9))
+    assert run_folder(str(first), tmp_path) == first
+    assert run_folder("E3/20261120-093000-seed0", tmp_path) == first
+    assert run_folder("e3", tmp_path) == second
+    no_metrics = ((str(tmp_path), "has no metrics.jsonl"), ("", "has no metrics.jsonl"))
+    for wrong, says in (("E3/none", "is no run"), ("E0", "is no run"), ("B1", "no run of B1"), *no_metrics):
+        with pytest.raises(UsageError, match=says) as error:
+            run_folder(wrong, tmp_path)
+        assert "\n" not in str(error.value)
+
+
+def test_the_report_ranks_names_the_evidence_and_says_what_is_missing(tmp_path):
+    metrics = healthy() | {"repeat_gap": [(0, 0.5)], "approx_kl": series(2.0)}
+    del metrics["kl_ref"]
+    lines = list(report(a_run(tmp_path, metrics)))
+    assert lines[1].startswith("1. unseeded_environment (0.9")
+    assert "repeat_gap reached 0.5" in lines[2]
+    assert any(line.startswith("2. learning_rate_too_high") for line in lines)
+    assert lines[-2:] == ["not logged, and so not judged:", "   kl_ref"]
+
+
+def test_a_healthy_run_raises_no_alarm_and_an_empty_one_says_so(tmp_path):
+    assert list(report(a_run(tmp_path, healthy())))[1] == "no alarm (20 of 20 diagnostics logged)"
+    lines = list(report(a_run(tmp_path / "other", {"speed": series(1.0)})))
+    assert lines[1] == "nothing to go on: this run logged none of the diagnostics"
+
+
+def test_files_edited_by_hand_or_torn_are_read_or_refused_in_a_line(tmp_path):
+    folder = a_run(tmp_path, {"approx_kl": series(0.01)})
+    path = folder / "metrics.jsonl"
+    path.write_text(
+        '{"step": 0, "approx_kl": "high", "return": null, "entropy": 0.5}\n{"step": 1, "entr', "utf-8"
+    )
+    assert metrics_of(folder)["entropy"] == [(0, 0.5)]
+    assert metrics_of(folder)["approx_kl"] == []
+    assert list(report(folder))
+    for wrong in ('{"approx_kl": 1.0}\n', "[1, 2]\n", "7\n"):
+        path.write_text(wrong, "utf-8")
+        with pytest.raises(UsageError, match="cannot be read"):
+            metrics_of(folder)
+
+
+def test_the_command_line(tmp_path):
+    folder = a_run(tmp_path, healthy() | {"gap_truncated": series(1.0)})
+    code = """
+import sys
+from chapters.course.cli import main
+try:
+    main()
+finally:
+    print([name for name in ("torch", "numpy") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "diagnose", str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1. merged_time_limit" in done.stdout
+    assert done.stdout.strip().endswith("[]"), "no heavy import"
+    wrong = subprocess.run([*RL, "diagnose", "E3/none"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: E3/none is no run")
+    assert len(wrong.stderr.strip().splitlines()) == 1
