@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chapters.utils.language_models import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 LARGEST = 49
 """Operands run from 0 to this; an answer has one or two digits."""
@@ -83,13 +87,25 @@ def verify(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
     return np.array(right, dtype=np.float64)
 
 
+def grade(
+    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """`verify` for tokens: what stands before the first end token must be the answer. float64 [num]."""
+    texts = []
+    for ids in completion_ids:
+        ids = list(map(int, ids))
+        end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
+        texts.append(tokenizer.decode(ids[:end]))
+    return verify(prompts, texts)
+
+
 def arithmetic_recipe(num_steps: int = 120) -> Recipe:
-    """A small GPT-2 over characters, 0.1 M parameters, trained on the sums that are not held out.
+    """A small GPT-2 over characters, one layer and 52,000 parameters; held-out sums are kept from it.
 
     Stopped this early, it is right on a third of the held-out sums if the likeliest digits are taken, and on
-    an eighth if they are sampled: a base for reinforcement learning.
+    a tenth if they are sampled: a base for reinforcement learning.
     """
     return Recipe(
         "arithmetic", CHARACTERS, write_problems, split="characters", num_steps=num_steps, width=64,
-        context=16,
+        num_layers=1, context=16,
     )  # fmt: skip
