@@ -220,7 +220,7 @@ def test_every_bug_is_planted_somewhere_and_known_to_a_rule():
     assert set(ANSWERS) >= {entry.probe for entry in diagnosis.CATALOGUE.values() if entry.probe}
 
 
-TINY = E3.Config(seed=3, run_length=0.05)
+TINY = E3.Config(seed=3, run_length=0.1)
 AT_ONCE = {"missing_detach", "stale_log_probs", "unseeded_environment", "off_by_one", "unmasked_after_eos",
            "trained_reference", "reward_scale"}  # fmt: skip
 EARLY = [pair for pair in E3.PAIRS if pair[0] in ("ppo", "text") and pair[1] in AT_ONCE]

@@ -68,7 +68,7 @@ def cells(ax: Axes, table: Any, rows: Sequence[str], columns: Sequence[str], tex
     """A table [rows, columns] of shares as a map, with a text in each cell."""
     ax.imshow(table, cmap=cmap, vmin=0, vmax=1.4, aspect="auto")
     for row, line in enumerate(texts):
-        for column, text in enumerate(line):
+        for column, text in ((column, text) for column, text in enumerate(line) if text):
             ax.text(column, row, text, ha="center", va="center", fontsize=10)
     ax.set_xticks(range(len(columns)), columns, rotation=55, ha="right", rotation_mode="anchor", fontsize=11)
     ax.set_yticks(range(len(rows)), rows, fontsize=11)
