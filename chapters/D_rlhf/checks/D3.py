@@ -1,0 +1,450 @@
+"""Definition checks of D3: each function against its equation, written out one pair or text at a time."""
+
+import itertools
+import math
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from chapters.envs.reviews import POSITIVE, sentiment
+from chapters.envs.token_world import token_world
+from chapters.utils import RunLog
+
+
+def check_gold_reward(gold_reward):
+    texts = [
+        " ".join([*POSITIVE[:k], "and", *["dull"] * bad]) + " ." for k in range(8) for bad in (0, 1, 2, 5)
+    ]
+    found, plain = gold_reward(texts), sentiment(texts)
+    for text, value, base in zip(texts, found, plain):
+        praise = sum(text.split().count(word) for word in POSITIVE)
+        assert math.isclose(value, base - (1.5 * (praise - 3) if praise > 3 else 0.0))
+    repeated = gold_reward(["joy joy joy joy joy ."])
+    assert repeated[0] == 3.0 - 1.5 * 2, "every word counts, also the same one again"
+
+
+def check_preference_probability(preference_probability):
+    rng = np.random.default_rng(0)
+    for temperature in (0.3, 1.0, 4.0):
+        first, second = 2.0 * rng.normal(size=(2, 9))
+        found = preference_probability(first, second, temperature)
+        for a, b, p in zip(first, second, found):
+            odds = math.exp(a / temperature) / math.exp(b / temperature)
+            assert math.isclose(p, odds / (1 + odds), rel_tol=1e-9)
+        swapped = preference_probability(second, first, temperature)
+        assert np.allclose(found + swapped, 1.0)
+
+
+def check_expected_accuracy(expected_accuracy):
+    """Every pair and both of its labels, one at a time."""
+    rng = np.random.default_rng(1)
+    differences, probability = rng.normal(size=50), rng.random(50)
+    differences[:5] = 0.0  # a tie is a guess
+    total = 0.0
+    for d, p in zip(differences, probability):
+        for first_wins, weight in ((True, p), (False, 1 - p)):
+            total += weight * (0.5 if d == 0 else float((d > 0) == first_wins))
+    assert math.isclose(expected_accuracy(differences, probability), total / 50)
+    ceiling = expected_accuracy(probability - 0.5, probability)
+    assert math.isclose(ceiling, sum(max(p, 1 - p) for p in probability) / 50)
+    assert ceiling >= expected_accuracy(differences, probability)
+
+
+def check_bradley_terry_loss(bradley_terry_loss):
+    torch.manual_seed(2)
+    for size in (1, 5, 32):
+        chosen, rejected, margins = torch.randn(3, size, dtype=torch.float64)
+        for margin in (0.0, 0.7, margins):
+            chosen.requires_grad_()
+            found = bradley_terry_loss(chosen, rejected, margin)
+            each = margin.tolist() if isinstance(margin, torch.Tensor) else [margin] * size
+            gaps = [a - b - m for a, b, m in zip(chosen.tolist(), rejected.tolist(), each)]
+            assert math.isclose(
+                found.item(), sum(math.log(1 + math.exp(-gap)) for gap in gaps) / size, rel_tol=1e-9
+            )
+            (slope,) = torch.autograd.grad(found, chosen)
+            for gap, s in zip(gaps, slope.tolist()):
+                assert math.isclose(s, -1 / (1 + math.exp(gap)) / size, rel_tol=1e-9)
+            chosen = chosen.detach()
+    far = torch.tensor([-200.0], requires_grad=True)
+    loss = bradley_terry_loss(far, torch.zeros(1))
+    loss.backward()
+    assert math.isclose(loss.item(), 200.0, rel_tol=1e-5)
+    assert math.isclose(far.grad.item(), -1.0, rel_tol=1e-5)
+
+
+def masks(rng, num_texts, length):
+    """Masks of texts of random length, padded on the left, on the right, or not at all."""
+    rows = []
+    for _ in range(num_texts):
+        size = int(rng.integers(1, length + 1))
+        side = rng.random() < 0.5
+        rows.append([0] * (length - size) + [1] * size if side else [1] * size + [0] * (length - size))
+    return torch.tensor(rows)
+
+
+def check_last_token(last_token):
+    rng = np.random.default_rng(3)
+    for num_texts, length in ((1, 1), (6, 4), (30, 9)):
+        mask, scores = masks(rng, num_texts, length), torch.randn(num_texts, length)
+        found = last_token(scores, mask)
+        for row in range(num_texts):
+            real = [column for column in range(length) if mask[row, column]]
+            assert found[row] == scores[row, real[-1]]
+
+
+class Language(torch.nn.Module):
+    """A language model with nothing but a body."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.base_model = body
+
+
+class Body(torch.nn.Module):
+    """A body whose hidden state says which token stands there, at which position, after how many others."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(hidden_size=3)
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        seen = (input_ids * attention_mask).cumsum(1)
+        hidden = torch.stack([input_ids, position_ids, seen], dim=-1).float()
+        return SimpleNamespace(last_hidden_state=hidden)
+
+
+def check_RewardModel(RewardModel):
+    body = Body()
+    model = RewardModel(Language(body))
+    assert model.body is not body, "the language model itself must stay as it is"
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3, "one weight for each hidden unit"
+    weights = model.score.weight.detach()[0]
+    texts = [[5, 3, 9], [2], [7, 7, 7, 7, 4]]
+    for side in ("left", "right"):
+        ids, mask = torch.full((3, 6), 8), torch.zeros(3, 6, dtype=torch.long)
+        for row, text in enumerate(texts):
+            place = slice(6 - len(text), 6) if side == "left" else slice(len(text))
+            ids[row, place], mask[row, place] = torch.tensor(text), 1
+        for text, score in zip(texts, model(ids, mask)):
+            hidden = torch.tensor([text[-1], len(text) - 1, sum(text)]).float()
+            assert torch.isclose(score, weights @ hidden, atol=1e-5)
+
+
+def check_step_size(step_size):
+    for num_steps, share in ((10, 0.3), (100, 0.1), (7, 0.5)):
+        warmup = int(share * num_steps)
+        for step in range(num_steps + 1):
+            down = (num_steps - step) / (num_steps - warmup)
+            assert math.isclose(step_size(step, num_steps, share), step / warmup if step < warmup else down)
+
+
+def check_train_reward_model(train_reward_model):
+    """One step on one batch moves the head against the loss's slope; the pairs come first in their order."""
+    lesson = sys.modules[train_reward_model.__module__]
+    seen = []
+
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.zeros(20))
+
+        def forward(self, ids, mask):
+            assert mask[:, -1].any(), "no column of padding only"
+            seen.append(ids[:, 0].tolist())
+            return self.weights[ids[:, 0]]
+
+    ids = torch.arange(16).reshape(2, 8, 1).repeat(1, 1, 5)  # chosen 0 to 7, rejected 8 to 15
+    mask = torch.ones_like(ids)
+    mask[..., 2:] = 0
+    cfg = lesson.Config(batch_size=4, num_epochs=3, learning_rate=0.1, warmup_share=0.2)
+    with tempfile.TemporaryDirectory() as folder:
+        log = RunLog(Path(folder), "D3")
+        trained = train_reward_model(Head(), {"ids": ids, "mask": mask}, cfg, log).weights
+        log.close()
+    assert (trained[:8] > 0).all()
+    assert (trained[8:16] < 0).all()
+    assert (trained[16:] == 0).all()
+    assert seen[:2] == [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]]
+    assert len(seen) == 6
+    for first, second in ((seen[2], seen[3]), (seen[4], seen[5])):  # each pass takes every pair once
+        assert sorted(first[:4] + second[:4]) == list(range(8))
+        assert all(b == a + 8 for half in (first, second) for a, b in zip(half[:4], half[4:]))
+    assert seen[2][:4] != seen[0][:4] or seen[4][:4] != seen[0][:4], "later passes are shuffled"
+
+
+def check_reliability(reliability):
+    rng = np.random.default_rng(4)
+    predicted, probability = rng.random(40), rng.random(40)
+    found = reliability(predicted, probability, 8)
+    ranked = sorted(range(40), key=lambda i: predicted[i])
+    for k in range(8):
+        members = ranked[5 * k : 5 * k + 5]
+        assert math.isclose(found[0, k], sum(predicted[i] for i in members) / 5)
+        assert math.isclose(found[1, k], sum(probability[i] for i in members) / 5)
+
+
+def check_calibration_error(calibration_error):
+    rng = np.random.default_rng(5)
+    predicted, probability = rng.random(60), rng.random(60)
+    ranked, total = sorted(range(60), key=lambda i: predicted[i]), 0.0
+    for k in range(6):
+        members = ranked[10 * k : 10 * k + 10]
+        total += abs(sum(predicted[i] - probability[i] for i in members)) / 10
+    assert math.isclose(calibration_error(predicted, probability, 6), total / 6)
+    assert calibration_error(predicted, predicted) < 1e-12
+
+
+def check_calibration_slope(calibration_slope):
+    rng = np.random.default_rng(6)
+    truth = 3.0 * rng.normal(size=400)
+    for factor in (0.5, 1.0, 2.5):  # scores too far apart by a factor ask for its inverse
+        found = calibration_slope(factor * truth, 1 / (1 + np.exp(-truth)))
+        assert math.isclose(found, 1 / factor, rel_tol=1e-6)
+    differences, probability = rng.normal(size=100), rng.random(100)
+    probability = np.where(rng.random(100) < 0.7, (differences > 0) * 0.9 + 0.05, probability)
+
+    def likelihood(a):
+        return sum(
+            p * -math.log1p(math.exp(-a * d)) + (1 - p) * -math.log1p(math.exp(a * d))
+            for d, p in zip(differences, probability)
+        )
+
+    best = calibration_slope(differences, probability)
+    assert likelihood(best) > max(likelihood(0.98 * best), likelihood(1.02 * best))
+    assert calibration_slope(-truth, 1 / (1 + np.exp(-truth))) < 1e-6, "the wrong way round: no slope helps"
+
+
+def check_best_of_n(best_of_n):
+    """Against every subset of that size, one by one."""
+    rng = np.random.default_rng(7)
+    for size in (1, 4, 7):
+        proxy, values = rng.normal(size=(2, size))
+        for n in range(1, size + 1):
+            subsets = list(itertools.combinations(range(size), n))
+            expected = sum(values[max(subset, key=lambda i: proxy[i])] for subset in subsets) / len(subsets)
+            assert math.isclose(best_of_n(proxy, values, n), expected, rel_tol=1e-9, abs_tol=1e-12)
+    assert math.isclose(best_of_n(np.arange(600.0), np.ones(600), 300), 1.0), "large numbers do not overflow"
+
+
+def check_best_of_n_kl(best_of_n_kl):
+    """With many texts of equal probability and no ties the bound is all but reached, and never passed."""
+    size = 20_000
+    for n in (1, 2, 7, 64):
+        ranks = np.arange(1, size + 1) / size
+        probs = ranks**n - (ranks - 1 / size) ** n
+        with np.errstate(divide="ignore", invalid="ignore"):
+            exact = np.nansum(probs * np.log(probs * size))
+        assert exact <= best_of_n_kl(n) + 1e-9
+        assert math.isclose(exact, best_of_n_kl(n), abs_tol=0.01)
+
+
+def check_leave_one_out(leave_one_out):
+    torch.manual_seed(8)
+    for groups, size in ((1, 2), (3, 4), (5, 8)):
+        rewards = torch.randn(groups, size)
+        found = leave_one_out(rewards)
+        for g in range(groups):
+            for i in range(size):
+                others = [float(rewards[g, j]) for j in range(size) if j != i]
+                assert math.isclose(found[g, i], rewards[g, i] - sum(others) / len(others), abs_tol=1e-5)
+
+
+def some_policies(seed, shape=(3, 12)):
+    generator = torch.Generator().manual_seed(seed)
+    logits, a, b = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    return logits.log_softmax(-1), a, b
+
+
+def check_tilt(tilt):
+    ref, proxy, _ = some_policies(9)
+    for inverse_beta in (0.0, 0.3, 5.0):
+        found = tilt(ref, proxy, inverse_beta)
+        for row in range(3):
+            weights = [
+                math.exp(float(p)) * math.exp(inverse_beta * float(r)) for p, r in zip(ref[row], proxy[row])
+            ]
+            expected = [math.log(weight / sum(weights)) for weight in weights]
+            assert np.allclose(found[row], expected)
+    world = token_world(1)
+    mine = tilt(world.reference_log_probs(), world.rewards, 2.0)
+    assert torch.allclose(mine, world.optimum(0.5))
+
+
+def check_covariance(covariance):
+    log_probs, a, b = some_policies(10)
+    a, b = a + 3.0, b - 2.0  # means that are not zero
+    found = covariance(log_probs, a, b)
+    for row in range(3):
+        probs = log_probs[row].exp().tolist()
+        mean_a = sum(p * float(x) for p, x in zip(probs, a[row]))
+        mean_b = sum(p * float(x) for p, x in zip(probs, b[row]))
+        expected = sum(p * float(x) * float(y) for p, x, y in zip(probs, a[row], b[row])) - mean_a * mean_b
+        assert math.isclose(found[row], expected, abs_tol=1e-9)
+
+
+def check_fit_weights(fit_weights):
+    """The gradient of the penalised likelihood vanishes at the answer, for each of the fits."""
+    generator = torch.Generator().manual_seed(11)
+    differences = torch.randn(3, 40, 4, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(3, 40, generator=generator) < 0.5).double()
+    for ridge in (0.5, 2.0):
+        weights = fit_weights(differences, labels, ridge).requires_grad_()
+        gaps = (differences * weights[:, None]).sum(-1)
+        likelihood = (labels * gaps.sigmoid().log() + (1 - labels) * (-gaps).sigmoid().log()).sum()
+        (slope,) = torch.autograd.grad(likelihood - 0.5 * ridge * weights.pow(2).sum(), weights)
+        assert slope.abs().max() < 1e-8
+
+
+def check_symbol_features(symbol_features):
+    world = token_world(0)
+    rows = [*range(40), *range(500, 540), *range(2700, 2801)]
+    for sees in (False, True):
+        found = symbol_features(world, sees)
+        assert found.shape == (len(world.completion_ids), 8 + sees)
+        for row in rows:
+            written = [
+                int(t) for t, real in zip(world.completion_ids[row], world.completion_mask[row]) if real
+            ]
+            expected = [written.count(symbol) for symbol in range(8)]
+            expected += [sum(a == b for a, b in itertools.pairwise(written))] if sees else []
+            assert found[row].tolist() == expected
+
+
+LOGISTIC = "-(first - second) / temperature"
+PLANTED = {
+    "gold_reward": {
+        "gushing pays": ("- 1.5 * np.maximum", "+ 1.5 * np.maximum"),
+        "one word too early": ("praise - 3)", "praise - 2)"),
+        "a word counts once": ("in text.split())", "in set(text.split()))"),
+    },
+    "preference_probability": {
+        "sign of the difference": (LOGISTIC, "(first - second) / temperature"),
+        "no temperature": (LOGISTIC, "-(first - second)"),
+    },
+    "expected_accuracy": {
+        "labels swapped": (
+            "np.where(differences > 0, probability,",
+            "np.where(differences < 0, probability,",
+        ),
+        "a tie is right": (
+            "np.where(differences == 0, 0.5, right)",
+            "np.where(differences == 0, 1.0, right)",
+        ),
+    },
+    "bradley_terry_loss": {
+        "sign of the difference": ("chosen - rejected - margin", "rejected - chosen - margin"),
+        "margin ignored": ("chosen - rejected - margin", "chosen - rejected"),
+        "margin the wrong way": ("chosen - rejected - margin", "chosen - rejected + margin"),
+        "sum instead of mean": ("margin).mean()  # eq. (3)", "margin).sum()  # eq. (3)"),
+        "logarithm of a sigmoid": (
+            "nn.functional.logsigmoid(chosen - rejected - margin)",
+            "(chosen - rejected - margin).sigmoid().log()",
+        ),
+    },
+    "last_token": {
+        "the last column": (
+            "(columns * mask).argmax(dim=1)",
+            "0 * columns[-1] + mask.shape[1] - 1 + 0 * mask[:, 0]",
+        ),
+        "as if padded on the right": ("(columns * mask).argmax(dim=1)", "mask.sum(dim=1) - 1"),
+        "the first token": ("(columns * mask).argmax(dim=1)", "mask.argmax(dim=1)"),
+    },
+    "RewardModel": {
+        "padding counts as positions": (
+            "hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
+            "hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(1 + 0 * mask))",
+        ),
+        "the language model trains along": (
+            "copy.deepcopy(language_model.base_model)",
+            "language_model.base_model",
+        ),
+        "a bias": ("hidden_size, 1, bias=False)", "hidden_size, 1, bias=True)"),
+    },
+    "step_size": {
+        "no warm-up": ("return min(step / warmup, ", "return min(1.0, "),
+        "does not reach zero": ("(num_steps - step) / max", "(num_steps + 1 - step) / max"),
+    },
+    "train_reward_model": {
+        "chosen and rejected exchanged": (
+            "loss = bradley_terry_loss(chosen, rejected)",
+            "loss = bradley_terry_loss(rejected, chosen)",
+        ),
+        "pairs torn apart": (
+            "{key: values[:, shuffled]",
+            "{key: values[:, shuffled if key == 'mask' else shuffled.flip(0)][:, :4]",
+        ),
+        "no shuffling": ("torch.randperm(num_pairs, generator=generator)", "torch.arange(num_pairs)"),
+        "padding kept": ("longest = int(mask.sum(dim=1).max())", "longest = mask.shape[1]"),
+    },
+    "reliability": {
+        "sorted by the truth": ("np.argsort(predicted, kind", "np.argsort(probability, kind"),
+        "bins of what came first": ('np.argsort(predicted, kind="stable")', "np.arange(len(predicted))"),
+    },
+    "calibration_error": {
+        "errors cancel": (
+            "float(np.abs(forecast - truth).mean())",
+            "float(np.abs((forecast - truth).mean()))",
+        ),
+        "the largest": ("np.abs(forecast - truth).mean()", "np.abs(forecast - truth).max()"),
+    },
+    "calibration_slope": {
+        "the inverse": ("    return low\n", "    return 1 / max(low, 1e-9)\n"),
+        "half the logistic's slope": ("np.tanh(0.5 * middle", "np.tanh(middle"),
+        "the wrong half": ("if slope > 0 else (low, middle)", "if slope < 0 else (low, middle)"),
+    },
+    "best_of_n": {
+        "the worst": ('np.argsort(proxy, kind="stable"), len', 'np.argsort(-proxy, kind="stable"), len'),
+        "sorted by what is averaged": (
+            'np.argsort(proxy, kind="stable"), len',
+            'np.argsort(values, kind="stable"), len',
+        ),
+        "with replacement": ("(rank - n) / max(1, rank - 1)", "((rank - 1) / rank) ** (n - 1)"),
+    },
+    "best_of_n_kl": {
+        "only the logarithm": ("math.log(n) - (n - 1) / n", "math.log(n)"),
+        "n - 1 over n the wrong way": ("math.log(n) - (n - 1) / n", "math.log(n) - n / (n + 1)"),
+    },
+    "leave_one_out": {
+        "one's own reward counts": ("(rewards.shape[1] - 1)", "rewards.shape[1]"),
+        "mean over all": (
+            "(rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)",
+            "rewards.mean(dim=1, keepdim=True)",
+        ),
+        "across prompts": (
+            "(rewards.sum(dim=1, keepdim=True) - rewards)",
+            "(rewards.sum(dim=0, keepdim=True) - rewards)",
+        ),
+    },
+    "tilt": {
+        "beta for its inverse": (
+            "ref_log_probs + inverse_beta * proxy",
+            "ref_log_probs + proxy / max(inverse_beta, 1e-9)",
+        ),
+        "forgets the reference": (
+            "(ref_log_probs + inverse_beta * proxy)",
+            "(0 * ref_log_probs + inverse_beta * proxy)",
+        ),
+        "not normalised": (".log_softmax(dim=-1)  # eq. (9)", "  # eq. (9)"),
+    },
+    "covariance": {
+        "unweighted means": (
+            "(probs * values).sum(dim=-1, keepdim=True) for",
+            "values.mean(dim=-1, keepdim=True) for",
+        ),
+        "not centred": ("(probs * (a - mean_a) * (b - mean_b))", "(probs * a * b)"),
+    },
+    "fit_weights": {
+        "labels swapped": ("(probs - labels)", "(probs - (1 - labels))"),
+        "no pull to zero": ("[..., 0] + ridge * weights", "[..., 0]"),
+        "half-way": ("num_steps: int = 12", "num_steps: int = 1"),
+    },
+    "symbol_features": {
+        "padding repeats itself": (" & mask[:, 1:]).sum", ").sum"),
+        "any symbol again": ("ids[:, 1:] == ids[:, :-1]", "ids[:, 1:] == ids[:, :1]"),
+    },
+}  # fmt: skip
