@@ -1,0 +1,178 @@
+"""D6's way from ratings to a policy, whole and in small; what is kept of ratings; mistakes it must notice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from chapters.course.planting import plant
+from chapters.D_rlhf import D6_text_rewriter as lesson
+from chapters.envs import rewriter as office
+from chapters.utils import RunLog, UsageError, raters
+from chapters.utils.language_models import load_model
+from chapters.utils.rating import RatingStore, ScriptedRater, Session
+
+SMOKE = lesson.Config(**lesson.SMOKE)
+
+
+def run(module, folder, **changes):
+    """The log of a smoke run in `folder`."""
+    log = RunLog(folder, "D6", smoke=True)
+    module.main(dataclasses.replace(SMOKE, **changes), log)
+    log.close()
+    return log
+
+
+def verdicts(log):
+    return {claim.name: claim.holds for claim in log.claims}
+
+
+@pytest.fixture
+def pairs():
+    """Pairs that anybody can tell apart: polite and whole, or curt."""
+    requests = office.draw_requests(np.random.default_rng(0), 12)
+    polite = [f"please {request.core} , thank you ." for request in requests]
+    return [request.text for request in requests], polite, [f"{request.core} now ." for request in requests]
+
+
+def test_a_scripted_rater_goes_all_the_way_and_is_resumed(tmp_path):
+    log = run(lesson, tmp_path / "first", rater="scripted")
+    assert all(holds for name, holds in verdicts(log).items() if name in EXACT)
+    assert 2 <= log.last("rated_pairs") <= SMOKE.num_ratings
+    assert (tmp_path / "first" / "ratings.jsonl").exists()
+    with RatingStore(tmp_path / "ratings-scripted.sqlite") as store:  # beside the runs, not in one
+        before = store.events("me")
+    assert len(before) > SMOKE.num_ratings, "some pairs are shown twice"
+    again = run(lesson, tmp_path / "second", rater="scripted")
+    with RatingStore(tmp_path / "ratings-scripted.sqlite") as store:
+        assert store.events("me") == before, "nothing is asked twice"
+    assert again.last("rated_pairs") == log.last("rated_pairs")
+
+
+EXACT = ("ratings_round_trip", "ratings_teach", "first_ratio_gap", "first_kl", "reference_moved")
+
+
+@pytest.mark.parametrize("who", ["terminal", "web"])
+def test_an_interrupt_keeps_every_answer(who, pairs, tmp_path, monkeypatch):
+    """Ctrl-C after three answers; the same command then asks for the rest only."""
+    asked = {"rate": True} if who == "terminal" else {"rate_web": True}
+    cfg = dataclasses.replace(SMOKE, ratings=tmp_path / "mine.sqlite", **asked)
+    assert raters.who_rates(cfg) == who
+    script, shown, answered = ScriptedRater(office.prefers), raters.to_rate(*pairs, 12), []
+
+    def person(session, stop_after):
+        while (seen := session.next()) is not None and len(answered) < stop_after:
+            session.answer(script(seen))
+            answered.append(seen.pair.id)
+        if seen is not None:
+            raise KeyboardInterrupt
+
+    name = f"rate_in_{'terminal' if who == 'terminal' else 'browser'}"
+    log = RunLog(tmp_path / "run", "D6")
+    monkeypatch.setattr(raters, name, lambda session: person(session, 3))
+    with pytest.raises(KeyboardInterrupt):
+        raters.ask(who, shown, office.prefers, cfg, log)
+    monkeypatch.setattr(raters, name, lambda session: person(session, 100))
+    prompts, chosen, rejected = raters.ask(who, shown, office.prefers, cfg, log)
+    log.close()
+    assert len(answered) == 13, "twelve pairs, one of them twice, none of the first three again"
+    assert sorted(zip(prompts, chosen, rejected)) == sorted(zip(*pairs))
+    assert log.last("rated_agreement") == log.last("rated_consistency") == 1.0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"rate": True, "rate_web": True},
+        {"rate": True, "rater": "scripted"},
+        {"rate_web": True, "rater": "terminal"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_two_raters_are_refused_in_one_line(asked, tmp_path):
+    with pytest.raises(UsageError, match=r"^--r[^\n]*allowed: one of them\)$"):
+        run(lesson, tmp_path, **asked)
+
+
+def test_the_same_rater_twice_is_no_contradiction():
+    assert raters.who_rates(dataclasses.replace(SMOKE, rate=True, rater="terminal")) == "terminal"
+    assert raters.who_rates(SMOKE) == "heuristic"
+
+
+def test_your_taste_decides_if_you_ask_for_it(pairs, tmp_path):
+    """Ratings against the judge's labels: with a share of 1 they alone are learnt, with 0 not at all."""
+    lm, log = load_model("tiny", office.rewriter_recipe(SMOKE.pretrain_steps)), RunLog(tmp_path, "D6")
+    judged, yours = lesson.Pairs(*pairs), lesson.Pairs(pairs[0], pairs[2], pairs[1])
+    for share, sign in ((0.0, 1), (1.0, -1)):
+        cfg = dataclasses.replace(SMOKE, human_share=share, rm_epochs=12)
+        found = lesson.fit_reward_model(lm.model, lm, judged, yours, cfg, log, f"share{share:g}")
+        chosen, rejected = found.margins(lm, judged)
+        assert (sign * (chosen - rejected) > 0).all()
+    log.close()
+
+
+def test_a_reference_that_trains_along_is_noticed(tmp_path):
+    old = "self.model = copy.deepcopy(model).requires_grad_(True)"
+    wrong = plant(lesson, old, "self.model = model.requires_grad_(True)")
+    found = verdicts(run(wrong, tmp_path))
+    assert not found["reference_moved"]
+
+
+def test_log_probs_of_another_moment_are_noticed(tmp_path):
+    """Reading the old log-probabilities off the reference makes the first ratios differ from 1."""
+    old, new = '"old_log_probs": old_log_probs,', '"old_log_probs": token_log_probs(reference, *text),'
+    found = verdicts(run(plant(lesson, old, new), tmp_path, num_updates=3, learning_rate=1e-3))
+    assert not found["first_ratio_gap"]
+
+
+def test_trl_takes_our_models_as_they_are(tmp_path):
+    log = run(lesson, tmp_path, compare_trl=True, num_tokens=12)
+    assert verdicts(log)["trl_parity"]
+    assert verdicts(log)["reference_moved"]
+    assert len(log.series("trl_kl")[1]) == SMOKE.num_updates
+    assert log.series("trl_cpu_seconds")[1][0] > 0
+
+
+def test_the_judge_finds_what_it_says_it_finds():
+    """Courtesy, content, invention, length and ending, one at a time."""
+    request = "send the old report by friday now"
+    texts = [
+        "could you please send the old report by friday ? thank you .",
+        "please send the old report by friday .",
+        "send the old report by friday .",
+        "please send the report by friday .",
+        "please send the new report by friday .",
+        "you must please send the old report by friday .",
+        "please send the old report by friday",
+        "please please please please please please please send the old report by friday .",
+        "please send the old old report by friday .",
+    ]
+    found = office.judge([request] * len(texts), texts)
+    assert found.score.tolist() == [6, 5, 4, 4, 3, 4, 4, 4.5, 4]
+    assert found.polite.tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 1]
+    assert found.content.tolist() == [1, 1, 1, 0.75, 0.75, 1, 1, 1, 1]
+    assert found.invented.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert found.length.tolist() == [11, 7, 6, 6, 7, 9, 7, 13, 8]
+
+
+def test_held_out_contents_are_in_no_training_text():
+    held = {request.core for request in office.draw_requests(np.random.default_rng(1), 300, held_out=True)}
+    rng = np.random.default_rng(2)
+    asked = [text.split(f" {office.ARROW} ")[0] for text in office.write_demonstrations(rng, 500)]
+    asked += [text.split(" again : ")[0] for text in office.write_notes(rng, 500)]
+    frames = [frame.split("{}") for frame in (*office.BLUNT, *office.POLITE, *office.SHORT, *office.CURT)]
+    whole = {f"{before}{core}{after}" for core in held for before, after in frames}
+    assert not whole & set(asked)
+
+
+def test_ratings_of_other_sessions_count_too(pairs, tmp_path):
+    cfg = dataclasses.replace(SMOKE, ratings=tmp_path / "mine.sqlite")
+    with RatingStore(cfg.ratings) as store:
+        early = raters.to_rate(*(column[:4] for column in pairs), 4)
+        ScriptedRater(office.prefers).rate(Session(early, store))
+    log = RunLog(tmp_path / "run", "D6")
+    late = raters.to_rate(*(column[4:] for column in pairs), 8)
+    prompts, *_ = raters.ask("scripted", late, office.prefers, cfg, log)
+    log.close()
+    assert len(prompts) > 8 - 3, "a noisy script contradicts itself now and then"
+    assert set(pairs[0][:4]) <= set(prompts)
