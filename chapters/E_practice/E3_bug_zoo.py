@@ -51,7 +51,7 @@ ZOO = {  # which bugs live where
 }
 PAIRS = [(learner, bug) for learner, bugs in ZOO.items() for bug in bugs]
 HEALTHY = [(learner, "none") for learner in ZOO]
-BUGS = tuple(dict.fromkeys(bug for _, bug in PAIRS))
+BUGS = tuple(CATALOGUE)
 
 
 # %%
@@ -723,7 +723,7 @@ def main(cfg: Config, log: RunLog) -> None:
         single(cfg, log)
         return
     found = run_zoo(cfg, log)
-    claim_zoo(found, zoo.report([log.metrics], HEALTHY, PAIRS, log), log)
+    claim_zoo(found, zoo.report([log.metrics], HEALTHY, PAIRS, NAMES, log), log)
     run_probes(cfg, log)
     if not log.smoke:
         log.figure(zoo.symptoms(found, {bug: CATALOGUE[bug].shown for bug in BUGS}), "symptoms")
@@ -731,7 +731,7 @@ def main(cfg: Config, log: RunLog) -> None:
 
 def summarise(runs: list[dict], log: RunLog) -> None:
     """Over all recorded seeds: the diagnosis as a classifier."""
-    tables = zoo.report([run["metrics"] for run in runs], HEALTHY, PAIRS, log)
+    tables = zoo.report([run["metrics"] for run in runs], HEALTHY, PAIRS, NAMES, log)
     first, usual = (zoo.share_right(tables[kind]) for kind in ("named", "usual"))
     alarms, goal = zoo.false_alarms(tables["named"]), {"source": GOAL}
     unit = f"of {len(runs) * len(PAIRS)} broken runs"

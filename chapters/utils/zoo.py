@@ -102,13 +102,12 @@ def symptoms(zoo: dict[tuple[str, str], Rows], shown: dict[str, tuple[str, str]]
 
 
 def report(
-    runs: Sequence[dict], healthy: Sequence[Pair], pairs: Sequence[Pair], log: RunLog
+    runs: Sequence[dict], healthy: Sequence[Pair], pairs: Sequence[Pair], names: Sequence[str], log: RunLog
 ) -> dict[str, Any]:
     """Draw what was planted against what was named first, and what the bugs cost; returns the counts."""
-    names = ["none", *dict.fromkeys(bug for _, bug in pairs)]
     tables = counts(runs, [*healthy, *pairs], names)
     log.figure(confusion(tables, names))
-    log.figure(cost(runs, pairs), "cost")
+    log.figure(cost(runs, pairs, names[1:]), "cost")
     return tables
 
 
@@ -127,15 +126,14 @@ def confusion(tables: dict[str, Any], names: Sequence[str]) -> Figure:
     return figure
 
 
-def cost(runs: Sequence[dict], pairs: Sequence[Pair]) -> Figure:
+def cost(runs: Sequence[dict], pairs: Sequence[Pair], bugs: Sequence[str]) -> Figure:
     """The final score of each broken run as a share of the healthy one's of its seed, a dot a run."""
     figure, ax = plotting.new_figure(width=8.6, height=5.8)
     shares: dict[Pair, list[float]] = {}
     for learner, bug in pairs:
         broken, right = ([run[f"result_{learner}_{kind}"][-1][1] for run in runs] for kind in (bug, "none"))
         shares[learner, bug] = [a / max(b, 0.1) for a, b in zip(broken, right)]
-    learners, bugs = (list(dict.fromkeys(pair[i] for pair in shares)) for i in (0, 1))
-    for column, learner in enumerate(learners):
+    for column, learner in enumerate(dict.fromkeys(learner for learner, _ in pairs)):
         found = {bug: values for (who, bug), values in shares.items() if who == learner}
         points = [(value, bugs.index(bug)) for bug, values in found.items() for value in values]
         x = [min(max(value, -0.1), 1.3) for value, _ in points]
