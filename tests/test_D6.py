@@ -148,7 +148,7 @@ def test_the_judge_finds_what_it_says_it_finds():
         "please send the old old report by friday .",
     ]
     found = office.judge([request] * len(texts), texts)
-    assert found.score.tolist() == [6, 5, 4, 4, 3, 4, 4, 4.5, 4]
+    assert found.score.tolist() == [6, 5, 4, 4, 3, 4, 4, 4.75, 4]
     assert found.polite.tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 1]
     assert found.content.tolist() == [1, 1, 1, 0.75, 0.75, 1, 1, 1, 1]
     assert found.invented.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 1]

@@ -15,7 +15,7 @@ code and from TRL. **Next:** D0 and D1 again: every section of those notes has n
 <!-- /results -->
 
 References: `ouyang2022instructgpt`, `stiennon2020summarize`, `ziegler2019finetuning`,
-`christiano2017preferences`, `bradleyterry1952`, `schulman2017ppo`, `schulman2016gae`,
+`christiano2017preferences`, `bradleyterry1952rank`, `schulman2017ppo`, `schulman2016gae`,
 `gao2023overoptimization`.
 
 Symbols: `N` pairs, `B` texts in a batch, `P` tokens of the longest prompt, `T` tokens of the longest
@@ -27,7 +27,7 @@ score, $\tau$ its noise, $\beta$ price of divergence.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -241,7 +241,7 @@ r"""
 
 The judge of `chapters.envs.rewriter` gives every rewrite a score $s$: courtesy, content kept, nothing
 invented, no more words than needed. The learner never sees it. What it gets are comparisons of two rewrites
-of one request; and the nearer the two scores, the more the judge wavers (`bradleyterry1952`):
+of one request; and the nearer the two scores, the more the judge wavers (`bradleyterry1952rank`):
 
 $$P(y_1 \succ y_2) = \sigma\!\left(\frac{s(x, y_1) - s(x, y_2)}{\tau}\right) \tag{2}$$
 
@@ -376,7 +376,7 @@ class RewardModel(nn.Module):
         return self(*pack(*prompts, *encode_rewrites(lm.tokenizer, pairs.chosen + pairs.rejected))).chunk(2)
 
 
-def pick(pairs: Pairs, rows: Sequence[int]) -> Pairs:
+def pick(pairs: Pairs, rows: Iterable) -> Pairs:
     """Some of the pairs."""
     return Pairs(*([column[row] for row in rows] for column in pairs))
 
