@@ -5,7 +5,7 @@ r"""
 **Question.** How does PPO turn a language model that writes anything into one that writes what is rewarded,
 what holds it to its language meanwhile, and what happens when nothing does?
 
-**Before this:** C3 (PPO) and D1 (where the objective comes from). **Changes from C3:** the policy is a
+**Before this:** C3 (PPO) and D0 (where the objective comes from). **Changes from C3:** the policy is a
 pretrained GPT-2, an action is a token, an episode is a text, the reward comes once, at its end, and every
 token pays for its distance from a frozen copy of the model. **Next:** D3 learns the reward from comparisons.
 
@@ -194,7 +194,7 @@ y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
 Over a text these add up to $r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)}$, whose
 mean over the policy's own texts is $\mathbb E[r] - \beta\,\mathrm{KL}(\pi \Vert \pi_\text{ref})$: the
-objective of D1. A single charge may well be negative. Only its mean may not.
+objective of D0. A single charge may well be negative. Only its mean may not.
 
 Everything else is C3's, with $\gamma = 1$: texts are short, and the last token's score belongs to the
 first token as much. A text that was cut off at $T$ tokens is *complete*: its score was paid for what stands
