@@ -62,7 +62,7 @@ class Config:
     num_pairs: Annotated[int, in_range(64, 1_000_000)] = 4096
     """M: labelled pairs to learn from."""
     num_test_pairs: Annotated[int, in_range(10, 1_000_000)] = 1000
-    """Pairs kept for judging."""
+    """Fresh pairs for judging, of the same prompts."""
     temperature: Annotated[float, in_range(0.01, 100.0)] = 0.5
     """tau: how noisy the annotators are; 0.5 is a fair lot, see the ceiling."""
     num_epochs: Annotated[int, in_range(1, 100)] = 1
@@ -75,7 +75,7 @@ class Config:
     """Share of the steps over which the step size rises; from there it falls to zero in a line."""
     pool_size: Annotated[int, in_range(4, 100_000)] = 512
     """Texts for each of four prompts from which the best of n is taken; n goes up to this."""
-    num_policy_updates: Annotated[int, in_range(1, 10_000)] = 60
+    num_policy_updates: Annotated[int, in_range(1, 10_000)] = 45
     """Updates of the policy that maximises the proxy."""
     group_size: Annotated[int, in_range(2, 1000)] = 8
     """G: completions of one prompt; the others are each one's baseline."""

@@ -96,15 +96,35 @@ def _choice(ax: Any, runs: list[dict]) -> None:
         _line(ax, runs, "", f"best_of_n_proxy_{share}", color=color, **DASHED)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="n: the best of n texts", ylabel="reward gained", title="Reviews: choose")
-    ax.legend(loc="upper left", fontsize=10)
+    ax.set_ylim(bottom=-1.3)
+    ax.legend(loc="lower right", fontsize=10, ncol=2)
 
 
 def _gradient(ax: Any, runs: list[dict]) -> None:
-    _line(ax, runs, "", "rloo_proxy", "proxy (all pairs)", color=plotting.BLUE, **DASHED)
-    _line(ax, runs, "", "rloo_gold", "gold", color=plotting.BLUE)
-    _line(ax, runs, "", "rloo_kl", "KL, nats", color="grey", linestyle=":")
-    ax.set(xlabel="update", ylabel="reward, or nats", title="Reviews: train the policy")
-    ax.legend(loc="best", fontsize=10)
+    """A dot for each update of each run; the axis of reward is linear around 0 and logarithmic beyond."""
+    for run in runs:
+        numbers = {name: [v for _, v in run["metrics"][f"rloo_{name}"]] for name in ("kl", "proxy", "gold")}
+        kl = np.maximum(numbers["kl"], 0.02)
+        first = run is runs[0]
+        look = {"linestyle": "", "alpha": 0.8 if len(runs) == 1 else 0.4}
+        label = "promised by the proxy of all pairs" if first else None
+        ax.plot(kl, numbers["proxy"], "o", markerfacecolor="none", color=plotting.ORANGE, label=label, **look)
+        ax.plot(
+            kl,
+            numbers["gold"],
+            "o",
+            color=plotting.BLUE,
+            markersize=5,
+            label="gold" if first else None,
+            **look,
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("symlog", linthresh=2.0)
+    ax.set_yticks([-20, -10, -5, -2, -1, 0, 1, 2], ["-20", "-10", "-5", "-2", "-1", "0", "1", "2"])
+    ax.axhline(0.0, color="grey", linewidth=0.8)
+    ax.set(xlabel="KL from the reference, nats (log)", ylabel="reward (log beyond ±2)")
+    ax.set_title("Reviews: train the policy")
+    ax.legend(loc="lower left", fontsize=10)
 
 
 def _token_world(ax: Any, runs: list[dict]) -> None:
