@@ -301,7 +301,7 @@ def wrong_sign(m: dict[str, Series]) -> Finding | None:
     """
     if "alignment" not in m or not (found := small_steps(m, "alignment")).values:
         return None
-    if len(found.values) < 3 or found.mean + SURE * found.standard_error >= 0:
+    if len(found.values) < 8 or found.mean + SURE * found.standard_error >= 0:
         return None
     evidence = (
         f"alignment is {found.mean:.2f} on average: updates make worse than expected actions more likely, "
@@ -365,24 +365,33 @@ def never_explains(m: dict[str, Series]) -> Finding | None:
     return Finding("dead_critic", strength(SYMPTOM, 2.0), evidence)
 
 
+def trend(m: dict[str, Series]) -> tuple[float, float, float] | None:
+    """(mean return at the start, at the end, standard error of the difference), if logged for long."""
+    if "return" not in m or (count := len(m["return"].values)) < 8:
+        return None
+    values = m["return"].values
+    first, last = (Series("", [], part) for part in (values[: count // 8 + 1], values[-count // 4 :]))
+    return first.mean, last.mean, math.hypot(first.standard_error, last.standard_error)
+
+
 def gets_worse(m: dict[str, Series]) -> Finding | None:
-    if "return" not in m or len((found := m["return"]).values) < 8:
+    if (found := trend(m)) is None:
         return None
-    count = len(found.values)
-    first, last = (
-        Series("", [], part) for part in (found.values[: count // 8 + 1], found.values[-count // 4 :])
-    )
-    error = math.hypot(first.standard_error, last.standard_error)
-    if first.mean - last.mean <= SURE * error or first.mean - last.mean <= 0.1 * abs(first.mean):
+    first, last, error = found
+    if first - last <= max(SURE * error, 0.1 * abs(first)):
         return None
-    evidence = f"the return fell from {first.mean:.3g} to {last.mean:.3g}: learning makes it worse"
+    evidence = f"the return fell from {first:.3g} to {last:.3g}: learning makes it worse"
     return Finding("wrong_sign", strength(SYMPTOM, 3.0), evidence)
 
 
 def never_moves(m: dict[str, Series]) -> Finding | None:
-    if "approx_kl" not in m or len((found := m["approx_kl"]).values) < 4 or max(found.values) > 1e-9:
+    """A learner that takes one step a batch, and looks before it, may log 0 as well; but its return rises."""
+    if "approx_kl" not in m or (found := trend(m)) is None or max(m["approx_kl"].values) > 1e-9:
         return None
-    evidence = "approx_kl is 0 in every update: no gradient reaches the policy"
+    first, last, error = found
+    if last - first > SURE * error:
+        return None
+    evidence = "approx_kl is 0 in every update and the return stays: no gradient reaches the policy"
     return Finding("missing_detach", strength(SYMPTOM, 4.0), evidence)
 
 
