@@ -13,6 +13,9 @@ with rewards that a program can verify.
 **Time budget.** 150 s on 2 cores.
 
 <!-- results: D4 -->
+
+Not recorded yet: `rl record D4 --seeds 0:5`.
+
 <!-- /results -->
 
 References: `rafailov2023dpo`, `azar2024ipo`, `bradleyterry1952rank`, `korbak2022bayesian`,
@@ -402,7 +405,7 @@ def write_texts(policy: nn.Module, lm: LoadedModel, num: int, cfg: Config, seed:
 
 def review_pairs(base: nn.Module, lm: LoadedModel, cfg: Config) -> Pairs:
     """Pairs of the base model's reviews after the same prompt, the better one first."""
-    written = write_texts(base, lm, 4 * cfg.num_pairs, cfg, seed=cfg.seed)
+    written = write_texts(base, lm, 7 * cfg.num_pairs // 2, cfg, seed=cfg.seed)
     # a text that was cut off is closed
     written["completion_ids"][written["completion_mask"].all(1), -1] = lm.tokenizer.eos_token_id
     whole = torch.cat([written["prompt_ids"], written["completion_ids"]], 1)
@@ -420,13 +423,12 @@ def review_pairs(base: nn.Module, lm: LoadedModel, cfg: Config) -> Pairs:
 
 
 @torch.no_grad()
-def judge(policy: nn.Module, base: nn.Module, lm: LoadedModel, cfg: Config) -> tuple[dict, list[str]]:
-    """({measure: value}, texts) of fresh samples, each beside the base's own after the same prompt."""
+def judge(policy: nn.Module, lm: LoadedModel, usual: np.ndarray, cfg: Config) -> tuple[dict, list[str]]:
+    """({measure: value}, texts) of fresh samples; `usual` is the sentiment of the base model's."""
     ours = write_texts(policy, lm, cfg.num_eval_texts, cfg, seed=cfg.seed + 10_000)
-    theirs = write_texts(base, lm, cfg.num_eval_texts, cfg, seed=cfg.seed + 20_000)
     written = [ours[name] for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")]
-    log_probs, ref_log_probs = token_log_probs(policy, *written), token_log_probs(base, *written)  # [B, T]
-    good, usual = sentiment(ours["texts"]), sentiment(theirs["texts"])
+    log_probs, ref_log_probs = token_log_probs(policy, *written), token_log_probs(lm.model, *written)
+    good = sentiment(ours["texts"])  # [B], the same prompts as those of `usual`
     found = {
         "win_rate": ((good > usual) + 0.5 * (good == usual)).mean(),
         "kl": (log_probs - ref_log_probs).sum(1).mean(), "sentiment": good.mean(),
@@ -455,16 +457,19 @@ goes.
 
 *TRL.* On the same pairs in the same order its weights end where ours do, but for rounding. Its default asks
 the reference again at every step; with `precompute_ref_log_probs=True` it asks once, as `add_reference`
-does, before it starts. In its IPO loss TRL 1.12 divides each $h$ by the number of tokens, and notes that
-the authors' experiments did so; equation 17 of `azar2024ipo`, our (6), does not. `average=True` gives
-TRL's. Its `sigmoid` loss takes no soft labels, and ignores `label_smoothing`. And it glues EOS to a text
-without one, which a tokenizer that splits at spaces cannot read: end your texts with it.
+does, before it starts. Ours is faster because texts of like length share a pass and little of it is
+padding; with `--num-groups 1` it takes about as long as TRL. In its IPO loss TRL 1.12 divides each $h$ by
+the number of tokens, and notes that the authors' experiments did so; equation 17 of `azar2024ipo`, our (6),
+does not. `average=True` gives TRL's. Its `sigmoid` loss takes no soft labels, and ignores
+`label_smoothing`. And it glues EOS to a text without one, which a tokenizer that splits at spaces cannot
+read: end your texts with it.
 
 *The prompt.* With sums it does no harm to score the prompt's tokens as well. Both texts share the prompt,
 and its log-probability cancels in $h_w - h_l$. With means it does not cancel.
 
-**Break it.** `--learning-rate 1e-3`: still nine wins in ten, and a margin that grows and grows. But KL went
-from 4 nats to about 30, and the texts to "the movie was short music was moving music surprise to watch".
+**Break it.** `--learning-rate 1e-3`, five times the preset. It wins 98 times in 100 and the margin is five
+times as wide, so every curve that one usually watches looks better. But KL went from 3 nats to 15, the base
+model's perplexity doubled, and the texts read "i adored . ending and the critics loved it with my family".
 
 **Exercises.** (1) Derive the mean of $h$ over the reference, and when the chosen texts rise at the optimum.
 (2) With `--world-steps 8000` the gap of sampled labels on fresh pairs closes, and that of fixed pairs
@@ -684,8 +689,9 @@ def main(cfg: Config, log: RunLog) -> None:
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports torch's compiler: no racer is charged for that
     policies, costs = race(base, lm, cfg, log)
     found, texts = {}, {}
+    usual = sentiment(write_texts(base, lm, cfg.num_eval_texts, cfg, seed=cfg.seed + 20_000)["texts"])
     for name, policy in {"base": base, **policies}.items():
-        found[name], texts[name] = judge(policy, base, lm, cfg)
+        found[name], texts[name] = judge(policy, lm, usual, cfg)
         log.write(0, **{f"{name}_{what}": value for what, value in found[name].items()})
     claim_reviews(found, costs, cfg, log)
     draw_results(claim_world(cfg, log), BETAS, found, costs, cfg, log)
