@@ -35,14 +35,14 @@ def ppo_settings(cfg: Any, folder: str) -> dict[str, Any]:
 
 
 def train_trl_ppo(
-    reference: nn.Module, reward_model: nn.Module, tokenizer: Any, prompts: list[str], cfg: Any,
-    watch: Callable[[int, float, nn.Module], None], write: Callable[..., None],
+    reference: nn.Module, reward_model: nn.Module, tokenizer: Any, prompts: list[str], cfg: Any, log: RunLog,
+    watch: Callable[[int, float, nn.Module], None],
 ) -> nn.Module:  # fmt: skip
     """A copy of `reference` after TRL's PPO on `prompts`, each used once, in TRL's own order.
 
     The reward model has what TRL asks for: `base_model_prefix`, the trunk of that name, and `score`. A copy
-    of it becomes the critic. `watch(step, CPU seconds, policy)` after every step is not charged for;
-    `write(step, reward=…, kl=…)` gets TRL's own figures.
+    of it becomes the critic. `watch(step, CPU seconds, policy)` after every step is not charged for. TRL's
+    own figures are logged as `trl_reward` and `trl_kl`.
     """
     with silence():
         from datasets import Dataset
@@ -60,7 +60,8 @@ def train_trl_ppo(
 
         def on_log(self, args, state, control, logs, **_) -> None:
             if "objective/scores" in logs:
-                write(state.global_step - 1, reward=logs["objective/scores"], kl=logs["objective/kl"])
+                figures = {"trl_reward": logs["objective/scores"], "trl_kl": logs["objective/kl"]}
+                log.write(state.global_step - 1, **figures)
 
     with tempfile.TemporaryDirectory() as folder, silence():
         trainer = PPOTrainer(
@@ -80,11 +81,11 @@ def train_trl_ppo(
 
 
 def trl_gap(
-    reward_model: nn.Module, whiten: Callable, pack: Callable, prompts: tuple, rewrites: tuple
+    reward_model: nn.Module, whiten: Callable, pack: Callable, prompts: tuple, rewrites: tuple, pad_id: int
 ) -> float:
     """How far our rewards and whitened numbers are from TRL's, on texts of different lengths.
 
-    prompts and rewrites: (ids, mask), padding 0. `whiten(numbers, mask)`; `pack(*prompts, *rewrites)` makes
+    prompts and rewrites: (ids, mask). `whiten(numbers, mask)`; `pack(*prompts, *rewrites)` makes
     the reward model's own input.
     """
     import torch
@@ -97,7 +98,7 @@ def trl_gap(
     with torch.no_grad():
         ours = reward_model(*pack(*prompts, *rewrites))
         whole = torch.cat([prompts[0], rewrites[0]], dim=1)
-        theirs = get_reward(reward_model, whole, 0, prompts[0].shape[1])[1]
+        theirs = get_reward(reward_model, whole, pad_id, prompts[0].shape[1])[1]
     numbers = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)) + 1.0
     whitened = whiten(numbers, mask) - masked_whiten(numbers, mask) * mask
     return max((ours - theirs).abs().max().item(), whitened.abs().max().item())

@@ -24,7 +24,8 @@ SHARES = {"wins": "win rate\nover SFT", "content": "content\nkept", "polite": "p
 
 def draw_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     """Outcome with intervals; score against time; reward against divergence; lengths. One colour a model."""
-    figure, axes = plotting.new_figure(1, 4, width=4.7, height=4.3)
+    figure, axes = plotting.new_figure(2, 2, width=6.2, height=4.1)
+    axes = axes.flatten()
     _shares(axes[0], found)
     for name in (name for name in found if name != "sft"):
         label, color = LOOKS[name]
@@ -36,10 +37,12 @@ def draw_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     axes[1].axhline(found["sft"]["score"].mean(), label="imitation (SFT)", **plotting.REFERENCE)
     axes[1].set(xlabel="CPU seconds of learning", ylabel="judge's score on held-out requests")
     axes[1].set(xlim=(0, None), title="What it costs")
-    axes[1].legend(loc="lower right")
+    axes[1].legend(loc="center right")
     axes[2].set(xlabel="update", ylabel="learned reward, KL from SFT (nats)", title="On training requests")
-    axes[2].set_ylim(None, 1.45 * axes[2].get_ylim()[1])
-    axes[2].legend(loc="upper center", ncols=2, fontsize=9)
+    axes[2].set_yscale("symlog", linthresh=4.0)  # a batch with one strange text has a large divergence
+    axes[2].set_yticks([0, 1, 2, 3, 4, 10, 40], ["0", "1", "2", "3", "4", "10", "40"])
+    axes[2].set_ylim(-0.5, 200.0)
+    axes[2].legend(loc="upper center", ncols=2, fontsize=10)
     for name, one in found.items():
         label, color = LOOKS[name]
         counts = np.bincount(one["length"].astype(int), minlength=20) / len(one["length"])
@@ -64,7 +67,7 @@ def _shares(ax: Axes, found: dict[str, dict[str, np.ndarray]]) -> None:
     ax.plot([1.6, 2.4], [0.95, 0.95], **plotting.REFERENCE)
     ax.set(xlim=(-0.5, 2.5), ylim=(None, 1.03), title="Held-out requests", ylabel="share (95 % interval)")
     ax.set_xticks(range(3), list(SHARES.values()))
-    ax.legend(loc="lower right", fontsize=10)
+    ax.legend(loc="lower left", fontsize=10)
 
 
 def draw_rewrites(
