@@ -74,11 +74,11 @@ class Config:
     """Steps of imitation, 64 demonstrations each."""
     num_tokens: Annotated[int, in_range(1, 30)] = 22
     """T: longest rewrite in tokens."""
-    num_pairs: Annotated[int, in_range(8, 100_000)] = 2800
+    num_pairs: Annotated[int, in_range(8, 100_000)] = 4000
     """N: pairs of rewrites that the judge compares."""
     judge_noise: Annotated[float, in_range(1e-3, 100.0)] = 1.0
     """How far apart two scores must be before the judge is fairly sure; every label is a draw."""
-    rm_epochs: Annotated[int, in_range(1, 100)] = 4
+    rm_epochs: Annotated[int, in_range(1, 100)] = 3
     """Passes of the reward model over the pairs."""
     rater: Literal["heuristic", "terminal", "web", "scripted"] = "heuristic"
     """Whose comparisons count: the judge's alone, or also yours, or those of a script in your place."""
@@ -589,9 +589,9 @@ where its mask for values still reaches.
 The first figure has the outcome on requests whose content was in no training text; the judge's score against
 CPU seconds, ours and TRL's; learned reward and divergence on the way; and lengths. The second has texts.
 
-Look at the **length**. Nobody pays for it, and the judge charges from the thirteenth word on. Still it drifts,
-for courtesy and content take words. People's labels lean like that too, and a reward model learns it with the
-rest (`stiennon2020summarize` had to correct for it).
+Look at the **length**. Nobody pays for it, and the judge charges from the thirteenth word on. It drifts all
+the same, for courtesy and content take words. People's labels lean like that too, and a reward model learns
+it with the rest (`stiennon2020summarize` had to correct for it).
 
 **Break it.** `--beta 0` frees the policy from the imitating model: watch the learned reward, the divergence
 and the judge's score go different ways.
