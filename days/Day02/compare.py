@@ -1,0 +1,132 @@
+"""PPO and DPO on one task, with one budget and the same seeds: warm reviews from the small model.
+
+    python days/Day02/compare.py            run what is missing from results.json, then write the table and the figure
+    python days/Day02/compare.py --report   only write the table and the figure
+
+Budget: NUM_TEXTS texts of the reference or the policy are scored. PPO scores its own, a batch at a time. DPO is given the
+same number at once, in pairs, and learns from the pairs whose scores differ.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from experiment import difference, report, run_arms, save, table, values
+
+HERE = Path(__file__).resolve().parent
+RESULTS, FIGURE = HERE / "results.json", HERE / "ppo_and_dpo.png"
+SEEDS, NUM_TEXTS, NUM_TOKENS, NUM_EVAL_TEXTS = range(5), 2304, 20, 560
+METRICS = {
+    "sentiment": "sentiment (at most 3)",
+    "win_rate": "wins against the base",
+    "kl": "KL (nats)",
+    "perplexity": "perplexity under the base",
+    "distinct": "distinct texts",
+    "cpu_seconds": "CPU seconds",
+}
+
+
+def run_ppo(seed: int) -> dict[str, float]:
+    """D2's PPO at its defaults; sampling and scoring are part of its time."""
+    from chapters.D_rlhf import D2_rlhf_llm_with_pytorch as lesson
+
+    def train(lm, log):
+        cfg = lesson.Config(seed=seed, num_tokens=NUM_TOKENS)
+        cfg = lesson.with_presets(cfg, sum(weights.numel() for weights in lm.model.parameters()))
+        cfg = dataclasses.replace(cfg, num_updates=NUM_TEXTS // cfg.num_prompts)
+        policy = lesson.PolicyWithValue(copy.deepcopy(lm.model)).requires_grad_(True)
+        lesson.train(policy, lm.model, lesson.review_task(lm.tokenizer, cfg), cfg, log, "ppo")
+        return policy
+
+    return measured(seed, train)
+
+
+def run_dpo(seed: int, num_epochs: int = 2) -> dict[str, float]:
+    """D4's DPO, by default with its own two passes; writing the pairs is part of its time."""
+    from chapters.D_rlhf import D4_direct_preference_optimization as lesson
+
+    def train(lm, log):
+        cfg = lesson.Config(seed=seed, num_tokens=NUM_TOKENS, num_pairs=NUM_TEXTS // 4, num_epochs=num_epochs)
+        cfg = dataclasses.replace(cfg, learning_rate=2e-4)  # D4's preset for a model of this size
+        pairs = lesson.add_reference(lesson.review_pairs(lm.model, lm, cfg), lm.model)
+        policy = copy.deepcopy(lm.model).requires_grad_(True)
+        return lesson.train(policy, pairs, cfg, log)
+
+    return measured(seed, train)
+
+
+def measured(seed: int, train) -> dict[str, float]:
+    """Train, with the clock running, and judge fresh texts by D4's judge."""
+    from chapters.D_rlhf import D4_direct_preference_optimization as judge
+    from chapters.envs.reviews import review_recipe, sentiment
+    from chapters.utils import CpuClock, RunLog
+    from chapters.utils.language_models import load_model
+    from chapters.utils.seeding import seed_everything
+
+    seed_everything(seed)
+    warm_up()
+    lm = load_model("tiny", review_recipe())
+    with tempfile.TemporaryDirectory() as folder:
+        log, clock = RunLog(Path(folder) / "run", "Day02"), CpuClock()
+        with clock:
+            policy = train(lm, log)
+        log.close()
+    cfg = judge.Config(seed=seed, num_tokens=NUM_TOKENS, num_eval_texts=NUM_EVAL_TEXTS)
+    usual = sentiment(judge.write_texts(lm.model, lm, NUM_EVAL_TEXTS, cfg, seed=seed + 20_000)["texts"])
+    found, _ = judge.judge(policy, lm, usual, cfg)
+    return {**found, "cpu_seconds": clock.seconds}
+
+
+def warm_up() -> None:
+    """The first step of an optimiser imports torch's compiler: not part of either method."""
+    import torch
+
+    weight = torch.zeros(1, requires_grad=True)
+    weight.sum().backward()
+    torch.optim.Adam([weight], fused=True).step()
+
+
+LONGER = "DPO, 16 passes (added afterwards)"
+ARMS = {"PPO (D2)": run_ppo, "DPO (D4)": run_dpo, LONGER: lambda seed: run_dpo(seed, num_epochs=16)}
+PLANNED = list(ARMS)[:2]
+
+
+def block(results: dict) -> str:
+    """What stands in the README between the marks."""
+    lines = [table(results, METRICS), "", "PPO minus DPO, paired by seed:", ""]
+    for metric in ("sentiment", "win_rate", "kl", "cpu_seconds"):
+        lines.append(f"* {METRICS[metric]}: {difference(results, *PLANNED, metric)}")
+    return "\n".join(lines)
+
+
+def draw(results: dict) -> None:
+    """Sentiment against KL, a dot for each seed."""
+    from chapters.utils import plotting
+
+    figure, ax = plotting.new_figure(width=7.0, height=4.6)
+    for arm, colour in zip(ARMS, (plotting.BLUE, plotting.ORANGE, plotting.GREEN)):
+        ax.plot(values(results, arm, "kl"), values(results, arm, "sentiment"), "o", color=colour, markersize=8, label=arm)
+    ax.axhline(3.0, label="the most that counts", **plotting.REFERENCE)
+    ax.set(xlabel="KL from the reference (nats a text)", ylabel="mean sentiment of fresh texts", xlim=(0, None), ylim=(0, 3.2))
+    ax.set_title(f"{NUM_TEXTS} scored texts, a dot is a seed")
+    ax.legend(loc="lower right")
+    save(figure, FIGURE)
+
+
+def main() -> None:
+    if sys.argv[1:] not in ([], ["--report"]):
+        print("error: unknown argument (allowed: --report, or none)", file=sys.stderr)
+        sys.exit(2)
+    results = run_arms(RESULTS, {} if "--report" in sys.argv else ARMS, SEEDS, fresh=False)
+    report(HERE, block(results))
+    draw(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What the days' experiments share: arms run over seeds, kept on disk as they finish, and a table with intervals.
+
+`results.json` beside a day's script holds every run. The table in the day's README stands between two marks and is made
+from that file alone, so no number is typed; a test makes it anew and compares.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+from chapters.utils.files import write_atomic, write_json
+
+START, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def run_arms(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seeds: range, fresh: bool) -> dict:
+    """Run each arm on each seed and return the results: {arm: {seed: {metric: value}}}.
+
+    After each run everything so far is on disk, so that an interrupted study goes on where it stopped.
+    """
+    results = {} if fresh or not path.exists() else json.loads(path.read_text(encoding="utf-8"))
+    for seed in seeds:
+        for arm, run in arms.items():
+            if str(seed) in results.get(arm, {}):
+                continue
+            measured = run(seed)
+            results.setdefault(arm, {})[str(seed)] = {name: round(float(value), 6) for name, value in measured.items()}
+            write_json(path, results)
+            print(f"seed {seed}, {arm}: " + ", ".join(f"{name} {value:.3g}" for name, value in measured.items()))
+    return results
+
+
+def values(results: dict, arm: str, metric: str) -> np.ndarray:
+    """One metric of one arm over its seeds, in their order."""
+    return np.array([run[metric] for _, run in sorted(results[arm].items(), key=lambda item: int(item[0]))])
+
+
+def interval(numbers: np.ndarray) -> str:
+    """Mean with Student's 95 % interval: over five seeds a bootstrap would be too sure of itself."""
+    mean, error = numbers.mean(), scipy.stats.sem(numbers)
+    half = scipy.stats.t.ppf(0.975, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
+    return f"{mean:.3g} ({mean - half:.3g} to {mean + half:.3g})"
+
+
+def table(results: dict, metrics: dict[str, str]) -> str:
+    """A row an arm, a column a metric (name in the results: heading)."""
+    count = len(next(iter(results.values())))
+    lines = [f"| mean over {count} seeds (95 % interval) | " + " | ".join(metrics.values()) + " |"]
+    lines.append("|---" * (len(metrics) + 1) + "|")
+    for arm in results:
+        cells = (interval(values(results, arm, metric)) for metric in metrics)
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def difference(results: dict, first: str, second: str, metric: str) -> str:
+    """Mean of the paired differences first - second, with its interval."""
+    return interval(values(results, first, metric) - values(results, second, metric))
+
+
+def fill(readme: str, block: str) -> str:
+    """The README with what stands between the marks replaced by `block`. Raises ValueError without them."""
+    filled, count = re.subn(
+        f"{re.escape(START)}.*?{re.escape(END)}", lambda _: f"{START}\n\n{block}\n\n{END}", readme, flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError(f"the README needs one pair of {START} and {END}, it has {count}")
+    return filled
+
+
+def report(folder: Path, block: str) -> None:
+    """Write `block` into the day's README."""
+    readme = folder / "README.md"
+    write_atomic(readme, fill(readme.read_text(encoding="utf-8"), block))
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure; the same picture is the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
