@@ -593,8 +593,9 @@ Look at the **length**. Nobody pays for it, and the judge charges from the thirt
 the same, for courtesy and content take words. People's labels lean like that too, and a reward model learns
 it with the rest (`stiennon2020summarize` had to correct for it).
 
-**Break it.** `--beta 0` frees the policy from the imitating model: watch the learned reward, the divergence
-and the judge's score go different ways.
+**Break it.** `--beta 0 --no-compare-trl`: the learned reward ends as high as before, the divergence ten times
+as high, and a request comes back as `would you by evening thank thank`. Nobody ever compared such a text with
+another, and where nobody has asked, a reward model says anything.
 
 **Exercises.** (1) Rate 40 pairs yourself (`--rate-web`). How often do you agree with the judge, and with
 yourself? (2) Prefer the *shorter* text throughout, with `--human-share 0.6`. Predict the length first.

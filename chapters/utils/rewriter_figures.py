@@ -86,5 +86,5 @@ def draw_rewrites(
             if name:
                 ax.text(0.02, y, label, **look)
                 ax.text(1.0, y, f"{scores[name][row]:.1f}", ha="right", **look)
-    ax.set_title("The first held-out requests, three rewrites of each, and the judge's score", loc="left")
+    ax.set_title("The first held-out requests, what each model makes of them, and the judge's score", loc="left")
     log.figure(figure, "samples")
