@@ -48,6 +48,7 @@ def draw_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
         counts = np.bincount(one["length"].astype(int), minlength=20) / len(one["length"])
         axes[3].plot(counts, color=color, label=f"{label}, mean {one['length'].mean():.1f}")
     axes[3].set(xlabel="words in a rewrite", ylabel="share of rewrites", title="The length drifts")
+    axes[3].set_xticks(range(0, 21, 4))
     axes[3].set_ylim(0, 1.35 * axes[3].get_ylim()[1])
     axes[3].legend(loc="upper right", fontsize=10)
     log.figure(figure)
@@ -63,7 +64,7 @@ def _shares(ax: Axes, found: dict[str, dict[str, np.ndarray]]) -> None:
                 [x + shift] * 2, bootstrap_interval(found[name][key]), color=color, linewidth=4, alpha=0.4
             )
             ax.plot(x + shift, found[name][key].mean(), "o", color=color, label=label if x == 1 else None)
-    ax.plot([-0.4, 0.4], [0.75, 0.75], label="bar", **plotting.REFERENCE)
+    ax.plot([-0.4, 0.4], [0.75, 0.75], label="bars", **plotting.REFERENCE)
     ax.plot([1.6, 2.4], [0.95, 0.95], **plotting.REFERENCE)
     ax.set(xlim=(-0.5, 2.5), ylim=(None, 1.03), title="Held-out requests", ylabel="share (95 % interval)")
     ax.set_xticks(range(3), list(SHARES.values()))
@@ -86,5 +87,5 @@ def draw_rewrites(
             if name:
                 ax.text(0.02, y, label, **look)
                 ax.text(1.0, y, f"{scores[name][row]:.1f}", ha="right", **look)
-    ax.set_title("The first held-out requests, what each model makes of them, and the judge's score", loc="left")
+    ax.set_title("The first held-out requests, their rewrites, and the judge's scores", loc="left")
     log.figure(figure, "samples")
