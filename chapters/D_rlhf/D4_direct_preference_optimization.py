@@ -449,8 +449,8 @@ own, at the same $\beta$ a more timid one. Means over tokens let a long text mov
 which is another problem with another answer. If the reference trains along, every margin is 0, every weight
 in (5) stays a half, and nothing ever pulls back.
 
-*Below.* The **chosen** reviews become less likely, too (`razin2025displacement`). That looks like a bug,
-and the exact optimum does it as well: over the reference's own texts the mean of $h$ is
+*Below.* In the end even the **chosen** reviews are less likely than before (`razin2025displacement`). That
+looks like a bug, and the exact optimum does it as well: over the reference's own texts the mean of $h$ is
 $-\mathrm{KL}(\pi_\text{ref} \Vert \pi^\ast)$, so most texts must fall, and the mass goes to those that beat
 both of a pair. The danger lies elsewhere: (4) sees only differences, and does not say *where* the mass
 goes.
