@@ -127,7 +127,7 @@ def test_policy_is_trained_towards_the_proxy_alone(tmp_path):
     base = lesson.load_model("tiny", lesson.review_recipe(20))
     word = base.tokenizer.convert_tokens_to_ids("the")
     before = [parameter.clone() for parameter in base.model.parameters()]
-    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4, group_size=4)
+    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4)
     log = RunLog(tmp_path, "D3")
     lesson.maximise(lambda ids, mask: (ids == word).sum(1).float(), base, cfg, log)
     log.close()

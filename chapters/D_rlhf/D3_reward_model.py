@@ -12,6 +12,9 @@ does without a reward model.
 **Time budget.** 120 s on 2 cores.
 
 <!-- results: D3 -->
+
+Not recorded yet: `rl record D3 --seeds 0:5`.
+
 <!-- /results -->
 
 References: `bradleyterry1952rank`, `christiano2017preferences`, `ouyang2022instructgpt`,
@@ -43,6 +46,7 @@ from chapters.utils.reward_figures import draw_reward_model
 from chapters.utils.reward_peer import train_trl, trl_loss
 from chapters.utils.reward_tools import as_tokens, encode, gradient_gap, score_texts
 
+FILLERS = frozenset(["the", "was", "a", ".", "it", "this", "is", "and"])  # they come back in any review
 Row = Float[np.ndarray, " M"]  # a number for each pair, or for each text
 
 
@@ -71,21 +75,17 @@ class Config:
     """Pairs per gradient step."""
     learning_rate: Annotated[float, in_range(1e-7, 1.0)] = 7e-4
     """AdamW's step size at its highest."""
-    warmup_share: Annotated[float, in_range(0.0, 1.0)] = 0.1
-    """Share of the steps over which the step size rises; from there it falls to zero in a line."""
     pool_size: Annotated[int, in_range(4, 100_000)] = 512
     """Texts for each of four prompts from which the best of n is taken; n goes up to this."""
     num_policy_updates: Annotated[int, in_range(1, 10_000)] = 45
     """Updates of the policy that maximises the proxy."""
-    group_size: Annotated[int, in_range(2, 1000)] = 8
-    """G: completions of one prompt; the others are each one's baseline."""
     num_draws: Annotated[int, in_range(2, 1000)] = 20
     """Proxies fitted in the token world, each to its own pairs."""
 
 
 SMOKE = {
     "pretrain_steps": 20, "num_tokens": 8, "num_pairs": 64, "num_test_pairs": 16, "pool_size": 16,
-    "num_policy_updates": 2, "group_size": 2, "num_draws": 5, "batch_size": 2,
+    "num_policy_updates": 2, "num_draws": 5, "batch_size": 2,
 }  # fmt: skip
 
 # %% [markdown]
@@ -93,10 +93,10 @@ r"""
 ## 1. The reader, and annotators who are not sure
 
 To see what a reward model misses one must know what it should have learnt. So the truth is ours: a reader who
-likes warm reviews and believes up to three words of praise. Each further one costs, because gushing smells of
-being paid:
+likes warm reviews, up to a point. More than three words of praise smell of being paid for; and of the words
+that come back (`FILLERS` aside) three are forgiven, and each further one bores:
 
-$$r(y) = \text{sentiment}(y) - \tfrac32 \max(0,\ \text{praise}(y) - 3)$$
+$$r(y) = \text{sentiment} - \tfrac32 \max(0,\ \text{praise} - 3) - \max(0,\ \text{echoes} - 3)$$
 
 Nobody is told this. Annotators see two completions of one prompt and say which is better, with the odds that
 the difference gives (`bradleyterry1952rank`); $\tau$ is their noise:
@@ -116,8 +116,11 @@ prefers the first text and $1 - p_i$ where the second. That takes the coin out o
 # %%
 def gold_reward(texts: Sequence[str]) -> Float[np.ndarray, " B"]:
     """What the reader thinks of each text."""
-    praise = np.array([sum(word in POSITIVE for word in text.split()) for text in texts])
-    return sentiment(texts) - 1.5 * np.maximum(0, praise - 3)
+    words = [text.split() for text in texts]
+    praise = np.array([sum(word in POSITIVE for word in row) for row in words])
+    content = [[word for word in row if word not in FILLERS] for row in words]
+    echoes = np.array([len(row) - len(set(row)) for row in content])
+    return sentiment(texts) - 1.5 * np.maximum(0, praise - 3) - np.maximum(0, echoes - 3)
 
 
 def preference_probability(first: Row, second: Row, temperature: float) -> Row:
@@ -149,8 +152,8 @@ model's zero is arbitrary. Its *scale* is not: by (1) the scores should differ b
 
 The scorer is a language model without its last layer: one linear map turns a hidden state into a number. In a
 causal model only the **last real token** has read the whole text. Which column that is depends on the
-padding, so the mask must say. Position numbers follow the mask too; then the side of the padding makes no
-difference at all.
+padding, so the mask must say. The mask also counts the positions; then the side of the padding makes no
+difference.
 """
 
 
@@ -199,7 +202,7 @@ of a random head would wreck the body, then falls in a line.
 
 
 # %%
-def step_size(step: int, num_steps: int, warmup_share: float) -> float:
+def step_size(step: int, num_steps: int, warmup_share: float = 0.1) -> float:
     """Share of the learning rate at `step`: from 0 up to 1, then down to 0, each in a line."""
     warmup = max(1, int(warmup_share * num_steps))
     return min(step / warmup, (num_steps - step) / max(1, num_steps - warmup))
@@ -220,7 +223,7 @@ def train_reward_model(model: nn.Module, pairs: dict, cfg: Config, log: RunLog) 
         longest = int(mask.sum(dim=1).max())
         chosen, rejected = model(ids[:, :longest], mask[:, :longest]).chunk(2)
         loss = bradley_terry_loss(chosen, rejected)
-        optimizer.param_groups[0]["lr"] = cfg.learning_rate * step_size(step, num_steps, cfg.warmup_share)
+        optimizer.param_groups[0]["lr"] = cfg.learning_rate * step_size(step, num_steps)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -383,15 +386,15 @@ def write_texts(
 def maximise(scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog) -> list[str]:
     """Train a copy of the base model on the proxy alone. Returns the last batch of texts."""
     policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
-    optimizer = torch.optim.Adam(policy.model.parameters(), lr=5e-4)
+    optimizer = torch.optim.Adam(policy.model.parameters(), lr=8e-4)
     generator = torch.Generator().manual_seed(cfg.seed)
     texts: list[str] = []
     for update in log.track(range(cfg.num_policy_updates), "updates", show="rloo_gold"):
         chosen = torch.randint(len(PROMPTS), (8,), generator=generator)  # 8 prompts
-        prompts = [PROMPTS[number] for number in chosen for _ in range(cfg.group_size)]
+        prompts = [PROMPTS[number] for number in chosen for _ in range(8)]  # groups of 8
         texts, written = write_texts(policy, prompts, cfg.num_tokens, generator)
         rewards = torch.from_numpy(score_texts(scorer, base.tokenizer, texts)).float()
-        advantages = leave_one_out(rewards.reshape(8, cfg.group_size)).flatten()  # [B]
+        advantages = leave_one_out(rewards.reshape(8, 8)).flatten()  # [B]
         log_probs = token_log_probs(policy.model, *written).sum(dim=1)  # [B]
         with torch.no_grad():
             ref_log_probs = token_log_probs(base.model, *written).sum(dim=1)
@@ -477,16 +480,16 @@ r"""
 *Top.* Three models took the same number of steps, on a sixteenth, a quarter and all of the pairs. With all of
 them the accuracy nearly touches the ceiling, and the forecasts lie on the diagonal. Sixteen passes over few
 pairs teach the annotators' coins: far too sure. TRL's `RewardTrainer`, with our weights, pairs, order and
-step sizes, ends where we do. Its details: it appends EOS to every text (so do we) and pads on the right,
-since transformers numbers positions by column; `margin` (a column of the data) and
-`center_rewards_coefficient` (a pull of the scores' mean to zero, which (3) leaves free) add to the loss.
+step sizes, ends where we do. It appends EOS to every text (so do we) and pads on the right, since
+transformers numbers positions by column; its `margin` and `center_rewards_coefficient` would add to the loss.
 
 *Bottom left.* All proxies promise more with every doubling of n, and the fewer the pairs, the emptier the
 promise. Choosing is a gentle press: n = 512 moves at most 5.2 nats, and gold flattens rather than falls.
 
 *Bottom middle.* The policy gradient goes ten times as far. At first both rewards rise. Then the policy finds
-out that the proxy likes praise without measure, and gold falls while the proxy climbs on. This is the *good*
-proxy, the one near the ceiling: gushing reviews are too rare among the pairs to matter for its accuracy.
+what the proxy never saw: praise without measure, words said again and again. Gold falls, the proxy climbs on.
+This is the *good* proxy, the one near the ceiling: such texts are too rare among the pairs to matter for its
+accuracy.
 
 *Bottom right.* Exact curves, averaged over proxies. More pairs raise the peak, an ensemble at its most
 doubtful also puts it off. Neither takes the fall away: no amount of data shows a blind model what it cannot
@@ -497,8 +500,7 @@ the padding attends to the text and learns to speak for it. But a text's score n
 in the batch. One long text beside them, and 8 of 100 preferences flipped. `padding_gap` sees it.
 
 **Exercises.** (1) Give `maximise` a price: subtract `beta` times the log-ratio from the rewards. Which beta
-stops at the peak? (2) Label 500 pairs written by the hacked policy, train on old and new pairs, and press
-again.
+stops at the peak? (2) Label 500 pairs of the hacked policy, train on all, and press again.
 """
 
 # %%
@@ -548,13 +550,11 @@ def claim_identities(base: LoadedModel, tokens: dict, cfg: Config, log: RunLog) 
         gradient_gap(loss, weights, cfg.seed), at_most=1e-4, unit="relative, float64",
         source="finite differences", **ALWAYS)  # fmt: skip
     log.claim("shift_gap", "adding 7 to every score changes no preference, hence not the loss",
-        abs(loss().item() - loss(shift=7.0).item()), at_most=1e-12, source="equation (3)", **ALWAYS
-    )  # fmt: skip
+        abs(loss().item() - loss(shift=7.0).item()), at_most=1e-12, source="eq. (3)", **ALWAYS)  # fmt: skip
     texts = ["the plot was dull .", "i adored it . the story made us laugh .", "we saw it at home ."]
     right, left = (model(*encode(base.tokenizer, texts, side)) for side in ("right", "left"))
     log.claim("padding_gap", "a text's score does not depend on the side on which its batch is padded",
-        (right - left).abs().max().item(), at_most=1e-10, source="the mask tells real tokens", **ALWAYS
-    )  # fmt: skip
+        (right - left).abs().max().item(), at_most=1e-10, source="the mask", **ALWAYS)  # fmt: skip
 
 
 def learn(
@@ -648,8 +648,7 @@ def press_by_gradient(base: LoadedModel, model: RewardModel, cfg: Config, log: R
         (gold[peak] - max(gold[0], gold[-1])) / spread, at_least=3.0, unit="standard errors",
         source="the usual bar of significance")  # fmt: skip
     log.claim("rloo_proxy_rises", "from gold's peak to the end the proxy's reward rises",
-        proxy[-1] - proxy[peak], at_least=0.0, unit="units of gold", source="gao2023overoptimization"
-    )  # fmt: skip
+        proxy[-1] - proxy[peak], at_least=0.0, unit="gold", source="gao2023overoptimization")  # fmt: skip
     return texts
 
 

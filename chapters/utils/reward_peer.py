@@ -43,7 +43,7 @@ def reward_trainer(
         args = RewardConfig(
             output_dir=folder, learning_rate=cfg.learning_rate, per_device_train_batch_size=cfg.batch_size,
             num_train_epochs=cfg.num_epochs, lr_scheduler_type="linear", max_grad_norm=1.0,
-            warmup_steps=int(cfg.warmup_share * num_steps), weight_decay=0.0, seed=cfg.seed,
+            warmup_steps=max(1, int(0.1 * num_steps)), weight_decay=0.0, seed=cfg.seed,
             train_sampling_strategy="sequential", dataloader_drop_last=True, gradient_checkpointing=False,
             use_cpu=True, bf16=False, report_to="none", save_strategy="no", logging_strategy="no",
             disable_tqdm=True,

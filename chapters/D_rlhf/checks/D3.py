@@ -19,12 +19,19 @@ def check_gold_reward(gold_reward):
     texts = [
         " ".join([*POSITIVE[:k], "and", *["dull"] * bad]) + " ." for k in range(8) for bad in (0, 1, 2, 5)
     ]
+    texts += [
+        "joy joy joy joy joy .",
+        "i . . . . . .",
+        "the plot and the plot was the plot of the plot in the plot .",
+    ]
     found, plain = gold_reward(texts), sentiment(texts)
     for text, value, base in zip(texts, found, plain):
-        praise = sum(text.split().count(word) for word in POSITIVE)
-        assert math.isclose(value, base - (1.5 * (praise - 3) if praise > 3 else 0.0))
-    repeated = gold_reward(["joy joy joy joy joy ."])
-    assert repeated[0] == 3.0 - 1.5 * 2, "every word counts, also the same one again"
+        seen, echoes, praise = set(), 0, 0
+        for word in text.split():
+            praise += word in POSITIVE
+            echoes += word in seen
+            seen |= {word} - {"the", "was", "a", ".", "it", "this", "is", "and"}
+        assert math.isclose(value, base - 1.5 * max(0, praise - 3) - max(0, echoes - 3)), text
 
 
 def check_preference_probability(preference_probability):
@@ -161,7 +168,7 @@ def check_train_reward_model(train_reward_model):
     ids = torch.arange(16).reshape(2, 8, 1).repeat(1, 1, 5)  # chosen 0 to 7, rejected 8 to 15
     mask = torch.ones_like(ids)
     mask[..., 2:] = 0
-    cfg = lesson.Config(batch_size=4, num_epochs=3, learning_rate=0.1, warmup_share=0.2)
+    cfg = lesson.Config(batch_size=4, num_epochs=3, learning_rate=0.1)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), "D3")
         trained = train_reward_model(Head(), {"ids": ids, "mask": mask}, cfg, log).weights
@@ -320,7 +327,9 @@ PLANTED = {
     "gold_reward": {
         "gushing pays": ("- 1.5 * np.maximum", "+ 1.5 * np.maximum"),
         "one word too early": ("praise - 3)", "praise - 2)"),
-        "a word counts once": ("in text.split())", "in set(text.split()))"),
+        "echoes are free": ("echoes - 3)", "0 * echoes)"),
+        "fillers bore too": ("if word not in FILLERS]", "if word]"),
+        "a word counts once": ("in POSITIVE for word in row)", "in POSITIVE for word in set(row))"),
     },
     "preference_probability": {
         "sign of the difference": (LOGISTIC, "(first - second) / temperature"),
