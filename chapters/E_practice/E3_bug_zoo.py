@@ -12,6 +12,9 @@ how to work with this, and `rl diagnose RUN` does it to your own runs.
 **Time budget.** 300 s on 2 cores.
 
 <!-- results: E3 -->
+
+Not recorded yet: `rl record E3 --seeds 0:5`.
+
 <!-- /results -->
 
 References: `henderson2018matters`, `huang2022details`, `engstrom2020implementation`, `pardo2018timelimits`,
@@ -35,10 +38,11 @@ from torch import Tensor, nn
 from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import ANSWERS
 from chapters.envs.token_world import EOS, token_world
-from chapters.utils import RunLog, UsageError, evaluate, in_range, make_envs, plotting, run_lesson, zoo
+from chapters.utils import RunLog, UsageError, evaluate, in_range, make_envs, plotting, run_lesson
 from chapters.utils.diagnosis import CATALOGUE, USUAL, diagnose
 from chapters.utils.diagnostics import alignment, explained_variance, gae_residual, gaps, note
 from chapters.utils.envs import true_next_obs
+from chapters.utils.lessons import zoo
 from chapters.utils.networks import in_numpy, tanh_mlp
 from chapters.utils.seeding import seed_everything
 
