@@ -46,7 +46,8 @@ def interval(numbers: np.ndarray) -> str:
     """Mean with Student's 95 % interval: over five seeds a bootstrap would be too sure of itself."""
     mean, error = numbers.mean(), scipy.stats.sem(numbers)
     half = scipy.stats.t.ppf(0.975, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
-    return f"{mean:.3g} ({mean - half:.3g} to {mean + half:.3g})"
+    shown = (f"{round(number, 6) + 0.0:.3g}" for number in (mean, mean - half, mean + half))
+    return "{} ({} to {})".format(*shown)
 
 
 def table(results: dict, metrics: dict[str, str]) -> str:
