@@ -77,7 +77,7 @@ class Config:
     """AdamW's step size at its highest."""
     pool_size: Annotated[int, in_range(4, 100_000)] = 512
     """Texts for each of four prompts from which the best of n is taken; n goes up to this."""
-    num_policy_updates: Annotated[int, in_range(1, 10_000)] = 45
+    num_policy_updates: Annotated[int, in_range(1, 10_000)] = 60
     """Updates of the policy that maximises the proxy."""
     num_draws: Annotated[int, in_range(2, 1000)] = 20
     """Proxies fitted in the token world, each to its own pairs."""
@@ -386,7 +386,7 @@ def write_texts(
 def maximise(scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog) -> list[str]:
     """Train a copy of the base model on the proxy alone. Returns the last batch of texts."""
     policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
-    optimizer = torch.optim.Adam(policy.model.parameters(), lr=8e-4)
+    optimizer = torch.optim.Adam(policy.model.parameters(), lr=5e-4)
     generator = torch.Generator().manual_seed(cfg.seed)
     texts: list[str] = []
     for update in log.track(range(cfg.num_policy_updates), "updates", show="rloo_gold"):
