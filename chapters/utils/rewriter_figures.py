@@ -47,7 +47,7 @@ def draw_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
         label, color = LOOKS[name]
         counts = np.bincount(one["length"].astype(int), minlength=20) / len(one["length"])
         axes[3].plot(counts, color=color, label=f"{label}, mean {one['length'].mean():.1f}")
-    axes[3].set(xlabel="words in a rewrite", ylabel="share of rewrites", title="The length drifts")
+    axes[3].set(xlabel="words in a rewrite", ylabel="share of rewrites", title="Lengths drift and pile up")
     axes[3].set_xticks(range(0, 21, 4))
     axes[3].set_ylim(0, 1.35 * axes[3].get_ylim()[1])
     axes[3].legend(loc="upper right", fontsize=10)
