@@ -11,8 +11,8 @@ from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
 from chapters.envs import arithmetic
 from chapters.envs.token_world import token_world
 from chapters.utils import RunLog
-from chapters.utils.grpo_tools import counter, encoded_sums, encoded_world, seconds_to
 from chapters.utils.language_models import make_tokenizer
+from chapters.utils.lessons.grpo_tools import counter, encoded_sums, encoded_world, seconds_to
 from chapters.utils.seeding import seed_everything
 
 QUICK = lesson.TOKENS | {"group_size": 32, "beta": 0.5, "num_updates": 150}

@@ -40,17 +40,10 @@ from torch import Tensor, nn
 
 from chapters.envs import arithmetic
 from chapters.envs.token_world import TokenWorld, token_world
-from chapters.utils import CpuClock, RunLog, grpo_figures, grpo_peer, in_range, run_lesson
-from chapters.utils.grpo_tools import (
-    claim_all,
-    counter,
-    encoded_sums,
-    encoded_world,
-    every_completion,
-    key,
-    watcher,
-)
+from chapters.utils import CpuClock, RunLog, in_range, run_lesson
 from chapters.utils.language_models import load_model
+from chapters.utils.lessons import grpo_figures, grpo_peer
+from chapters.utils.lessons import grpo_tools as tools
 from chapters.utils.seeding import seed_everything
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
@@ -490,7 +483,7 @@ def exact_advantages(rewards: Table, probs: Table, divide: bool) -> Table:
 
 def enumerated(world: TokenWorld) -> dict[str, Tensor]:
     """A batch of all completions of all prompts, [N M] rows, with what the reference thinks of them."""
-    batch = every_completion(world)
+    batch = tools.every_completion(world)
     with torch.no_grad():
         return batch | {"ref_log_probs": log_probs_of(world.reference(torch.float64), batch)}
 
@@ -605,7 +598,7 @@ def claim_estimators(values: dict[str, tuple], gradients: dict[str, Tensor], log
         rows.append(
             (f"gradient_{name}", says, gap, bound | ({"always": False} if name == "k3_tokens" else {}))
         )
-    claim_all(log, rows, **IDENTITY)
+    tools.claim_all(log, rows, **IDENTITY)
 
 
 def claim_first_loss(world: TokenWorld, task: Task, cfg: Config, log: RunLog) -> None:
@@ -622,12 +615,12 @@ def claim_first_loss(world: TokenWorld, task: Task, cfg: Config, log: RunLog) ->
         ("first_gradient", "its gradient is not", found.norm(), {"at_least": 1e-3, "unit": "norm"}),
         ("first_gradient_gap", "it is minus the mean of advantage x gradient of log-probability", gap, tiny),
     ]
-    claim_all(log, rows, **IDENTITY | {"source": "(4) at ratio 1"})
+    tools.claim_all(log, rows, **IDENTITY | {"source": "(4) at ratio 1"})
 
 
 def tokens(cfg: Config, log: RunLog) -> None:
     """Where each method ends on the token world, beside where its expected update is zero."""
-    task = Task(*encoded_world(world := token_world(cfg.seed)))
+    task = Task(*tools.encoded_world(world := token_world(cfg.seed)))
     cfg = dataclasses.replace(cfg, **TOKENS, beta=cfg.token_beta, num_updates=cfg.num_token_updates)
     claim_first_loss(world, task, cfg, log)
 
@@ -658,7 +651,7 @@ def tokens(cfg: Config, log: RunLog) -> None:
         if i == 3:
             claim_estimators(values, gradients, log)
     for name, changes in ONE_CHANGE.items():
-        learn(key(name), KL_IN_REWARD | {"group_size": 32} | changes)
+        learn(tools.key(name), KL_IN_REWARD | {"group_size": 32} | changes)
     grpo_figures.draw_chart(world, cfg.beta, ends, points, {k: v[0] for k, v in CHART.items()}, log)
     grpo_figures.draw_estimators([{"metrics": log.metrics}], list(ONE_CHANGE), log)
 
@@ -674,9 +667,13 @@ def claim_ends(log: RunLog) -> None:
         ]
         far = max(abs(found / exact - 1.0) for found, exact in pairs)
         rows.append((f"distance_{name}", f"{CHART[name][0]}: ends where its expected update is 0", far, near))
+    left, small = max(log.last(f"update_left_{name}") for name in ("dr_grpo", "stock")), {"at_most": 1e-3}
+    rows.append(
+        ("update_left", "what enumeration leaves of the expected update", left, small | {"unit": "of it"})
+    )
     says, other = "and for GRPO as published that is not the optimum", log.last("fixed_gap_stock")
     rows.append(("fixed_gap_stock", says, other, {"at_most": 0.95}))
-    claim_all(log, rows, source=IDENTITY["source"], unit="of the gap")
+    tools.claim_all(log, rows, source=IDENTITY["source"], unit="of the gap")
 
 
 def claim_division(world: TokenWorld, policy: nn.Module, cfg: Config, log: RunLog) -> None:
@@ -702,22 +699,23 @@ def sums(cfg: Config, log: RunLog) -> None:
     """GRPO on arithmetic, before and after, beside TRL's, and with one thing changed."""
     base, tokenizer = load_model(cfg.model, arithmetic.arithmetic_recipe(cfg.pretrain_steps))
     base.requires_grad_(False)
-    (texts, task), (_, test) = encoded_sums(tokenizer), encoded_sums(tokenizer, held_out=True)
-    count = counter(answer_groups, log_probs_of, Task(*test), cfg)
+    (texts, task), (_, test) = tools.encoded_sums(tokenizer), tools.encoded_sums(tokenizer, held_out=True)
+    count = tools.counter(answer_groups, log_probs_of, Task(*test), cfg)
 
     def learn(name: str, changes: dict, stop: int = 10**9) -> nn.Module:
         changed, policy = dataclasses.replace(cfg, **changes), copy.deepcopy(base).requires_grad_(True)
-        watch = watcher(name, count, cfg, log, every=min(stop, 10))
+        watch = tools.watcher(name, count, cfg, log, every=min(stop, 10))
         train(policy, base, Task(*task), changed, log, name, watch, stop)
         return policy
 
-    watcher("ours", count, cfg, log)(base, 0, 0.0)
+    tools.watcher("ours", count, cfg, log)(base, 0, 0.0)
     policies = {"before": base, "after": learn("ours", {})}
     if cfg.only == "all" and cfg.model == "tiny":
-        watch, functions = watcher("trl", count, cfg, log), (advantages, charged, log_probs_of, grpo_loss)
+        watch = tools.watcher("trl", count, cfg, log)
+        functions = advantages, charged, log_probs_of, grpo_loss
         grpo_peer.compare(base, tokenizer, texts, watch, schedule, functions, cfg, log)
         for name in list(ON_SUMS)[1:]:
-            learn(key(name), ON_SUMS[name], cfg.num_ablation_updates)
+            learn(tools.key(name), ON_SUMS[name], cfg.num_ablation_updates)
     for name, policy in policies.items():
         correct, entropy = count(policy, cfg.num_samples)
         log.write(0, **{f"entropy_{name}": entropy})
@@ -733,7 +731,7 @@ def sums(cfg: Config, log: RunLog) -> None:
         first, *_, final = log.series(f"ours_{how}")[1]
         rows.append((f"{how}_before", f"the base is seldom right, {how}", first, {"near": (start, 0.15)}))
         rows.append((f"{how}_after", f"GRPO makes it right, {how}", final, {"at_least": bar}))
-    claim_all(log, rows, unit="share of held-out sums", source="a prototype, before this lesson was written")
+    tools.claim_all(log, rows, unit="share of held-out sums", source="a prototype")
     grpo_figures.draw_sums([{"metrics": log.metrics}], list(ON_SUMS), cfg.num_ablation_updates, log)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from chapters.D_rlhf.checks import D2
 from chapters.envs.token_world import token_world
+from chapters.utils.lessons.grpo_tools import encoded_world
 
 WRITES = "        completion_ids[:, t], completion_mask[:, t] = token, ~done\n"
 ENDS = "        done = done | (token == eos_id)\n"
@@ -202,7 +203,7 @@ def check_expected_loss(expected_loss):
     (found,) = torch.autograd.grad(expected_loss(policy, rows, world.rewards, cfg), policy.table)
     (wanted,) = torch.autograd.grad(-world.objective(world.log_probs(policy), 0.3) / 2, policy.table)
     assert torch.allclose(found, wanted, atol=1e-10)
-    task, size = lesson.Task(*lesson.encoded_world(world)), 40_000
+    task, size = lesson.Task(*encoded_world(world)), 40_000
     for changes in ({}, {"average": "texts"}, {"divide": False, "kl_kind": "k2"}):
         cfg = config(expected_loss, **same | {"num_prompts": 2, "group_size": size} | changes)
         (found,) = torch.autograd.grad(expected_loss(policy, rows, world.rewards, cfg), policy.table)
@@ -220,7 +221,7 @@ def check_expected_loss(expected_loss):
 def check_collect(collect):
     """Groups stand together; the charge enters before the advantage; dynamic groups all differ."""
     lesson, world = sys.modules[collect.__module__], token_world(1, num_symbols=3, length=2)
-    task = lesson.Task(*lesson.encoded_world(world))
+    task = lesson.Task(*encoded_world(world))
     policy, reference = world.reference(torch.float64), world.reference(torch.float64)
     with torch.no_grad():
         policy.table += torch.randn(policy.table.shape, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chapters.utils import plotting
-from chapters.utils.grpo_tools import key
+from chapters.utils.lessons.grpo_tools import key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,10 @@ def draw_sums(runs: list[dict], variants: Sequence[str], num_updates: int, log: 
         for how, line in (("greedy", "-"), ("sampled", ":")):
             if f"{name}_{how}" in metrics:
                 curve = zip(*metrics[f"{name}_{how}"])
-                axes[0, 0].plot(*curve, color=colour, linestyle=line, label=f"{label}, {how}")
+                words = f"{label}, {how}"
+                if how == "greedy":
+                    words += f" ({metrics[f'{name}_cpu_seconds'][-1][1]:.0f} CPU s in all)"
+                axes[0, 0].plot(*curve, color=colour, linestyle=line, label=words)
     axes[0, 0].axhline(0.9, **plotting.REFERENCE)
     axes[0, 0].set(xlabel="update", ylabel="share of held-out sums right", ylim=(0, 1.02))
     axes[0, 0].set_title("Right or wrong is all it is told")
