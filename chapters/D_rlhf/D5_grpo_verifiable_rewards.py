@@ -520,13 +520,14 @@ r"""
 *The sums.* A small GPT-2 learnt to add from examples and was stopped early; from there only the checker
 speaks. All accuracies are of sums that neither training saw. TRL's `GRPOTrainer` gets the same weights,
 prompts and step sizes. *pass@k:* probability moves to answers that the base could already find, so one try
-gains most (`yue2025reasoning`). The entropy falls: a policy that is sure of itself explores no more.
+gains most (`yue2025reasoning`). The entropy falls: a policy that is sure of itself explores no more. *The
+switches* differ by hardly more than the seeds of one of them do: mind the dots before you rank methods.
 
 *The chart* shows where each method **ends** on the token world. With the KL in the reward, GRPO and RLOO go
 to the star, the exact optimum. Dr. GRPO and GRPO as published go elsewhere, and that is no failure to
 converge: the crosses are where their own expected update is zero. Two causes. $k_3$ belongs to the other
 direction of the divergence, which hardly minds a token that has become too *likely*. And the division makes
-$\beta$ act as $\beta\sigma$: on the right, the prompt whose rewards differ less is let go furthest.
+$\beta$ act as $\beta\sigma$, with another $\sigma$ for each prompt: on the right, what becomes of either.
 
 **Break it.** `--only arithmetic --num-epochs 16 --clip-low 1 --clip-high 100`: many passes and no clip.
 
