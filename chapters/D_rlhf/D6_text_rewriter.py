@@ -589,9 +589,9 @@ where its mask for values still reaches.
 The first figure has the outcome on requests whose content was in no training text; the judge's score against
 CPU seconds, ours and TRL's; learned reward and divergence on the way; and lengths. The second has texts.
 
-Look at the **length**. Nobody pays for it, and the judge charges from the thirteenth word on. It drifts up all
-the same, for courtesy and content take words, and it piles up: the policy settles on one or two ways of being
-polite. People's labels lean to length too (`stiennon2020summarize` had to correct for it).
+Look at the **length**. Nobody pays for it, and the judge charges from the thirteenth word on. It drifts up
+all the same, for courtesy and content take words, and it piles up: the policy settles on one or two ways of
+being polite. People's labels lean to length too (`stiennon2020summarize` had to correct for it).
 
 **Break it.** `--beta 0 --no-compare-trl`: the learned reward ends as high as before, the divergence ten times
 as high, and a request comes back as `would you by evening thank thank`. Nobody ever compared such a text with
