@@ -12,8 +12,10 @@ from chapters.D_rlhf import D4_direct_preference_optimization as lesson
 from chapters.envs.reviews import PROMPTS, review_recipe, sentiment
 from chapters.envs.token_world import token_world
 from chapters.utils import RunLog
-from chapters.utils.dpo_peer import PeakMemory, as_texts, silence
 from chapters.utils.language_models import LoadedModel, make_model, make_tokenizer
+from chapters.utils.lessons.dpo_peer import as_texts
+from chapters.utils.peers import silence
+from chapters.utils.timing import PeakMemory
 
 QUICK = {"world_steps": 150, "world_batch": 128, "world_learning_rate": 0.1}
 PLANTED = {

@@ -8,8 +8,9 @@ import pytest
 from chapters.course.planting import plant
 from chapters.D_rlhf import D6_text_rewriter as lesson
 from chapters.envs import rewriter as office
-from chapters.utils import RunLog, UsageError, raters
+from chapters.utils import RunLog, UsageError
 from chapters.utils.language_models import load_model
+from chapters.utils.lessons import raters
 from chapters.utils.rating import RatingStore, ScriptedRater, Session
 
 SMOKE = lesson.Config(**lesson.SMOKE)

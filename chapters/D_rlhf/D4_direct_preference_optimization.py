@@ -71,10 +71,12 @@ from torch import Tensor, nn
 from chapters.envs.reviews import PROMPTS, review_recipe, sentiment
 from chapters.envs.token_world import TokenWorld, token_world
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson
-from chapters.utils.dpo_figures import draw_results, draw_samples
-from chapters.utils.dpo_peer import PeakMemory, dpo_gaps, dpo_trainer, silence
 from chapters.utils.language_models import LoadedModel, load_model
+from chapters.utils.lessons.dpo_figures import draw_results, draw_samples
+from chapters.utils.lessons.dpo_peer import dpo_gaps, dpo_trainer
+from chapters.utils.peers import silence
 from chapters.utils.seeding import seed_everything
+from chapters.utils.timing import PeakMemory
 
 Pairs = dict[str, Tensor]
 """prompt_ids, prompt_mask [B, P]; completion_ids, completion_mask, ref_log_probs [B, 2, T], the chosen

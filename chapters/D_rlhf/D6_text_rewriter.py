@@ -45,13 +45,13 @@ from torch import Tensor, nn
 from chapters.envs import rewriter as office
 from chapters.envs.rewriter import blunt_texts, encode_prompts, encode_rewrites, judge
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson
-from chapters.utils.dpo_peer import PeakMemory
 from chapters.utils.language_models import LoadedModel, load_model
-from chapters.utils.ppo_peer import seconds_to, train_trl_ppo, trl_gap
-from chapters.utils.raters import ask, scripted_ratings, to_rate, who_rates
+from chapters.utils.lessons.ppo_peer import seconds_to, train_trl_ppo, trl_gap
+from chapters.utils.lessons.raters import ask, scripted_ratings, to_rate, who_rates
+from chapters.utils.lessons.rewriter_figures import draw_outcome, draw_rewrites
 from chapters.utils.rating import Pair
-from chapters.utils.rewriter_figures import draw_outcome, draw_rewrites
 from chapters.utils.seeding import seed_everything
+from chapters.utils.timing import PeakMemory
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each completion token
 IMITATION_LR, REWARD_LR = 1e-3, 1e-3  # AdamW's step sizes for the tiny model; they fall to zero in a line
@@ -578,7 +578,7 @@ def train(
 r"""
 ## 5. The same with TRL
 
-`PPOTrainer` (`trl.experimental.ppo`, gone after TRL 1.12; called in `chapters.utils.ppo_peer`) gets copies of
+`PPOTrainer` (`trl.experimental.ppo`, gone after TRL 1.12; see `utils/lessons/ppo_peer.py`) gets copies of
 the same imitating model and reward model, the same requests, as many updates, epochs and minibatches. What it
 does differently: its critic is a network of its own, which starts as the reward model; the value loss is
 clipped too; the gradient is not; the requests are shuffled; and the reward is paid one token *after* the end,

@@ -1,11 +1,14 @@
-"""Stable-Baselines3 as a yardstick: its learners on our checks and clock, its PPO on our batch.
+"""Libraries as yardsticks: Stable-Baselines3 on our checks, clock and batch; TRL without its chatter.
 
 stable_baselines3 is imported by the functions that use it: it takes seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from chapters.utils.seeding import seed_everything
@@ -98,3 +101,16 @@ def sb3_ppo_gaps(
     gap = max((a.grad - b.grad).abs().max().item() for a, b in zip(parameters, theirs))
     largest = max(b.grad.abs().max().item() for b in theirs)
     return abs(loss / their_loss - 1), gap / largest
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """TRL, datasets and transformers print bars, tables and deprecations of their own; not inside this."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,7 +1,8 @@
-"""CPU time: what an algorithm costs, whatever else the machine is doing."""
+"""What an algorithm costs, whatever else the machine is doing: CPU time, and memory."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,27 @@ class CpuClock:
 
     def __exit__(self, *exception) -> None:
         self.seconds += time.process_time() - self._start
+
+
+class PeakMemory:
+    """`with PeakMemory() as peak:` the process's largest resident memory meanwhile, in `peak.megabytes`."""
+
+    def __enter__(self) -> PeakMemory:
+        import psutil
+
+        self._process, self._over = psutil.Process(), threading.Event()
+        self.megabytes = self._process.memory_info().rss / 1e6
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            self.megabytes = max(self.megabytes, self._process.memory_info().rss / 1e6)
+
+    def __exit__(self, *exception) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def seconds_of(work: Callable[[], object], calls: int = 20, rounds: int = 5) -> float:

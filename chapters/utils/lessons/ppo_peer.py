@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chapters.utils.dpo_peer import silence
+from chapters.utils.peers import silence
 from chapters.utils.timing import CpuClock
 
 if TYPE_CHECKING:
