@@ -136,5 +136,5 @@ ANSWERS = {
     "ProbeActionMatters-v0": ({}, {0.0: 1}),
     "ProbeBothMatter-v0": ({}, {-1.0: 0, 1.0: 1}),
 }
-"""Exact answers by id: the value of each observation as a function of gamma, and, where there is a choice, the
+"""Exact answers by id: the value of each observation as a function of gamma, and, if there is a choice, the
 best action there (values are then the policy's)."""
