@@ -25,7 +25,8 @@ PLANS = re.compile(r"(<!-- plans -->\n).*?(<!-- /plans -->)", re.DOTALL)
 
 def documents() -> list[Path]:
     """Every file that may hold a generated block."""
-    found = [catalog.ROOT / "README.md", *catalog.CHAPTERS.glob("*/*.md"), *catalog.CHAPTERS.glob("*/*.py")]
+    found = [catalog.ROOT / "README.md", *(catalog.ROOT / "planning").glob("*.md")]
+    found += [*catalog.CHAPTERS.glob("*/*.md"), *catalog.CHAPTERS.glob("*/*.py")]
     return sorted(path for path in found if path.exists())
 
 
