@@ -235,8 +235,8 @@ $$\mathbb E[\nabla k_1] = \mathbb E[\nabla \log \pi] = 0, \qquad
 \mathbb E[\nabla k_2] = \nabla\, \mathrm{KL}(\pi \Vert \pi_\text{ref}), \qquad
 \mathbb E[\nabla k_3] = \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi) \tag{7}$$
 
-So as **gradients** $k_1$ in the loss is no penalty at all, $k_2$ is the one we want, and GRPO's $k_3$ belongs
-to the *other* direction of the divergence. (TRL multiplies it by the ratio, which is 1 and has a slope:
+By (7), as **gradients** $k_1$ in the loss is no penalty at all, $k_2$ is what we want, and GRPO's $k_3$
+belongs to the *other* direction of the divergence. (TRL multiplies it by the ratio, 1 with a slope:
 $\mathbb E[\nabla (w\,k_3)] = \mathbb E[\nabla k_2]$.) Token by token, as in GRPO, even $k_2$ forgets
 something: that a token decides which tokens come next. The old way has neither trouble. Charge the reward,
 and let the policy gradient differentiate it:
