@@ -10,7 +10,7 @@ import torch
 from chapters.course.planting import plant
 from chapters.D_rlhf import D3_reward_model as lesson
 from chapters.utils import RunLog
-from chapters.utils.reward_tools import gradient_gap
+from chapters.utils.lessons.reward_tools import gradient_gap
 
 NUM_IDS, PREFERRED = 8, 3  # the text with more of this token is liked better
 
@@ -101,7 +101,7 @@ def test_gradient_gap_tells_a_wrong_gradient():
 
 
 def token_turn(module, seed, kind):
-    """(gold at its peak, gold at the end) of the token world's curve, meaned over proxies."""
+    """(gold at its peak, gold at the end) of the token world's curve, averaged over proxies."""
     cfg = module.Config(seed=seed, num_draws=4)
     gold = module.token_curves(module.token_world(seed), kind, cfg)["gold"].mean(dim=0)
     return float(gold.max()), float(gold[-1])

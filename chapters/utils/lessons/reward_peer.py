@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chapters.utils.dpo_peer import PeakMemory, silence
-from chapters.utils.timing import CpuClock
+from chapters.utils.peers import silence
+from chapters.utils.timing import CpuClock, PeakMemory
 
 if TYPE_CHECKING:
     from torch import nn
