@@ -23,6 +23,9 @@ class Sums(torch.nn.Module):
         self.config = SimpleNamespace(hidden_size=NUM_IDS)
         self.embedding = torch.nn.Embedding(NUM_IDS, NUM_IDS)
 
+    def get_input_embeddings(self):
+        return self.embedding
+
     def forward(self, input_ids, attention_mask, position_ids):
         seen = (self.embedding(input_ids) * attention_mask[..., None]).cumsum(1)
         # padding is read as a text of its own: whoever scores it sees nothing
@@ -56,7 +59,7 @@ def accuracy(module, folder):
     torch.manual_seed(0)
     log = RunLog(folder, "D3")
     cfg = module.Config(num_epochs=4, learning_rate=0.05, batch_size=16)
-    model = module.RewardModel(Language(Sums()))
+    model = module.RewardModel(Language(Sums()), 0, 0)
     module.train_reward_model(model, random_pairs(0), cfg, log)
     log.close()
     fresh = random_pairs(1)
@@ -102,7 +105,7 @@ def test_gradient_gap_tells_a_wrong_gradient():
 
 def token_turn(module, seed, kind):
     """(gold at its peak, gold at the end) of the token world's curve, averaged over proxies."""
-    cfg = module.Config(seed=seed, num_draws=4)
+    cfg = module.Config(seed=seed)
     gold = module.token_curves(module.token_world(seed), kind, cfg)["gold"].mean(dim=0)
     return float(gold.max()), float(gold[-1])
 

@@ -79,13 +79,11 @@ class Config:
     """Texts for each of four prompts from which the best of n is taken; n goes up to this."""
     num_policy_updates: Annotated[int, in_range(1, 10_000)] = 60
     """Updates of the policy that maximises the proxy."""
-    num_draws: Annotated[int, in_range(2, 1000)] = 20
-    """Proxies fitted in the token world, each to its own pairs."""
 
 
 SMOKE = {
     "pretrain_steps": 20, "num_tokens": 8, "num_pairs": 64, "num_test_pairs": 16, "pool_size": 16,
-    "num_policy_updates": 2, "num_draws": 5, "batch_size": 2,
+    "num_policy_updates": 2, "batch_size": 2,
 }  # fmt: skip
 
 # %% [markdown]
@@ -181,11 +179,13 @@ def positions(mask: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
 class RewardModel(nn.Module):
     """A language model's body, and one number read off its last hidden state."""
 
-    def __init__(self, language_model: nn.Module) -> None:
+    def __init__(self, language_model: nn.Module, eos_id: int, like_id: int) -> None:
         super().__init__()
         self.body = copy.deepcopy(language_model.base_model)
         self.score = nn.Linear(self.body.config.hidden_size, 1, bias=False)  # a bias would cancel in (3)
         nn.init.normal_(self.score.weight, std=0.02)
+        embeddings = self.body.get_input_embeddings().weight.data  # [V, D]
+        embeddings[eos_id] = embeddings[like_id]  # EOS was never read before: it starts as a full stop
 
     def forward(self, ids: Int[Tensor, "B T"], mask: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
         hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(mask))
@@ -496,17 +496,16 @@ doubtful also puts it off. Neither takes the fall away: no amount of data shows 
 express, and all members are blind in the same place. The proxy that sees repeats keeps what it gains.
 
 **Break it.** Read the score in the last *column* (`scores[:, -1]` in `last_token`). Accuracy barely moves:
-the padding attends to the text and learns to speak for it. But a text's score now depends on its neighbours
-in the batch. One long text beside them, and 8 of 100 preferences flipped. `padding_gap` sees it.
+padding attends to the text and learns to speak for it. But a text's score now depends on its neighbours in
+the batch: one long text beside them flipped 8 of 100 preferences.
 
 **Exercises.** (1) Give `maximise` a price: subtract `beta` times the log-ratio from the rewards. Which beta
 stops at the peak? (2) Label 500 pairs of the hacked policy, train on all, and press again.
 """
 
 # %%
-INVERSE_BETAS = tuple(np.geomspace(0.05, 40.0, 40).tolist())
-SHARES = (16, 4, 1)  # a sixteenth of the pairs, a quarter, all
-POOL_PROMPTS = ("the music was", "i", "we", "it was a")
+INVERSE_BETAS, NUM_DRAWS = tuple(np.geomspace(0.05, 40.0, 40).tolist()), 20  # proxies, each of its own pairs
+SHARES, POOL_PROMPTS = (16, 4, 1), ("the music was", "i", "we", "it was a")  # 16: a sixteenth of the pairs
 WORLDS = {  # name: (pairs, sees repeats, members of an ensemble)
     "few": (100, False, 1), "many": (1000, False, 1), "ensemble": (100, False, 5), "sees": (100, True, 1),
 }  # fmt: skip
@@ -536,9 +535,15 @@ def judge(scorer: Callable, tokenizer: Any, test: dict) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def new_model(base: LoadedModel, cfg: Config) -> RewardModel:
+    """The same first weights at every call."""
+    torch.manual_seed(cfg.seed)
+    return RewardModel(base.model, *base.tokenizer.convert_tokens_to_ids([base.tokenizer.eos_token, "."]))
+
+
 def claim_identities(base: LoadedModel, tokens: dict, cfg: Config, log: RunLog) -> None:
     """The gradient, the zero that does not matter, the padding that does not matter."""
-    model = RewardModel(base.model).double()
+    model = new_model(base, cfg).double()
     ids, mask = (tokens[key][:, :4].flatten(0, 1) for key in ("ids", "mask"))
     weights = [p for p in model.parameters() if p.requires_grad]
 
@@ -564,10 +569,9 @@ def learn(
     models, found = [], []
     for share in SHARES:
         less = {key: values[:, : cfg.num_pairs // share] for key, values in tokens.items()}
-        torch.manual_seed(cfg.seed)  # the same head for all
         clock, longer = CpuClock(), dataclasses.replace(cfg, num_epochs=cfg.num_epochs * share)
         with PeakMemory() as peak, clock:
-            models.append(train_reward_model(RewardModel(base.model), less, longer, log))
+            models.append(train_reward_model(new_model(base, cfg), less, longer, log))
         found.append(judge(models[-1], base.tokenizer, test))
         numbers = {key: found[-1][key] for key in ("accuracy", "ece", "slope")}
         log.write(cfg.num_pairs // share, train_cpu_seconds=clock.seconds, **numbers)
@@ -578,8 +582,7 @@ def learn(
     few, _, best = found
     log.claim("share_of_ceiling",
         "on held-out pairs the model is nearly as often right as one who knows the truth",
-        best["accuracy"] / ceiling, at_least=0.95, unit="of the Bayes ceiling", source="equation (2)"
-    )  # fmt: skip
+        best["accuracy"] / ceiling, at_least=0.95, unit="of the ceiling", source="eq. (2)")  # fmt: skip
     log.claim("calibration_error", "its forecasts are off by a few hundredths on average", best["ece"],
         at_most=0.05, unit="probability, 10 bins", source="the true probabilities")  # fmt: skip
     log.claim("calibration_slope", "its scores are about as far apart as the noise of the labels tells",
@@ -594,8 +597,7 @@ def learn(
 
 def compare_trl(base: LoadedModel, tokens: dict, test: dict, ours: tuple, cfg: Config, log: RunLog) -> None:
     """TRL's RewardTrainer from the same weights on the same pairs in the same order."""
-    torch.manual_seed(cfg.seed)
-    model = RewardModel(base.model)
+    model = new_model(base, cfg)
     batch = {key: values[:, :32] for key, values in tokens.items()}
     loss = bradley_terry_loss(*model(*(values.flatten(0, 1) for values in batch.values())).chunk(2)).item()
     log.claim("trl_loss_gap", "our loss equals that of TRL's RewardTrainer on the same batch",
@@ -607,8 +609,7 @@ def compare_trl(base: LoadedModel, tokens: dict, test: dict, ours: tuple, cfg: C
     log.write(cfg.num_pairs, trl_train_cpu_seconds=seconds, **numbers)
     log.claim("trl_accuracy_gap",
         "after the same steps on the same pairs TRL's model is as often right as ours",
-        found["accuracy"] - log.last("accuracy"), near=(0.0, 0.02), unit="accuracy", source="trl 1.12"
-    )  # fmt: skip
+        found["accuracy"] - log.last("accuracy"), near=(0.0, 0.02), source="trl 1.12")  # fmt: skip
     for what, theirs, our in (("CPU seconds", seconds, ours[0]), ("megabytes", megabytes, ours[1])):
         log.claim(f"trl_{what.split()[-1]}", f"TRL's training takes no fewer {what} than ours", theirs / our,
             at_least=1.0, unit="times ours", source="trl 1.12 in the same process", timed=True)  # fmt: skip
@@ -657,12 +658,12 @@ def token_curves(world: TokenWorld, kind: str, cfg: Config) -> dict[str, Float[T
     num_pairs, sees, members = WORLDS[kind]
     features, ref = symbol_features(world, sees), world.reference_log_probs()  # [M, F], [N, M]
     repeats, generator = symbol_features(world, True)[:, -1], torch.Generator().manual_seed(cfg.seed)
-    size = (cfg.num_draws, len(INVERSE_BETAS))
+    size = (NUM_DRAWS, len(INVERSE_BETAS))
     curves = {name: torch.zeros(size, dtype=torch.float64) for name in ("kl", "proxy", "gold")}
     for log_probs, reward in zip(ref, world.rewards):
         gold = reward - repeats
         gold = gold - (log_probs.exp() * gold).sum()
-        shape = (2, cfg.num_draws * members, num_pairs)
+        shape = (2, NUM_DRAWS * members, num_pairs)
         rows = torch.multinomial(log_probs.exp(), math.prod(shape), True, generator=generator).reshape(shape)
         wins = torch.sigmoid((gold[rows[0]] - gold[rows[1]]) / cfg.temperature)
         labels = (torch.rand(wins.shape, generator=generator) < wins).double()
@@ -699,7 +700,7 @@ def press_exactly(cfg: Config, log: RunLog) -> None:
         gold[kind] = curves["gold"].mean(dim=0)  # [L]
         peak = int(gold[kind].argmax())
         fall = curves["gold"][:, peak] - curves["gold"][:, -1]
-        turns[kind] = (fall.mean() / (fall.std() / cfg.num_draws**0.5).clamp(min=1e-9)).item()
+        turns[kind] = (fall.mean() / (fall.std() / NUM_DRAWS**0.5).clamp(min=1e-9)).item()
         log.write(0, **{f"token_{kind}_peak_kl": curves["kl"].mean(dim=0)[peak].item()})
     log.claim("token_proxy_rises", "pressing harder never lowers the proxy's own reward",
         min(curves["proxy"].diff(dim=1).min().item() for curves in found.values()), at_least=-1e-9,

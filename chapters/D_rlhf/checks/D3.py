@@ -118,18 +118,27 @@ class Body(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.config = SimpleNamespace(hidden_size=3)
+        self.embedding = torch.nn.Embedding(10, 1)
+        self.embedding.weight.data = torch.arange(10.0)[:, None]
+
+    def get_input_embeddings(self):
+        return self.embedding
 
     def forward(self, input_ids, attention_mask, position_ids):
-        seen = (input_ids * attention_mask).cumsum(1)
-        hidden = torch.stack([input_ids, position_ids, seen], dim=-1).float()
-        return SimpleNamespace(last_hidden_state=hidden)
+        tokens = self.embedding(input_ids)[..., 0]
+        seen = (tokens * attention_mask).cumsum(1)
+        return SimpleNamespace(last_hidden_state=torch.stack([tokens, position_ids.float(), seen], dim=-1))
 
 
 def check_RewardModel(RewardModel):
     body = Body()
-    model = RewardModel(Language(body))
-    assert model.body is not body, "the language model itself must stay as it is"
-    assert sum(parameter.numel() for parameter in model.parameters()) == 3, "one weight for each hidden unit"
+    model = RewardModel(Language(body), 1, 6)
+    assert body.embedding.weight.flatten().tolist() == list(range(10)), "the language model stays as it is"
+    assert model.body.embedding.weight.flatten().tolist() == [0, 6, *range(2, 10)], (
+        "EOS starts as a full stop"
+    )
+    heads = [p for name, p in model.named_parameters() if not name.startswith("body")]
+    assert [p.numel() for p in heads] == [3], "one weight for each hidden unit"
     weights = model.score.weight.detach()[0]
     texts = [[5, 3, 9], [2], [7, 7, 7, 7, 4]]
     for side in ("left", "right"):
@@ -371,6 +380,11 @@ PLANTED = {
         "the language model trains along": (
             "copy.deepcopy(language_model.base_model)",
             "language_model.base_model",
+        ),
+        "EOS as it was": ("embeddings[eos_id] = embeddings[like_id]", "pass"),
+        "the full stop as EOS": (
+            "embeddings[eos_id] = embeddings[like_id]",
+            "embeddings[like_id] = embeddings[eos_id]",
         ),
         "a bias": ("hidden_size, 1, bias=False)", "hidden_size, 1, bias=True)"),
     },
