@@ -59,6 +59,7 @@ def train(seed: int, grader_name: str) -> dict[str, float]:
     from chapters.envs.arithmetic import arithmetic_recipe
     from chapters.utils import RunLog
     from chapters.utils.language_models import load_model
+    from chapters.utils.lessons import grpo_tools
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)
@@ -67,7 +68,7 @@ def train(seed: int, grader_name: str) -> dict[str, float]:
     exact, grader = (rft.read_grader(rft.GRADERS / f"{name}.json") for name in ("string_check", grader_name))
     task = make_task(tokenizer, rft.read_lines(rft.DATA / "training.jsonl"), grader)
     test = make_task(tokenizer, rft.read_lines(rft.DATA / "validation.jsonl"), exact)
-    count = lesson.counter(lesson.answer_groups, lesson.log_probs_of, test, cfg)
+    count = grpo_tools.counter(lesson.answer_groups, lesson.log_probs_of, test, cfg)
 
     def accuracy(policy, num_samples: int) -> float:
         return float(np.mean(count(policy, num_samples)[0])) / num_samples
@@ -88,21 +89,10 @@ def train(seed: int, grader_name: str) -> dict[str, float]:
     return {
         "before": curve[0],
         "after": curve[NUM_UPDATES],
-        "greedy": accuracy(sharp(policy), 1),
+        "greedy": accuracy(grpo_tools.greedy(policy), 1),
         "updates": reached,
         **points,
     }
-
-
-def sharp(policy):
-    """The policy made so sure of itself that sampling takes the likeliest token."""
-
-    def sharpened(**inputs):
-        out = policy(**inputs)
-        out.logits = 1e4 * out.logits
-        return out
-
-    return sharpened
 
 
 def block(results: dict) -> str:

@@ -1,0 +1,130 @@
+"""The days tell what their results say: tables are made from the recorded runs, figures and files are in place."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jsonschema
+import numpy as np
+import pytest
+
+from chapters.course.catalog import ROOT
+
+DAYS = ROOT / "days"
+STUDIES = {"Day01": "train_here", "Day02": "compare", "Day03": "study"}
+
+
+def load(day: str, name: str):
+    """A script of a day, imported by its path as Python would run it."""
+    folder = DAYS / day if day else DAYS
+    sys.path[:0] = [str(folder), str(DAYS)]
+    try:
+        spec = importlib.util.spec_from_file_location(f"{day}_{name}", folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        del sys.path[:2]
+    return module
+
+
+@pytest.mark.parametrize("day", STUDIES)
+def test_the_table_is_what_the_recorded_runs_give(day):
+    study, experiment = load(day, STUDIES[day]), load("", "experiment")
+    results = json.loads((DAYS / day / "results.json").read_text(encoding="utf-8"))
+    readme = (DAYS / day / "README.md").read_text(encoding="utf-8")
+    assert experiment.fill(readme, study.block(results)) == readme, (
+        f"python days/{day}/{STUDIES[day]}.py --report"
+    )
+    assert study.FIGURE.exists()
+    assert len(next(iter(results.values()))) == len(study.SEEDS)
+
+
+@pytest.mark.parametrize("day", STUDIES)
+def test_an_unknown_argument_is_one_line(day):
+    command = [sys.executable, str(DAYS / day / f"{STUDIES[day]}.py"), "--fast"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "--report" in result.stderr
+
+
+@pytest.mark.parametrize("day", STUDIES)
+def test_each_day_has_its_headings_in_order(day):
+    readme = (DAYS / day / "README.md").read_text(encoding="utf-8")
+    wanted = ["**Hypothesis.**", "## Set-up", "## Result", "**Verdict.**", "## What surprised me"]
+    wanted += ["## Lessons learned", "## Next"]
+    places = [readme.index(heading) for heading in wanted]
+    assert places == sorted(places)
+
+
+class TestExperiment:
+    @pytest.fixture
+    def experiment(self):
+        return load("", "experiment")
+
+    def test_an_interrupted_study_goes_on_where_it_stopped(self, experiment, tmp_path):
+        calls = []
+
+        def run(seed):
+            calls.append(seed)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return {"value": seed}
+
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run_arms(tmp_path / "results.json", {"arm": run}, range(4), fresh=False)
+        results = experiment.run_arms(tmp_path / "results.json", {"arm": run}, range(4), fresh=False)
+        assert calls == [0, 1, 2, 2, 3]
+        assert experiment.values(results, "arm", "value").tolist() == [0, 1, 2, 3]
+
+    def test_the_interval_is_students(self, experiment):
+        # mean 2, standard error 0.5774, t(0.975, 2) = 4.3027
+        assert experiment.interval(np.array([1.0, 2.0, 3.0])) == "2 (-0.484 to 4.48)"
+
+    def test_differences_are_paired(self, experiment):
+        noisy = {"0": {"x": 0.0}, "1": {"x": 100.0}, "2": {"x": 50.0}}
+        better = {seed: {"x": row["x"] + 1.0} for seed, row in noisy.items()}
+        assert experiment.difference({"a": better, "b": noisy}, "a", "b", "x") == "1 (1 to 1)"
+
+    @pytest.mark.parametrize("readme", ["no marks", "<!-- measured --> one"])
+    def test_a_readme_without_marks_is_refused(self, experiment, readme):
+        with pytest.raises(ValueError, match="needs one pair"):
+            experiment.fill(readme, "table")
+
+
+class TestPreferences:
+    @pytest.fixture
+    def preferences(self):
+        return load("Day02", "preferences")
+
+    @pytest.mark.parametrize("name", ["training", "validation"])
+    def test_every_line_passes_the_schema_and_prefers_the_warmer(self, preferences, name):
+        from chapters.envs.reviews import sentiment
+
+        lines = (preferences.DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == preferences.COUNTS[name]
+        for line in map(json.loads, lines):
+            preferences.validator().validate(line)
+            prompt = line["input"]["messages"][-1]["content"]
+            outputs = [line[key][0]["content"] for key in ("preferred_output", "non_preferred_output")]
+            warm, cold = sentiment([f"{prompt} {output}" for output in outputs])
+            assert warm > cold
+
+    def test_no_pair_is_in_both_files(self, preferences):
+        training, validation = (
+            set((preferences.DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+            for name in ("training", "validation")
+        )
+        assert not training & validation
+
+    @pytest.mark.parametrize("part", ["input", "preferred_output", "non_preferred_output"])
+    def test_the_schema_notices_what_is_missing(self, preferences, part):
+        line = preferences.make_line("the film was", "superb .", "dull .")
+        preferences.validator().validate(line)
+        with pytest.raises(jsonschema.ValidationError):
+            preferences.validator().validate({key: line[key] for key in line if key != part})
+
+    def test_the_request_passes_day01s_schema(self, preferences):
+        schema = json.loads((DAYS / "Day01" / "schemas" / "job.schema.json").read_text(encoding="utf-8"))
+        jsonschema.validate(preferences.request(), schema)
