@@ -1,4 +1,4 @@
-"""The days tell what their results say: tables are made from the recorded runs, figures and files are in place."""
+"""The days tell what their results say: tables are made from the recorded runs, files are in place."""
 
 import importlib.util
 import json

@@ -51,7 +51,8 @@ def write_pairs(seed: int = 0) -> list[dict]:
 
     seed_everything(seed)
     lm = load_model("tiny", review_recipe())
-    cfg = dpo.Config(seed=seed, num_pairs=sum(COUNTS.values()))
+    wanted = sum(COUNTS.values())
+    cfg = dpo.Config(seed=seed, num_pairs=2 * wanted)
     pairs = dpo.review_pairs(lm.model, lm, cfg)
 
     def texts(ids: torch.Tensor) -> list[str]:
@@ -59,7 +60,9 @@ def write_pairs(seed: int = 0) -> list[dict]:
 
     prompts = texts(pairs["prompt_ids"])
     preferred, other = (texts(pairs["completion_ids"][:, side]) for side in (0, 1))
-    return [make_line(*line) for line in zip(prompts, preferred, other)]
+    # the model may end at once, and the service takes no empty output
+    lines = [make_line(*texts) for texts in zip(prompts, preferred, other) if all(texts)]
+    return lines[:wanted]
 
 
 def write_files(lines: list[dict], folder: Path = DATA) -> None:
