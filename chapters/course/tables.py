@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from chapters.course import catalog, ledger, plans
+from chapters.course import catalog, ledger, pictures, plans
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_atomic
 
@@ -46,8 +46,8 @@ def render(path: Path) -> str:
 
 
 def update(check: bool = False) -> list[Path]:
-    """Rewrite all generated blocks; with `check` only say which files would change."""
-    changed = []
+    """Renew all generated blocks and the picture; with `check` only say what would change."""
+    changed = pictures.update(check)
     for path in documents():
         fresh = render(path)
         if fresh != path.read_text(encoding="utf-8"):
