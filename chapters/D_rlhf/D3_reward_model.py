@@ -641,13 +641,13 @@ def press_by_gradient(base: LoadedModel, model: RewardModel, cfg: Config, log: R
     """RLOO against the best proxy: how far gold rises and falls. Returns the last texts."""
     texts = maximise(model, base, cfg, log)
     gold, error, proxy = (np.array(log.series(f"rloo_{name}")[1]) for name in ("gold", "gold_se", "proxy"))
-    window = min(5, len(gold))  # means over five batches, lest a lucky batch be the peak
-    gold, proxy = (np.convolve(curve, np.ones(window) / window, "valid") for curve in (gold, proxy))
-    peak, spread = int(gold.argmax()), math.sqrt(2 / window) * error.mean() + 1e-9
-    log.claim("rloo_gold_turns",
-        "maximising the proxy by policy gradient, gold rises and then falls, by at least this",
-        (gold[peak] - max(gold[0], gold[-1])) / spread, at_least=3.0, unit="standard errors",
-        source="the usual bar of significance")  # fmt: skip
+    window = np.ones(min(5, len(gold)))  # means over five batches, lest a lucky one be the peak
+    mean, proxy = (np.convolve(curve, window / len(window), "valid") for curve in (gold, proxy))
+    error_of_mean = np.convolve(error**2, window, "valid") ** 0.5 / len(window)
+    peak, ends = int(mean.argmax()), ((gold[0], error[0]), (mean[-1], error_of_mean[-1]))
+    log.claim("rloo_gold_turns", "as policy gradient maximises the proxy, gold rises, then falls (the smaller)",
+        min((mean[peak] - at) / (math.hypot(error_of_mean[peak], spread) + 1e-9) for at, spread in ends),
+        at_least=3.0, unit="standard errors", source="the usual bar of significance")  # fmt: skip
     log.claim("rloo_proxy_rises", "from gold's peak to the end the proxy's reward rises",
         proxy[-1] - proxy[peak], at_least=0.0, unit="gold", source="gao2023overoptimization")  # fmt: skip
     return texts

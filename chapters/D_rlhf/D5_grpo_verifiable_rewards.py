@@ -561,11 +561,12 @@ converge: the crosses are where their own expected update is zero. Two causes. $
 direction of the divergence, which hardly minds a token that has become too *likely*. And the division makes
 $\beta$ act as $\beta\sigma$, with another $\sigma$ for each prompt: on the right, what becomes of either.
 
-**Break it.** `--only arithmetic --num-epochs 16 --clip-low 1 --clip-high 100`: many passes and no clip.
+**Break it.** `--only tokens --kl-kind k1`: its price has no gradient. GRPO ends 8.5 nats away, at the best
+texts and nothing else, its objective far below no training at all; and the claims about its end fail.
 
 **Exercises.** (1) Show from (2) that leaving one out changes nothing if the learning rate may change. (2)
-With `--average tokens` the first loss of a batch is not 0. Why? (3) Put $k_1$ in the loss (`--kl-kind k1
---only tokens`) and say beforehand where in the chart GRPO will end.
+With `--average tokens` the first loss of a batch is not 0. Why? (3) Run `--only
+tokens --kl-kind k2` and explain why even that misses the star.
 """
 
 # %%
