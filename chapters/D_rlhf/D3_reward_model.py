@@ -645,7 +645,8 @@ def press_by_gradient(base: LoadedModel, model: RewardModel, cfg: Config, log: R
     mean, proxy = (np.convolve(curve, window / len(window), "valid") for curve in (gold, proxy))
     error_of_mean = np.convolve(error**2, window, "valid") ** 0.5 / len(window)
     peak, ends = int(mean.argmax()), ((gold[0], error[0]), (mean[-1], error_of_mean[-1]))
-    log.claim("rloo_gold_turns", "as policy gradient maximises the proxy, gold rises, then falls (the smaller)",
+    log.claim("rloo_gold_turns",
+        "as policy gradient maximises the proxy, gold rises, then falls (the smaller)",
         min((mean[peak] - at) / (math.hypot(error_of_mean[peak], spread) + 1e-9) for at, spread in ends),
         at_least=3.0, unit="standard errors", source="the usual bar of significance")  # fmt: skip
     log.claim("rloo_proxy_rises", "from gold's peak to the end the proxy's reward rises",

@@ -1,7 +1,7 @@
 """The picture of chapter D: where PPO, DPO, GRPO, RLOO and best-of-n end on the token world.
 
 No single lesson has all of them. Each recorded its end points in the same world, that of seed 0; here they
-meet on one chart. The points are stored inside the picture, so that a test can tell when a ledger has moved on.
+meet on one chart. The points are stored inside the picture, so that a test can tell when a ledger has moved.
 """
 
 from __future__ import annotations
