@@ -13,7 +13,7 @@ answer is good if it beats the others of its group. **Next:** D6 puts a person i
 
 <!-- results: D5 -->
 
-`rl run D5`: 132 s, 1374 MB. `rl run D5 --smoke`: 18 s.
+`rl run D5`: 148 s, 1376 MB. `rl run D5 --smoke`: 16 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |
@@ -37,15 +37,15 @@ answer is good if it beats the others of its group. **Next:** D6 puts a person i
 | gradient_k3_tokens | 0.345 (0.199 to 0.411)          | ≥ 0.05      | 5/5 |
 | trl_advantages_gap | 4.77e-07 (2.38e-07 to 4.77e-07) | ≤ 1e-05     | 5/5 |
 | trl_loss_gap       | 5.96e-08 (5.96e-08 to 1.19e-07) | ≤ 1e-05     | 5/5 |
-| faster_than_trl    | 1.55 (0 to 1.56)                | ≥ 1         | 3/5 |
-| trl_seconds        | 1.42 (1.37 to 1.44)             | ≥ 1         | 5/5 |
-| trl_memory         | 1.1 (1.08 to 1.12)              | ≥ 1         | 5/5 |
-| entropy            | 0.171 (0.159 to 0.19)           | ≤ 1         | 5/5 |
-| pass_gain          | 0.698 (0.688 to 0.726)          | ≥ 0         | 5/5 |
+| faster_than_trl    | 1.3 (1.24 to 1.46)              | ≥ 1         | 5/5 |
+| trl_seconds        | 1.44 (1.36 to 1.51)             | ≥ 1         | 5/5 |
+| trl_memory         | 1.09 (1.07 to 1.12)             | ≥ 1         | 5/5 |
+| entropy            | 0.107 (0.0924 to 0.135)         | ≤ 1         | 5/5 |
+| pass_gain          | 0.788 (0.732 to 0.798)          | ≥ 0         | 5/5 |
 | greedy_before      | 0.353                           | 0.3 ± 0.15  | 5/5 |
-| greedy_after       | 0.982 (0.867 to 1)              | ≥ 0.9       | 4/5 |
+| greedy_after       | 0.996 (0.976 to 1)              | ≥ 0.9       | 5/5 |
 | sampled_before     | 0.117 (0.0893 to 0.125)         | 0.17 ± 0.15 | 5/5 |
-| sampled_after      | 0.829 (0.763 to 0.859)          | ≥ 0.6       | 5/5 |
+| sampled_after      | 0.924 (0.858 to 0.933)          | ≥ 0.6       | 5/5 |
 
 <!-- /results -->
 
