@@ -276,6 +276,35 @@ def test_equations_are_numbered_in_order_and_each_is_used(lesson):
     assert equation_faults(read(lesson.path), markdown(lesson.path)) == []
 
 
+@each_note
+def test_equations_of_a_note_are_numbered_in_order_and_each_is_used(note):
+    tags = [int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", note.text)]
+    assert tags == list(range(1, len(tags) + 1))
+    used = {int(n) for n in re.findall(r"[\w.:][,:]? \((\d+)\)", note.text)}
+    used |= {int(n) for n in re.findall(r"equations? \((\d+)\)", note.text)}
+    assert set(tags) <= used, "an equation that nothing refers to needs no number"
+
+
+# The way through
+
+
+def test_links_alone_lead_from_the_front_page_to_every_page():
+    """Notes, lessons, days, plans: whoever starts at README and only follows links sees them all."""
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page in reached or not page.is_file():
+            continue
+        reached.add(page)
+        if page.suffix in (".md", ".py"):
+            text = markdown(page) if page.suffix == ".md" or page.match("[A-E]*_*/[A-E]*_*.py") else ""
+            links = re.findall(r"\]\(([^()\s#]+)[^()\s]*\)", text)
+            waiting += [page.parent / link for link in links if not re.match(r"\w+:", link)]
+    wanted = {page.resolve() for page in PROSE} | {item.path.resolve() for item in items()}
+    missed = sorted(path.relative_to(ROOT).as_posix() for path in wanted - reached)
+    assert missed == []
+
+
 # Spelling
 
 
