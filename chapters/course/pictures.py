@@ -88,7 +88,8 @@ def drawn(found: dict[str, list[float]]) -> bytes:
             world.kl(star), world.expected_reward(star), "*", label=f"optimum at beta {BETA:g}", **look
         )
         for label, (_, _, colour, marker) in METHODS.items():
-            style = {"color": getattr(plotting, colour), "markersize": 8, "alpha": 0.85}
+            size = 12 if label.startswith("RLOO") else 8  # it ends where GRPO without division does
+            style = {"color": getattr(plotting, colour), "markersize": size, "alpha": 0.85}
             panel.plot(*found[label], marker, label=label, **style)
             if label in FIXED_POINTS:
                 where = found[f"{label}: fixed point"]
