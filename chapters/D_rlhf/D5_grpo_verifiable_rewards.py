@@ -380,7 +380,7 @@ class Task(NamedTuple):
 
 @torch.no_grad()
 def answer_groups(
-    policy: nn.Module, task: Task, rows: Int[Tensor, " N"], generator: torch.Generator, cfg: Config
+    policy: Callable, task: Task, rows: Int[Tensor, " N"], generator: torch.Generator, cfg: Config
 ) -> dict[str, Tensor]:
     """Sample G answers to each of the prompts `rows` and score them."""
     rows = rows.repeat_interleave(cfg.group_size)  # [B]
@@ -394,7 +394,7 @@ def answer_groups(
     }  # fmt: skip
 
 
-def log_probs_of(policy: nn.Module, batch: dict[str, Tensor]) -> Float[Tensor, "B T"]:
+def log_probs_of(policy: Callable, batch: dict[str, Tensor]) -> Float[Tensor, "B T"]:
     """`token_log_probs` of a batch."""
     names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
     return token_log_probs(policy, *(batch[name] for name in names))
