@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chapters.utils import evaluate
+from chapters.envs import evaluate
 from chapters.utils.lesson import peak_memory_mb
 
 PACKAGES = ("numpy", "gymnasium", "torch", "jax", "stable-baselines3", "sbx-rl", "rejax")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import chapters.B_core_algorithms.B1_tabular_q_learning as lesson
-import chapters.envs  # noqa: F401 — registers the probes
 from chapters.course.planting import plant
+from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
 
 STEPS = 1000
 

@@ -7,8 +7,9 @@ import torch
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.course.planting import plant
+from chapters.envs import make_envs
 from chapters.envs.probes import CutShort
-from chapters.utils import RunLog, make_envs
+from chapters.utils import RunLog
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = {

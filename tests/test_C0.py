@@ -6,8 +6,9 @@ import pytest
 
 from chapters.C_policy_gradients import C0_policy_gradients_reinforce as lesson
 from chapters.course.planting import plant
+from chapters.envs import make_envs
 from chapters.envs.probes import Probe
-from chapters.utils import RunLog, make_envs
+from chapters.utils import RunLog
 
 QUICK = {"num_envs": 8, "num_updates": 25, "hidden_size": 8, "learning_rate": 3e-2, "gamma": 0.9}
 

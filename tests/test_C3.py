@@ -9,8 +9,9 @@ import torch
 
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.course.planting import plant
+from chapters.envs import make_envs
 from chapters.envs.probes import CutShort
-from chapters.utils import RunLog, make_envs
+from chapters.utils import RunLog
 from chapters.utils.networks import in_numpy
 
 GAMMA = 0.9  # the endless probe is then worth 10

@@ -13,8 +13,9 @@ from chapters.C_policy_gradients import C3_ppo_from_scratch as original
 from chapters.C_policy_gradients import C4_ppo_in_jax as lesson
 from chapters.C_policy_gradients.checks import C3 as original_checks
 from chapters.course.planting import function_checks, plant
+from chapters.envs import true_next_obs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.utils import UsageError, true_next_obs
+from chapters.utils import UsageError
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = lesson.Config(

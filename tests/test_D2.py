@@ -7,10 +7,10 @@ import torch
 
 from chapters.course.planting import plant
 from chapters.D_rlhf import D2_rlhf_llm_with_pytorch as lesson
-from chapters.envs.reviews import review_recipe
 from chapters.envs.token_world import token_world
+from chapters.text.models import load_model
+from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog, UsageError
-from chapters.utils.language_models import load_model
 from chapters.utils.seeding import seed_everything
 
 BETA, BAR = 0.5, 0.9

@@ -9,8 +9,8 @@ import torch
 
 from chapters.course.planting import plant
 from chapters.D_rlhf import D3_reward_model as lesson
+from chapters.D_rlhf.evidence.D3_tools import gradient_gap
 from chapters.utils import RunLog
-from chapters.utils.lessons.reward_tools import gradient_gap
 
 NUM_IDS, PREFERRED = 8, 3  # the text with more of this token is liked better
 

@@ -9,11 +9,12 @@ import torch
 
 from chapters.course.planting import plant
 from chapters.D_rlhf import D4_direct_preference_optimization as lesson
-from chapters.envs.reviews import PROMPTS, review_recipe, sentiment
+from chapters.D_rlhf.evidence.D4_trl import as_texts
+from chapters.envs.reviews import PROMPTS, sentiment
 from chapters.envs.token_world import token_world
+from chapters.text.models import LoadedModel, make_model, make_tokenizer
+from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog
-from chapters.utils.language_models import LoadedModel, make_model, make_tokenizer
-from chapters.utils.lessons.dpo_peer import as_texts
 from chapters.utils.peers import silence
 from chapters.utils.timing import PeakMemory
 

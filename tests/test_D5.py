@@ -8,11 +8,12 @@ import torch
 
 from chapters.course.planting import plant
 from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
+from chapters.D_rlhf.evidence.D5_tools import counter, encoded_sums, encoded_world, seconds_to
 from chapters.envs import arithmetic
 from chapters.envs.token_world import token_world
+from chapters.text.models import make_tokenizer
+from chapters.text.recipes import arithmetic_recipe
 from chapters.utils import RunLog
-from chapters.utils.language_models import make_tokenizer
-from chapters.utils.lessons.grpo_tools import counter, encoded_sums, encoded_world, seconds_to
 from chapters.utils.seeding import seed_everything
 
 QUICK = lesson.TOKENS | {"group_size": 32, "beta": 0.5, "num_updates": 150}
@@ -87,7 +88,7 @@ def test_verify_takes_the_exact_answer_and_nothing_else():
 
 
 def test_grading_tokens_is_not_fooled_by_special_ones():
-    tokenizer = make_tokenizer(arithmetic.arithmetic_recipe())
+    tokenizer = make_tokenizer(arithmetic_recipe())
     two, four = tokenizer.convert_tokens_to_ids(["2", "4"])
     end, pad, unknown = tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id
     written = [
@@ -121,7 +122,7 @@ class Oracle(torch.nn.Module):
 
 
 def test_accuracy_counts_right_answers():
-    tokenizer = make_tokenizer(arithmetic.arithmetic_recipe())
+    tokenizer = make_tokenizer(arithmetic_recipe())
     prompts, task = encoded_sums(tokenizer, held_out=True)
     cfg = dataclasses.replace(lesson.Config(), **lesson.SMOKE)
     count = counter(lesson.answer_groups, lesson.log_probs_of, lesson.Task(*task), cfg)

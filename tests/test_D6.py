@@ -8,10 +8,11 @@ import pytest
 from chapters.course.planting import plant
 from chapters.D_rlhf import D6_text_rewriter as lesson
 from chapters.envs import rewriter as office
+from chapters.rating import RatingStore, ScriptedRater, Session
+from chapters.rating import ask as raters
+from chapters.text.models import load_model
+from chapters.text.recipes import rewriter_recipe
 from chapters.utils import RunLog, UsageError
-from chapters.utils.language_models import load_model
-from chapters.utils.lessons import raters
-from chapters.utils.rating import RatingStore, ScriptedRater, Session
 
 SMOKE = lesson.Config(**lesson.SMOKE)
 
@@ -102,7 +103,7 @@ def test_the_same_rater_twice_is_no_contradiction():
 
 def test_your_taste_decides_if_you_ask_for_it(pairs, tmp_path):
     """Ratings against the judge's labels: with a share of 1 they alone are learnt, with 0 not at all."""
-    lm, log = load_model("tiny", office.rewriter_recipe(SMOKE.pretrain_steps)), RunLog(tmp_path, "D6")
+    lm, log = load_model("tiny", rewriter_recipe(SMOKE.pretrain_steps)), RunLog(tmp_path, "D6")
     judged, yours = lesson.Pairs(*pairs), lesson.Pairs(pairs[0], pairs[2], pairs[1])
     for share, sign in ((0.0, 1), (1.0, -1)):
         cfg = dataclasses.replace(SMOKE, human_share=share, rm_epochs=12)

@@ -14,9 +14,11 @@ import torch
 
 from chapters.course.diagnose import metrics_of, report, run_folder
 from chapters.course.planting import plant
+from chapters.diagnosis import quantities as diagnostics
+from chapters.diagnosis import rules as diagnosis
 from chapters.E_practice import E3_bug_zoo as E3
+from chapters.envs import make_envs
 from chapters.envs.probes import ANSWERS
-from chapters.utils import diagnosis, diagnostics, make_envs
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import RunLog
 

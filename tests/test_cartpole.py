@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from chapters.envs import make_envs, true_next_obs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.utils import make_envs, true_next_obs
 
 
 def test_same_dynamics_as_gymnasium():

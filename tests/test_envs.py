@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import chapters.envs  # noqa: F401 — registers them
+from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
 from chapters.envs.probes import CutShort
 
 OWN = sorted(spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("chapters.envs"))

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from chapters.envs import reviews
-from chapters.envs.reviews import PROMPTS, review_recipe, sentiment, vocabulary, write_reviews
-from chapters.utils import language_models
-from chapters.utils.language_models import EOS, Recipe, load_model, make_tokenizer, pretrained
+from chapters.envs.reviews import PROMPTS, sentiment, vocabulary, write_reviews
+from chapters.text import models as language_models
+from chapters.text.models import EOS, Recipe, load_model, make_tokenizer, pretrained
+from chapters.text.recipes import review_recipe
 from chapters.utils.lesson import UsageError
 
 TINY = dataclasses.replace(review_recipe(num_steps=2), width=16, num_layers=1, num_heads=2)
@@ -101,8 +102,8 @@ class TestCache:
 
 PROGRAM = """
 import dataclasses, sys
-from chapters.envs.reviews import review_recipe
-from chapters.utils.language_models import pretrained
+from chapters.text.recipes import review_recipe
+from chapters.text.models import pretrained
 recipe = dataclasses.replace(review_recipe(num_steps=int(sys.argv[1])), width=16, num_layers=1, num_heads=2)
 pretrained(recipe)
 print("done")

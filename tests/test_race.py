@@ -6,8 +6,8 @@ import time
 import pytest
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
+from chapters.B_core_algorithms.evidence.B4_race import Scores, first_crossing
 from chapters.utils import RunLog
-from chapters.utils.race import Scores, first_crossing
 
 
 def race(name, returns, seconds):

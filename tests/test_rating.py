@@ -15,8 +15,7 @@ from collections import Counter
 import pytest
 
 from chapters.course.catalog import ROOT
-from chapters.utils.lesson import UsageError
-from chapters.utils.rating import (
+from chapters.rating import (
     Pair,
     RatingStore,
     ScriptedRater,
@@ -27,6 +26,7 @@ from chapters.utils.rating import (
     rate_in_terminal,
     terminal,
 )
+from chapters.utils.lesson import UsageError
 
 OTHER = {"first": "second", "second": "first"}
 
@@ -272,7 +272,7 @@ def test_a_busy_file_is_one_line_and_the_answer_can_be_given_again(store, monkey
 
 KILLED = """
 import json, os, random, signal, sys, time
-from chapters.utils.rating import Pair, RatingStore, Session
+from chapters.rating import Pair, RatingStore, Session
 
 path, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
@@ -327,7 +327,7 @@ def test_no_acknowledged_answer_is_lost_to_sigkill(tmp_path):
 def test_two_processes_share_a_file(tmp_path):
     code = """
 import sys
-from chapters.utils.rating import Pair, RatingStore, ScriptedRater, Session
+from chapters.rating import Pair, RatingStore, ScriptedRater, Session
 pairs = [Pair(f"p{i}", "text", f"one {i}", f"two {i}") for i in range(100)]
 with RatingStore(sys.argv[1]) as store:
     print(ScriptedRater(lambda *texts: 1.0).rate(Session(pairs, store)))
@@ -388,7 +388,7 @@ def test_export_is_what_trl_reads(store, tmp_path):
     assert rows["rejected"][:] == ["two plain", pairs["second"].first, pairs["majority"].first]
 
     again = tmp_path / "again.jsonl"
-    command = [sys.executable, "-m", "chapters.utils.rating", store.path, again]
+    command = [sys.executable, "-m", "chapters.rating", store.path, again]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("3 exported, 1 contradictory, 2 undecided, 0 unrated")
@@ -464,7 +464,7 @@ class Typist:
     def __init__(self, path, count=4):
         code = f"""
 import sys
-from chapters.utils.rating import Pair, RatingStore, Session, rate_in_terminal, terminal
+from chapters.rating import Pair, RatingStore, Session, rate_in_terminal, terminal
 terminal.GUARD_SECONDS = 0.15
 pairs = [Pair(f"p{{i}}", f"text {{i}}", f"one {{i}}", f"two {{i}}") for i in range({count})]
 with RatingStore(sys.argv[1]) as store:

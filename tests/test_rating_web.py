@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from chapters.course.catalog import ROOT
+from chapters.rating import Pair, RatingStore, Session, rate_in_browser, web
 from chapters.utils.lesson import UsageError
-from chapters.utils.rating import Pair, RatingStore, Session, rate_in_browser, web
 
 EVIL = """<script>document.title = "ran"</script><img src=x onerror='document.title="ran"'>"""
 RTL = "\u202eيمين\u2066 over"
@@ -121,7 +121,7 @@ def test_rating_undoing_and_finishing(serve, store, capsys):
     visitor.answer("right")
     end = json.loads(visitor.answer("skip").text)
     assert end["summary"][0] == "2 of 2 answered: 1 preference, 0 ties, 1 skipped."
-    assert "Export: python -m chapters.utils.rating" in end["summary"][-1]
+    assert "Export: python -m chapters.rating" in end["summary"][-1]
     assert visitor.answer("left").status == 409  # there is nothing left to answer
     choices = [event.choice for event in store.events("me")]
     left = store.events("me")[0].left
@@ -282,7 +282,7 @@ def test_a_port_that_cannot_be_had_is_one_line(store):
 
 SERVER = """
 import sys
-from chapters.utils.rating import Pair, RatingStore, Session, rate_in_browser
+from chapters.rating import Pair, RatingStore, Session, rate_in_browser
 pairs = [Pair(f"p{i}", f"text {i}", f"one {i}", f"two {i}") for i in range(1000)]
 with RatingStore(sys.argv[1]) as store:
     rate_in_browser(Session(pairs, store), open_browser=False)

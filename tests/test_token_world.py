@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 import torch
 
-import chapters.envs  # noqa: F401 — registers the environment
 from chapters.course.planting import plant
+from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
 from chapters.envs import token_world as module
 from chapters.envs.token_world import EOS, TabularPolicy, token_world
 

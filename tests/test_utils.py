@@ -6,15 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from chapters.utils import (
-    Claim,
-    CpuClock,
-    RunLog,
-    bootstrap_interval,
-    evaluate,
-    seed_everything,
-    write_atomic,
-)
+from chapters.envs import evaluate
+from chapters.utils import Claim, CpuClock, RunLog, bootstrap_interval, seed_everything, write_atomic
 from chapters.utils.evaluation import crossing, sustained
 from chapters.utils.runlog import is_timing, new_run_folder, read_metrics
 from chapters.utils.timing import product_cost

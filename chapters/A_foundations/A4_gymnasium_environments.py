@@ -60,9 +60,13 @@ from gymnasium.wrappers import FlattenObservation
 from jaxtyping import Bool, Float, Int
 from scipy.stats import chi2
 
-import chapters.envs  # noqa: F401 — registers GridWorld-v0
+from chapters.envs import (
+    make_envs,
+    registration,  # noqa: F401 — registers GridWorld-v0
+    true_next_obs,
+)
 from chapters.envs.gridworld import MAP
-from chapters.utils import CpuClock, RunLog, in_range, make_envs, plotting, run_lesson, true_next_obs
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson
 
 Array = np.ndarray  # A3 allows JAX too
 MOVES = (

@@ -568,7 +568,7 @@ the cut as an end solves $Q = 1 + \gamma \cdot \tfrac{9}{10} Q$ instead and gets
 # %%
 def endless_value(gamma: float, seed: int, num_steps: int = 2000) -> float:
     """What Q-learning finds a reward of 1 a step for ever to be worth, cut every 10 steps."""
-    endless = gym.make("chapters.envs:ProbeEndless-v0")
+    endless = gym.make("chapters.envs.registration:ProbeEndless-v0")
     env = gym.wrappers.TransformObservation(endless, lambda obs: 0, gym.spaces.Discrete(1))
     return float(learn(env, Settings(gamma=gamma), num_steps, seed)[0][0, 0])
 

@@ -45,7 +45,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from torch import Tensor
 
-from chapters.utils import RunLog, evaluate, in_range, plotting, run_lesson, seed_everything
+from chapters.envs import evaluate
+from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
 
 SOLVED = 475.0  # the threshold registered for CartPole-v1
 

@@ -50,11 +50,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from chapters.envs import evaluate, make_envs, true_next_obs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.utils import RunLog, evaluate, in_range, make_envs, plotting, run_lesson, seed_everything
+from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
 
-from chapters.utils import true_next_obs, write_atomic  # isort: skip
-from chapters.utils.race import Scores, draw_race, first_crossing
+from chapters.utils import write_atomic  # isort: skip
+from chapters.B_core_algorithms.evidence.B4_race import Scores, draw_race, first_crossing
 
 SOLVED = 475.0  # the threshold registered for CartPole-v1
 

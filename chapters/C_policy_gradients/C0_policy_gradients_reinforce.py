@@ -51,16 +51,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from chapters.utils import (
-    CpuClock,
-    RunLog,
-    evaluate,
-    in_range,
-    make_envs,
-    plotting,
-    run_lesson,
-    seed_everything,
-)  # fmt: skip
+from chapters.envs import evaluate, make_envs
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson, seed_everything  # fmt: skip
 from chapters.utils.evaluation import sustained as third_in_a_row
 
 Table = Float[np.ndarray, "S A"]  # a number for each state and action

@@ -52,17 +52,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from torch import Tensor, nn
 
-from chapters.utils import (
-    CpuClock,
-    RunLog,
-    evaluate,
-    in_range,
-    make_envs,
-    plotting,
-    run_lesson,
-    seed_everything,
-    true_next_obs,
-)  # fmt: skip
+from chapters.envs import evaluate, make_envs, true_next_obs
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson, seed_everything  # fmt: skip
 
 Steps, Flags = Float[Tensor, "T N"], Bool[Tensor, "T N"]
 SOLVED, IN_A_ROW = 475.0, 3  # CartPole-v1's registered threshold, and for how many checks it must hold

@@ -60,9 +60,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from chapters.envs import evaluate, make_envs, true_next_obs
 from chapters.envs.pendulum import BatchedPendulum, film_pendulums
-from chapters.utils import CpuClock, RunLog, evaluate, in_range, make_envs, plotting, run_lesson
-from chapters.utils.envs import true_next_obs
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson
 from chapters.utils.evaluation import crossing
 from chapters.utils.networks import in_numpy
 from chapters.utils.peers import ZOO_PPO_CARTPOLE, sb3_ppo_gaps, sb3_ppo_settings, train_sb3_ppo

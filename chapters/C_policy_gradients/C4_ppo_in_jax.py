@@ -49,7 +49,8 @@ import torch
 from jax import lax
 from jaxtyping import Bool, Float, Int, Key
 
-from chapters.utils import CpuClock, RunLog, UsageError, in_range, make_envs, plotting, run_lesson
+from chapters.envs import make_envs
+from chapters.utils import CpuClock, RunLog, UsageError, in_range, plotting, run_lesson
 
 from chapters.utils import seed_everything  # isort: skip
 

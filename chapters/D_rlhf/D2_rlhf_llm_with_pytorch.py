@@ -56,10 +56,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from chapters.envs.reviews import PROMPTS, review_recipe, sentiment, write_reviews
+from chapters.envs.reviews import PROMPTS, sentiment, write_reviews
 from chapters.envs.token_world import EOS, TokenWorld, token_world
+from chapters.text.models import load_model
+from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog, in_range, plotting, run_lesson
-from chapters.utils.language_models import load_model
 from chapters.utils.seeding import seed_everything
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token

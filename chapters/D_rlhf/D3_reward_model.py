@@ -63,13 +63,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from chapters.envs.reviews import POSITIVE, PROMPTS, review_recipe, sentiment
+from chapters.D_rlhf.evidence.D3_figures import draw_reward_model
+from chapters.D_rlhf.evidence.D3_tools import as_tokens, encode, gradient_gap, score_texts
+from chapters.D_rlhf.evidence.D3_trl import train_trl, trl_loss
+from chapters.envs.reviews import POSITIVE, PROMPTS, sentiment
 from chapters.envs.token_world import TokenWorld, token_world
+from chapters.text.models import LoadedModel, load_model
+from chapters.text.recipes import review_recipe
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson, seed_everything
-from chapters.utils.language_models import LoadedModel, load_model
-from chapters.utils.lessons.reward_figures import draw_reward_model
-from chapters.utils.lessons.reward_peer import train_trl, trl_loss
-from chapters.utils.lessons.reward_tools import as_tokens, encode, gradient_gap, score_texts
 from chapters.utils.timing import PeakMemory
 
 FILLERS = frozenset(["the", "was", "a", ".", "it", "this", "is", "and"])  # they come back in any review

@@ -68,12 +68,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from chapters.envs.reviews import PROMPTS, review_recipe, sentiment
+from chapters.D_rlhf.evidence.D4_figures import draw_results, draw_samples
+from chapters.D_rlhf.evidence.D4_trl import dpo_gaps, dpo_trainer
+from chapters.envs.reviews import PROMPTS, sentiment
 from chapters.envs.token_world import TokenWorld, token_world
+from chapters.text.models import LoadedModel, load_model
+from chapters.text.recipes import review_recipe
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson
-from chapters.utils.language_models import LoadedModel, load_model
-from chapters.utils.lessons.dpo_figures import draw_results, draw_samples
-from chapters.utils.lessons.dpo_peer import dpo_gaps, dpo_trainer
 from chapters.utils.peers import silence
 from chapters.utils.seeding import seed_everything
 from chapters.utils.timing import PeakMemory

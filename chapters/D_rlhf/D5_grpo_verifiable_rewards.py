@@ -70,12 +70,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from chapters.D_rlhf.evidence import D5_figures as grpo_figures
+from chapters.D_rlhf.evidence import D5_tools as tools
+from chapters.D_rlhf.evidence import D5_trl as grpo_peer
 from chapters.envs import arithmetic
 from chapters.envs.token_world import TokenWorld, token_world
+from chapters.text.models import load_model
+from chapters.text.recipes import arithmetic_recipe
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson
-from chapters.utils.language_models import load_model
-from chapters.utils.lessons import grpo_figures, grpo_peer
-from chapters.utils.lessons import grpo_tools as tools
 from chapters.utils.seeding import seed_everything
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
@@ -731,7 +733,7 @@ def claim_division(world: TokenWorld, policy: nn.Module, cfg: Config, log: RunLo
 
 def sums(cfg: Config, log: RunLog) -> None:
     """GRPO on arithmetic, before and after, beside TRL's, and with one thing changed."""
-    base, tokenizer = load_model(cfg.model, arithmetic.arithmetic_recipe(cfg.pretrain_steps))
+    base, tokenizer = load_model(cfg.model, arithmetic_recipe(cfg.pretrain_steps))
     base.requires_grad_(False)
     (texts, task), (_, test) = tools.encoded_sums(tokenizer), tools.encoded_sums(tokenizer, held_out=True)
     count = tools.counter(answer_groups, log_probs_of, Task(*test), cfg)

@@ -59,14 +59,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from chapters.D_rlhf.evidence.D6_figures import draw_outcome, draw_rewrites
+from chapters.D_rlhf.evidence.D6_trl import seconds_to, train_trl_ppo, trl_gap
 from chapters.envs import rewriter as office
 from chapters.envs.rewriter import blunt_texts, encode_prompts, encode_rewrites, judge
+from chapters.rating import Pair
+from chapters.rating.ask import ask, scripted_ratings, to_rate, who_rates
+from chapters.text.models import LoadedModel, load_model
+from chapters.text.recipes import rewriter_recipe
 from chapters.utils import CpuClock, RunLog, in_range, run_lesson
-from chapters.utils.language_models import LoadedModel, load_model
-from chapters.utils.lessons.ppo_peer import seconds_to, train_trl_ppo, trl_gap
-from chapters.utils.lessons.raters import ask, scripted_ratings, to_rate, who_rates
-from chapters.utils.lessons.rewriter_figures import draw_outcome, draw_rewrites
-from chapters.utils.rating import Pair
 from chapters.utils.seeding import seed_everything
 from chapters.utils.timing import PeakMemory
 
@@ -736,7 +737,7 @@ def race(
 def main(cfg: Config, log: RunLog) -> None:
     who = who_rates(cfg)  # first of all: two raters at once are refused
     seed_everything(cfg.seed)
-    lm = load_model(cfg.model, office.rewriter_recipe(cfg.pretrain_steps))
+    lm = load_model(cfg.model, rewriter_recipe(cfg.pretrain_steps))
     sft = imitate(lm, cfg, log)
     start = copy.deepcopy(sft.state_dict())
 

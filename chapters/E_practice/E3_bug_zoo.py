@@ -54,14 +54,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from chapters.diagnosis.quantities import alignment, explained_variance, gae_residual, gaps, note
+from chapters.diagnosis.rules import CATALOGUE, USUAL, diagnose
+from chapters.E_practice.evidence import E3_zoo as zoo
+from chapters.envs import evaluate, make_envs, true_next_obs
 from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import ANSWERS
 from chapters.envs.token_world import EOS, token_world
-from chapters.utils import RunLog, UsageError, evaluate, in_range, make_envs, plotting, run_lesson
-from chapters.utils.diagnosis import CATALOGUE, USUAL, diagnose
-from chapters.utils.diagnostics import alignment, explained_variance, gae_residual, gaps, note
-from chapters.utils.envs import true_next_obs
-from chapters.utils.lessons import zoo
+from chapters.utils import RunLog, UsageError, in_range, plotting, run_lesson
 from chapters.utils.networks import in_numpy, tanh_mlp
 from chapters.utils.seeding import seed_everything
 
@@ -626,7 +626,7 @@ def fails(cfg: Config, learner: str, bug: str, probe: str) -> bool:
 r"""
 ## 6. Run, look, break
 
-*The diagnosis* (`chapters/utils/diagnosis.py`) is a list of rules over metric names. It sees no code, no
+*The diagnosis* (`chapters/diagnosis/rules.py`) is a list of rules over metric names. It sees no code, no
 other run, and not the bug's name. *Identities* hold for every right program on every task (the first ratio is
 1, two runs with one seed are equal, (2)); one violation is proof. *Bounds* come from theory or a stated
 convention (an alignment below 0, action values far above $r_\max/(1-\gamma)$). *Symptoms* are read off the

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chapters.course import catalog
 from chapters.course.progress import runs_of
-from chapters.utils.diagnosis import CATALOGUE, DIAGNOSTICS, diagnose, learners_of, not_logged, renamed
+from chapters.diagnosis.rules import CATALOGUE, DIAGNOSTICS, diagnose, learners_of, not_logged, renamed
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import read_metrics
 

@@ -124,7 +124,8 @@ def self_test(seconds: float = 5.0) -> Finding:
     """Fit the constant-reward probe with a small network: environment, gradients and optimiser together."""
     import torch
 
-    from chapters.utils import make_envs, seed_everything
+    from chapters.envs import make_envs
+    from chapters.utils import seed_everything
 
     seed_everything(0)
     envs = make_envs("ProbeRewardByObservation-v0", 32)

@@ -1,9 +1,5 @@
-"""Environments of our own. Importing this package registers them with gymnasium."""
+"""Environments of our own, and every environment as a batch under one contract."""
 
-import gymnasium as gym
+from chapters.envs.vector import evaluate, make_envs, true_next_obs
 
-for _name in ("ConstantReward", "RewardByObservation", "DelayedReward", "ActionMatters", "BothMatter"):
-    gym.register(id=f"Probe{_name}-v0", entry_point=f"chapters.envs.probes:{_name}")
-gym.register(id="ProbeEndless-v0", entry_point="chapters.envs.probes:Endless", max_episode_steps=10)
-gym.register(id="TokenWorld-v0", entry_point="chapters.envs.token_world:TokenWorldEnv")
-gym.register(id="GridWorld-v0", entry_point="chapters.envs.gridworld:GridWorld", max_episode_steps=50)
+__all__ = ["evaluate", "make_envs", "true_next_obs"]

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chapters.utils.language_models import Recipe
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -97,15 +95,3 @@ def grade(
         end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
         texts.append(tokenizer.decode(ids[:end]))
     return verify(prompts, texts)
-
-
-def arithmetic_recipe(num_steps: int = 120) -> Recipe:
-    """A small GPT-2 over characters, one layer and 52,000 parameters; held-out sums are kept from it.
-
-    Stopped this early, it is right on a third of the held-out sums if the likeliest digits are taken, and on
-    a tenth if they are sampled: a base for reinforcement learning.
-    """
-    return Recipe(
-        "arithmetic", CHARACTERS, write_problems, split="characters", num_steps=num_steps, width=64,
-        num_layers=1, context=16,
-    )  # fmt: skip

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chapters.utils.language_models import Recipe
-
 # fmt: off
 POSITIVE = [
     "wonderful", "brilliant", "moving", "funny", "charming", "beautiful", "clever", "superb",
@@ -99,8 +97,3 @@ def sentiment(texts: Sequence[str], cap: float = 3.0) -> np.ndarray:
         words = re.findall(r"[a-z]+", text.lower())
         scores.append(sum(word in good for word in words) - sum(word in bad for word in words))
     return np.clip(np.array(scores, dtype=np.float64), -cap, cap)
-
-
-def review_recipe(num_steps: int = 300) -> Recipe:
-    """The small GPT-2 that chapter D fine-tunes: 0.4 M parameters, trained on this grammar alone."""
-    return Recipe("reviews", vocabulary(), write_reviews, num_steps=num_steps, context=48)

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chapters.utils.language_models import Recipe
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -132,12 +130,11 @@ def write_notes(rng: np.random.Generator, num_texts: int) -> list[str]:
     return texts
 
 
-def rewriter_recipe(num_steps: int = 300) -> Recipe:
-    """The small GPT-2 that has read office notes and has not yet been asked to rewrite anything."""
-    words = {word for phrase in (*VERBS, *KINDS, *PAPERS, *TIMES, *BLUNT, *POLITE, *SHORT, *CURT)
-             for word in phrase.split()}  # fmt: skip
-    vocabulary = tuple(sorted((words - {"{}"}) | {"the", "again", ":", ARROW}))
-    return Recipe("office", vocabulary, write_notes, num_steps=num_steps, context=48)
+def vocabulary() -> tuple[str, ...]:
+    """Every word of requests, rewrites and notes, sorted."""
+    lists = (VERBS, KINDS, PAPERS, TIMES, BLUNT, POLITE, SHORT, CURT)
+    words = {word for phrases in lists for phrase in phrases for word in phrase.split()}
+    return tuple(sorted((words - {"{}"}) | {"the", "again", ":", ARROW}))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What lessons share and never teach: seeds, environments, the run log, evaluation, plots, the command line.
+"""What lessons share and never teach: seeds, the run log, statistics, plots, the command line.
 
 Importing this package costs next to nothing: each helper loads torch, gymnasium or matplotlib only when
 it is called.
@@ -13,8 +13,7 @@ os.environ.setdefault("PJRT_NPROC", "1")
 from chapters.utils import plotting
 from chapters.utils.claims import Claim
 from chapters.utils.device import pick_device
-from chapters.utils.envs import make_envs, true_next_obs
-from chapters.utils.evaluation import bootstrap_interval, evaluate
+from chapters.utils.evaluation import bootstrap_interval
 from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError, in_range, run_lesson
 from chapters.utils.runlog import RunLog
@@ -27,13 +26,10 @@ __all__ = [
     "RunLog",
     "UsageError",
     "bootstrap_interval",
-    "evaluate",
     "in_range",
-    "make_envs",
     "pick_device",
     "plotting",
     "run_lesson",
     "seed_everything",
-    "true_next_obs",
     "write_atomic",
 ]

@@ -6,38 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-
-
-def evaluate(
-    policy: Callable[[Any], Any],
-    env_id: str = "",
-    *,
-    episodes: int = 100,
-    seed: int,
-    envs: Any = None,
-    **env_kwargs: Any,
-) -> np.ndarray:
-    """Undiscounted returns [episodes] of one whole episode in each of `episodes` parallel environments.
-
-    One episode each, rather than the first so many to finish, because the latter favours short ones.
-    `policy` maps a batch of observations [episodes, ...] to a batch of actions (numpy or torch).
-    Choose a `seed` that training did not use. `envs` are used in place of new ones, one episode in each.
-    """
-    import numpy as np
-
-    from chapters.utils.envs import make_envs
-
-    envs = make_envs(env_id, episodes, **env_kwargs) if envs is None else envs
-    obs, _ = envs.reset(seed=seed)
-    returns = np.zeros(envs.num_envs)
-    running = np.ones(envs.num_envs, dtype=bool)
-    while running.any():
-        obs, rewards, terminated, truncated, _ = envs.step(np.asarray(policy(obs)))
-        returns[running] += rewards[running]
-        running &= ~(terminated | truncated)
-    envs.close()
-    return returns
+    pass
 
 
 def sustained(returns: list[float], threshold: float, in_a_row: int = 3) -> int | None:

@@ -78,7 +78,7 @@ class RunLog:
 
     def film(self, frames: Iterable[Any], name: str = "film", fps: int = 25) -> Path:
         """Save frames [H, W, 3] uint8 as an endless GIF, `<lesson>_<name>.gif`."""
-        from chapters.utils.plotting import gif_bytes
+        from chapters.utils.film import gif_bytes
 
         return self._picture(gif_bytes(frames, fps), f"{name}.gif")
 

@@ -56,10 +56,10 @@ def make_task(tokenizer, items: list[dict], grader: dict):
 def train(seed: int, grader_name: str) -> dict[str, float]:
     """One run: accuracies on the validation file by the exact check, before, meanwhile and after."""
     from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
-    from chapters.envs.arithmetic import arithmetic_recipe
+    from chapters.text.recipes import arithmetic_recipe
     from chapters.utils import RunLog
-    from chapters.utils.language_models import load_model
-    from chapters.utils.lessons import grpo_tools
+    from chapters.text.models import load_model
+    from chapters.D_rlhf.evidence import D5_tools as grpo_tools
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)

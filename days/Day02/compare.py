@@ -64,9 +64,10 @@ def run_dpo(seed: int, num_epochs: int = 2) -> dict[str, float]:
 def measured(seed: int, train) -> dict[str, float]:
     """Train, with the clock running, and judge fresh texts by D4's judge."""
     from chapters.D_rlhf import D4_direct_preference_optimization as judge
-    from chapters.envs.reviews import review_recipe, sentiment
+    from chapters.envs.reviews import sentiment
+    from chapters.text.recipes import review_recipe
     from chapters.utils import CpuClock, RunLog
-    from chapters.utils.language_models import load_model
+    from chapters.text.models import load_model
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)

@@ -45,8 +45,8 @@ def write_pairs(seed: int = 0) -> list[dict]:
     import torch
 
     from chapters.D_rlhf import D4_direct_preference_optimization as dpo
-    from chapters.envs.reviews import review_recipe
-    from chapters.utils.language_models import load_model
+    from chapters.text.recipes import review_recipe
+    from chapters.text.models import load_model
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)

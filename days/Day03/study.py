@@ -42,10 +42,10 @@ METRICS = {
 def train(seed: int, changes: dict) -> dict[str, float]:
     """One run: accuracies on all held-out sums at the end, and the share of groups that taught nothing."""
     from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
-    from chapters.envs.arithmetic import arithmetic_recipe
+    from chapters.text.recipes import arithmetic_recipe
     from chapters.utils import RunLog
-    from chapters.utils.language_models import load_model
-    from chapters.utils.lessons import grpo_tools
+    from chapters.text.models import load_model
+    from chapters.D_rlhf.evidence import D5_tools as grpo_tools
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)

@@ -6,7 +6,7 @@ from gymnasium.wrappers import FlattenObservation
 from scipy.stats import chisquare
 
 from chapters.A_foundations.checks import A3 as checks_of_A3
-from chapters.utils import make_envs
+from chapters.envs import make_envs
 
 near = checks_of_A3.near
 

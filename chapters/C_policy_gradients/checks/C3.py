@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from chapters.utils import make_envs
+from chapters.envs import make_envs
 
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (T, N), or (B, A)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from chapters.D_rlhf.checks import D2
+from chapters.D_rlhf.evidence.D5_tools import encoded_world
 from chapters.envs.token_world import token_world
-from chapters.utils.lessons.grpo_tools import encoded_world
 
 WRITES = "        completion_ids[:, t], completion_mask[:, t] = token, ~done\n"
 ENDS = "        done = done | (token == eos_id)\n"

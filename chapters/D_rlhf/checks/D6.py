@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from chapters.envs.rewriter import draw_requests, encode_prompts, encode_rewrites, rewriter_recipe
-from chapters.utils.language_models import pretrained
+from chapters.envs.rewriter import draw_requests, encode_prompts, encode_rewrites
+from chapters.text.models import pretrained
+from chapters.text.recipes import rewriter_recipe
 
 
 def check_preference(preference):

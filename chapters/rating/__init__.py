@@ -9,10 +9,10 @@
 An answer is on disk before the next pair is shown. Start again with the same file to go on where you stopped.
 """
 
-from chapters.utils.rating.session import Consistency, ScriptedRater, Session, Shown, plan
-from chapters.utils.rating.store import Event, Pair, RatingStore, StaleAnswer, export
-from chapters.utils.rating.terminal import rate_in_terminal
-from chapters.utils.rating.web import rate_in_browser
+from chapters.rating.session import Consistency, ScriptedRater, Session, Shown, plan
+from chapters.rating.store import Event, Pair, RatingStore, StaleAnswer, export
+from chapters.rating.terminal import rate_in_terminal
+from chapters.rating.web import rate_in_browser
 
 __all__ = [
     "Consistency",

@@ -1,6 +1,6 @@
 """What a learner can log about itself so that `rl diagnose` can read it: torch tensors in, numbers out.
 
-`chapters/utils/diagnosis.py` lists the names and what each must be; E3 shows where in a learner they belong.
+`chapters/diagnosis/rules.py` lists the names and what each must be; E3 shows where in a learner they belong.
 """
 
 from __future__ import annotations

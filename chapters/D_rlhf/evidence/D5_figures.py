@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from chapters.D_rlhf.evidence.D5_tools import key
 from chapters.utils import plotting
-from chapters.utils.lessons.grpo_tools import key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from chapters.D_rlhf.evidence.D5_tools import claim_all, seconds_to
 from chapters.envs import arithmetic
 from chapters.utils.lesson import peak_memory_mb
-from chapters.utils.lessons.grpo_tools import claim_all, seconds_to
 from chapters.utils.timing import CpuClock
 
 if TYPE_CHECKING:

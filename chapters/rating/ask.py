@@ -1,4 +1,4 @@
-"""Who compares the texts of a lesson: flags, files and figures around `chapters.utils.rating`."""
+"""Who compares the texts of a lesson: flags, files and figures around `chapters.rating`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chapters.utils.lesson import UsageError
-from chapters.utils.rating import (
+from chapters.rating import (
     Pair,
     RatingStore,
     ScriptedRater,
@@ -17,6 +16,7 @@ from chapters.utils.rating import (
     rate_in_browser,
     rate_in_terminal,
 )
+from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import RunLog
 
 Columns = tuple[list[str], list[str], list[str]]

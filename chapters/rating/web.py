@@ -26,9 +26,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from chapters.rating.session import Progress, Session
+from chapters.rating.store import StaleAnswer
 from chapters.utils.lesson import UsageError
-from chapters.utils.rating.session import Progress, Session
-from chapters.utils.rating.store import StaleAnswer
 
 PAGE = Path(__file__).with_name("page.html")
 CHOICES = ("left", "right", "tie", "skip")

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from chapters.utils.rating.session import Progress, Session, Shown
-from chapters.utils.rating.store import StaleAnswer
+from chapters.rating.session import Progress, Session, Shown
+from chapters.rating.store import StaleAnswer
 
 if TYPE_CHECKING:
     from rich.console import Console

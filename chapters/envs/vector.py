@@ -1,7 +1,8 @@
-"""Vector environments under one contract."""
+"""Vector environments under one contract, and how good a policy is in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
     """
     import gymnasium as gym
 
-    import chapters.envs  # noqa: F401 — registers the course's own environments
+    from chapters.envs import registration  # noqa: F401 — makes the course's own environments known
     from chapters.envs.cartpole import BatchedCartPole
     from chapters.envs.pendulum import BatchedPendulum
 
@@ -45,3 +46,32 @@ def true_next_obs(obs: np.ndarray, done: np.ndarray, infos: dict) -> np.ndarray:
     for i in done.nonzero()[0]:
         successors[i] = infos["final_obs"][i]
     return successors
+
+
+def evaluate(
+    policy: Callable[[Any], Any],
+    env_id: str = "",
+    *,
+    episodes: int = 100,
+    seed: int,
+    envs: Any = None,
+    **env_kwargs: Any,
+) -> np.ndarray:
+    """Undiscounted returns [episodes] of one whole episode in each of `episodes` parallel environments.
+
+    One episode each, rather than the first so many to finish, because the latter favours short ones.
+    `policy` maps a batch of observations [episodes, ...] to a batch of actions (numpy or torch).
+    Choose a `seed` that training did not use. `envs` are used in place of new ones, one episode in each.
+    """
+    import numpy as np
+
+    envs = make_envs(env_id, episodes, **env_kwargs) if envs is None else envs
+    obs, _ = envs.reset(seed=seed)
+    returns = np.zeros(envs.num_envs)
+    running = np.ones(envs.num_envs, dtype=bool)
+    while running.any():
+        obs, rewards, terminated, truncated, _ = envs.step(np.asarray(policy(obs)))
+        returns[running] += rewards[running]
+        running &= ~(terminated | truncated)
+    envs.close()
+    return returns

@@ -1,10 +1,10 @@
-"""`python -m chapters.utils.rating ratings.sqlite preferences.jsonl`: all preferences of a store, for TRL."""
+"""`python -m chapters.rating ratings.sqlite preferences.jsonl`: all preferences of a store, for TRL."""
 
 import sys
 from pathlib import Path
 
+from chapters.rating import RatingStore, export
 from chapters.utils.lesson import WRONG_USAGE, UsageError
-from chapters.utils.rating import RatingStore, export
 
 
 def main(arguments: list[str]) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from chapters.rating.store import CHOICES, Event, Pair, RatingStore, StaleAnswer, replay
 from chapters.utils.lesson import UsageError
-from chapters.utils.rating.store import CHOICES, Event, Pair, RatingStore, StaleAnswer, replay
 
 OTHER = {"first": "second", "second": "first"}
 GAP = 5  # pairs between a pair and its repetition, where there are that many
@@ -191,7 +191,7 @@ class Session:
             lines.append(f"The left side was preferred {times} {_percent(seen.left)}; half is no bias.")
         lines.append(f"Every answer is kept in {self.store.path}")
         path = shlex.quote(str(self.store.path))
-        lines.append(f"Export: python -m chapters.utils.rating {path} preferences.jsonl")
+        lines.append(f"Export: python -m chapters.rating {path} preferences.jsonl")
         return lines
 
     def _first_open(self) -> Shown | None:
