@@ -43,10 +43,13 @@ class Item:
         return " ".join(found.group(1).split()) if found else ""
 
     @property
-    def budget(self) -> float | None:
-        """Seconds a full run may take, from the header's **Time budget.** line."""
-        found = re.search(r"\*\*Time budget\.\*\*\s+(\d+) s", self.text)
-        return float(found.group(1)) if found else None
+    def budgets(self) -> tuple[float, float] | None:
+        """Seconds that (the lesson, the lesson and all its evidence) may take, from the **Time.** line."""
+        found = re.search(r"\*\*Time\.\*\* (\d+) s on 2 cores(?:; with all evidence (\d+) s)?\.", self.text)
+        if not found:
+            return None
+        own = float(found.group(1))
+        return own, float(found.group(2) or own)
 
     @property
     def module(self) -> str:
@@ -60,6 +63,11 @@ class Item:
     @property
     def results(self) -> Path:
         return self.path.parent / "results"
+
+    @property
+    def evidence(self) -> Path:
+        """Where the lesson's evidence stands, if it has any."""
+        return self.path.parent / "evidence" / f"{self.id}.py"
 
     @property
     def ledger(self) -> Path:

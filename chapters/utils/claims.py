@@ -33,6 +33,8 @@ class Claim:
     """Must hold in smoke runs too (an identity, a bound, a parity)."""
     timed: bool = False
     """A timing: left out wherever runs are compared number by number."""
+    evidence: bool = False
+    """Measured by the evidence beside the lesson, not by the lesson's own `main`."""
 
     def __post_init__(self) -> None:
         stated = [bound is not None for bound in (self.at_least, self.at_most, self.near)]

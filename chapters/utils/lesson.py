@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import importlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import platform
 import resource
 import sys
 import time
+import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +53,8 @@ class RunOptions:
 
     smoke: bool = False
     """Run a tiny version in seconds; only claims that must always hold are enforced."""
+    evidence: bool = False
+    """After the lesson also measure the evidence beside it: ablations, peers, parity, cost."""
     out: Path = RUNS
     """Folder for what the run writes; it gets <lesson>/<time>-seed<n>/."""
     track: typing.Literal[TRACKERS] = "none"  # type: ignore[valid-type]
@@ -70,8 +74,15 @@ def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: d
         execute(main, cfg, lesson_file, options)
         return
     try:
-        cfg, options = parse(config_class, smoke, sys.argv[1:], prog=f"python {lesson_file.name}")
-        log = execute(main, cfg, lesson_file, options)
+        evidence = None
+        if "--evidence" in sys.argv[1:]:
+            # the evidence imports its lesson by name: let it find the one that is running
+            sys.modules.setdefault(_module_name(lesson_file), sys.modules[main.__module__])
+            evidence = find_evidence(lesson_file)
+        cfg, extra, options = parse(
+            config_class, smoke, sys.argv[1:], prog=f"python {lesson_file.name}", evidence=evidence
+        )
+        log = execute(main, cfg, lesson_file, options, extra=extra)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(WRONG_USAGE)
@@ -80,20 +91,50 @@ def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: d
     sys.exit(CLAIM_FAILED if failed_claims(log) else PASSED)
 
 
-def parse(config_class: type, smoke: dict, argv: Sequence[str], prog: str) -> tuple[Any, RunOptions]:
-    """(Config, RunOptions) from flags. Raises UsageError on anything unknown or out of range."""
+def find_evidence(lesson_file: Path) -> types.ModuleType:
+    """The module `evidence/<ID>.py` beside a lesson. Raises UsageError if the lesson has none."""
+    lesson = lesson_id(lesson_file)
+    path = lesson_file.parent / "evidence" / f"{lesson}.py"
+    if not path.exists():
+        raise UsageError(f"--evidence: {lesson} has none (there is no {_short(path)})")
+    return importlib.import_module(f"{_module_name(lesson_file).rpartition('.')[0]}.evidence.{lesson}")
+
+
+def lesson_id(lesson_file: Path) -> str:
+    """C3 of .../C3_ppo_from_scratch.py."""
+    return lesson_file.stem.split("_")[0]
+
+
+def _module_name(lesson_file: Path) -> str:
+    return f"chapters.{lesson_file.parent.name}.{lesson_file.stem}"
+
+
+def parse(
+    config_class: type,
+    smoke: dict,
+    argv: Sequence[str],
+    prog: str,
+    evidence: types.ModuleType | None = None,
+) -> tuple[Any, Any, RunOptions]:
+    """(Config, the evidence's Config or None, RunOptions) from flags.
+
+    Raises UsageError on anything unknown or out of range.
+    """
     import tyro
 
+    classes, defaults = {"config": config_class}, {"config": smoke}
+    if evidence:
+        classes["extra"], defaults["extra"] = evidence.Config, evidence.SMOKE
     # --smoke changes the defaults; flags given beside it still win
-    base = config_class(**(smoke if "--smoke" in argv else {}))
-    both = dataclasses.make_dataclass("Lesson", [("config", config_class), ("run", RunOptions)], frozen=True)
+    bases = [cls(**(defaults[name] if "--smoke" in argv else {})) for name, cls in classes.items()]
+    every = dataclasses.make_dataclass("Lesson", [*classes.items(), ("run", RunOptions)], frozen=True)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             parsed = tyro.cli(
-                both,
+                every,
                 args=list(argv),
-                default=both(base, RunOptions()),
+                default=every(*bases, RunOptions()),
                 prog=prog,
                 description=config_class.__doc__,
                 use_underscores=False,
@@ -102,9 +143,12 @@ def parse(config_class: type, smoke: dict, argv: Sequence[str], prog: str) -> tu
     except SystemExit as exit_:
         if exit_.code in (0, None):  # --help
             raise
-        raise UsageError(_one_line(printed.getvalue(), config_class)) from None
-    check_ranges(parsed.config)
-    return parsed.config, parsed.run
+        raise UsageError(_one_line(printed.getvalue(), *classes.values())) from None
+    extra = getattr(parsed, "extra", None)
+    for cfg in (parsed.config, extra):
+        if cfg is not None:
+            check_ranges(cfg)
+    return parsed.config, extra, parsed.run
 
 
 def ranges(config_class: type) -> dict[str, Range]:
@@ -126,7 +170,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _one_line(box: str, config_class: type) -> str:
+def _one_line(box: str, *classes: type) -> str:
     """tyro's framed message as one line (the text above the frame's first rule), and what is allowed."""
     body = []
     for line in (line.strip("│ ") for line in box.splitlines() if line.startswith("│")):
@@ -135,9 +179,9 @@ def _one_line(box: str, config_class: type) -> str:
         body.append(line)
     message = " ".join(body) or " ".join(box.split())
     if message.startswith("Unrecognized"):
-        names = [field.name for cls in (config_class, RunOptions) for field in dataclasses.fields(cls)]
+        names = [field.name for cls in (*classes, RunOptions) for field in dataclasses.fields(cls)]
         message += f" (allowed: {', '.join(map(_flag, names))})"
-    for name, allowed in ranges(config_class).items():
+    for name, allowed in {name: mark for cls in classes for name, mark in ranges(cls).items()}.items():
         if message.startswith(f"Error parsing {_flag(name)}:"):
             message += f" (allowed: {allowed})"
     return message
@@ -149,20 +193,26 @@ def execute(
     lesson_file: Path,
     options: RunOptions,
     print_claims: bool = True,
+    extra: Any = None,
 ) -> RunLog:
-    """Run `main(cfg, log)` in a new run folder and return the log.
+    """Run `main(cfg, log)` in a new run folder and return the log; with --evidence its `measure` too.
 
     However the run ends, `run.json` says so ("passed", "failed", "interrupted", "crashed") and what was
     measured by then is on disk. Raises UsageError if the folder cannot be written.
     """
-    lesson = lesson_file.stem.split("_")[0]
+    lesson = lesson_id(lesson_file)
+    evidence = find_evidence(lesson_file) if options.evidence else None
     try:
         folder = new_run_folder(Path(options.out), lesson, cfg.seed)
     except OSError as error:
         raise UsageError(f"--out {options.out}: cannot write there ({error.strerror})") from None
     config = dataclasses.asdict(cfg)
+    if evidence:
+        extra = extra or evidence.Config(**(evidence.SMOKE if options.smoke else {}))
+        config["evidence"] = dataclasses.asdict(extra)
     write_json(folder / "config.json", config)
-    run = {"lesson": lesson, "seed": cfg.seed, "smoke": options.smoke, "status": "running"}
+    run = {"lesson": lesson, "seed": cfg.seed, "smoke": options.smoke, "evidence": options.evidence}
+    run["status"] = "running"
     run["started"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
     write_json(folder / "run.json", run)
 
@@ -173,6 +223,10 @@ def execute(
     run["status"] = "crashed"
     try:
         main(cfg, log)
+        run["lesson_cpu_seconds"] = round(time.process_time(), 3)  # of the whole process, imports included
+        if evidence:
+            log.in_evidence = True
+            evidence.measure(cfg, extra, log)
         run["status"] = "failed" if failed_claims(log) else "passed"
     except KeyboardInterrupt:
         run["status"] = "interrupted"
@@ -188,7 +242,7 @@ def execute(
         run["peak_memory_mb"] = peak_memory_mb()
         write_json(folder / "run.json", run)
     if print_claims:
-        _print_claims(log, lesson_file, run["seconds"])
+        _print_claims(log, lesson_file, run["seconds"], evidence is None)
     return log
 
 
@@ -207,8 +261,8 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _print_claims(log: RunLog, lesson_file: Path, seconds: float) -> None:
-    """The table of claims; below it, for each failure, how it fares on the recorded seeds."""
+def _print_claims(log: RunLog, lesson_file: Path, seconds: float, more: bool) -> None:
+    """The table of claims; below it what else can be measured, and for each failure its recorded seeds."""
     from rich.console import Console
     from rich.table import Table
 
@@ -226,17 +280,23 @@ def _print_claims(log: RunLog, lesson_file: Path, seconds: float) -> None:
         print(f"figure: {_short(figure)}")
     print(f"{seconds:.1f} s, everything is in {_short(log.folder)}")
 
-    recorded = _recorded(lesson_file, log.lesson)
+    ledger = _ledger(lesson_file)
+    claims = ledger.get("claims", {})
+    others = sum(bool(entry.get("evidence")) for entry in claims.values())
+    if more and others and not log.smoke:
+        takes = ledger["evidence_seconds"]
+        print(f"rl run {log.lesson} --evidence measures {others} more claims, in about {takes:.0f} s")
     for claim in failed_claims(log):
-        history = recorded.get(claim.name)
+        history = claims.get(claim.name, {}).get("held", "").replace("/", " of ")
         seen = f"; it holds on {history} recorded seeds" if history else "; no recorded runs to compare with"
         print(f"claim failed: {claim.name} = {claim.value:.4g}, bound {claim.bound}{seen}", file=sys.stderr)
 
 
-def _recorded(lesson_file: Path, lesson: str) -> dict[str, str]:
-    """Claim name -> "9 of 10", from the lesson's committed ledger."""
+def _ledger(lesson_file: Path) -> dict:
+    """The lesson's committed ledger; empty if it cannot be read."""
     try:
-        ledger = json.loads((lesson_file.parent / "results" / f"{lesson}.json").read_text(encoding="utf-8"))
-        return {name: entry["held"].replace("/", " of ") for name, entry in ledger["claims"].items()}
-    except (OSError, ValueError, KeyError):
+        path = lesson_file.parent / "results" / f"{lesson_id(lesson_file)}.json"
+        ledger = json.loads(path.read_text(encoding="utf-8"))
+        return ledger if isinstance(ledger, dict) else {}
+    except (OSError, ValueError):
         return {}

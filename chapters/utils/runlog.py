@@ -29,6 +29,8 @@ class RunLog:
         self.claims: list[Claim] = []
         self.figures: list[Path] = []
         self.metrics: dict[str, list[tuple[int, float]]] = {}
+        self.kept: dict[str, Any] = {}
+        self.in_evidence = False
         self._trackers = list(trackers)
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
@@ -45,6 +47,10 @@ class RunLog:
             except Exception as error:  # a broken tracker never stops a run
                 print(f"tracker stopped: {error}", file=sys.stderr)
                 self._trackers.remove(tracker)
+
+    def keep(self, **things: Any) -> None:
+        """Hand what `main` made at some cost (a trained policy, its data) to the evidence, in `log.kept`."""
+        self.kept.update(things)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """(steps, values) written under `name`. Raises KeyError if nothing was."""
@@ -65,7 +71,7 @@ class RunLog:
         numbers = {key: float(bound[key]) for key in ("at_least", "at_most") if bound.get(key) is not None}
         if bound.get("near") is not None:
             numbers["near"] = tuple(float(number) for number in bound["near"])
-        claim = Claim(name, statement, float(value), **{**bound, **numbers})
+        claim = Claim(name, statement, float(value), evidence=self.in_evidence, **{**bound, **numbers})
         self.claims.append(claim)
         write_json(self.folder / "claims.json", [claim.to_dict() for claim in self.claims])
         return claim

@@ -6,6 +6,8 @@ import sys
 import jax
 import numpy as np
 
+from chapters.utils.edits import Edit
+
 TURNS = ((0, 0.5), (1, 0.25), (-1, 0.25))  # the quarter turns of a floor with slip 0.5
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
@@ -277,124 +279,299 @@ def check_best_of_all_policies(best_of_all_policies):
         near(best_of_all_policies(mdp), best_by_enumeration(mdp), 1e-9)
 
 
-PLANTED = {
-    "grid_mdp": {
-        "slips backwards instead of sideways": ("(-1, slip / 2)):", "(2, slip / 2)):"),
-        "slips with twice the probability": (
-            "((0, 1.0 - slip), (1, slip / 2), (-1, slip / 2))",
-            "((0, 1.0 - 2 * slip), (1, slip), (-1, slip))",
-        ),
-        "pays for the cell it leaves": ("cells.flat[next_s], 0.0)", "cells.flat[s], 0.0)"),
-        "ends are not absorbing": ("        if terminal[s]:\n", "        if False:\n"),
-        "rows and columns swapped": (
-            "s // columns + move[0], s % columns + move[1]",
-            "s // columns + move[1], s % columns + move[0]",
-        ),
-        "last outcome overwrites the others": (
-            "P[s, a, next_s] += probability",
-            "P[s, a, next_s] = probability",
-        ),
-    },
-    "q_from_v": {
-        "gamma missing": ("mdp.R + mdp.gamma * (mdp.P", "mdp.R + (mdp.P"),
-        "wrong sign": ("mdp.R + mdp.gamma * (mdp.P", "mdp.R - mdp.gamma * (mdp.P"),
-        "bootstraps through a terminal state": ("(V * ~mdp.terminal)", "V"),
-        "axes of P swapped": ("(mdp.P @ (V", "(mdp.P.transpose(2, 1, 0) @ (V"),
-    },
-    "policy_backup": {
-        "ignores the policy": ("(policy * q_from_v(mdp, V)).sum(axis=1)", "q_from_v(mdp, V).mean(axis=1)"),
-        "takes the maximum": ("(policy * q_from_v(mdp, V)).sum(axis=1)", "q_from_v(mdp, V).max(axis=1)"),
-    },
-    "optimality_backup": {
-        "mean for maximum": ("q_from_v(mdp, V).max(axis=1)", "q_from_v(mdp, V).mean(axis=1)"),
-        "minimum": ("q_from_v(mdp, V).max(axis=1)", "q_from_v(mdp, V).min(axis=1)"),
-        "maximum over states": ("q_from_v(mdp, V).max(axis=1)", "q_from_v(mdp, V).max(axis=0)"),
-    },
-    "evaluate_exactly": {
-        "gamma missing": ("- mdp.gamma * P_policy", "- P_policy"),
-        "wrong sign": ("- mdp.gamma * P_policy", "+ mdp.gamma * P_policy"),
-        "transposed": ('"sa,sat->st"', '"sa,sat->ts"'),
-        "ends not masked": (", mdp.P) * ~mdp.terminal", ", mdp.P)"),
-        "rewards not weighted by the policy": ("(policy * mdp.R).sum(axis=1)", "mdp.R.mean(axis=1)"),
-    },
-    "stopping_gap": {
-        "stops early: the change taken for the error": (
-            "tolerance * (1.0 - gamma) / max(gamma, 1e-12)",
-            "tolerance",
-        ),
-        "factor upside down": ("(1.0 - gamma) / max(gamma, 1e-12)", "gamma / (1.0 - gamma)"),
-    },
-    "iterate": {
-        "stops after one sweep": ("    if np.abs(V - old).max() <= gap:\n", "    if True:\n"),
-        "smallest change for the largest": ("np.abs(V - old).max() <= gap", "np.abs(V - old).min() <= gap"),
-        "signed change": ("np.abs(V - old).max() <= gap", "(V - old).max() <= gap"),
-        "returns the value before the last sweep": (
-            "            return V, sweep\n",
-            "            return old, sweep\n",
-        ),
-    },
-    "evaluate_iteratively": {
-        "the best action for the policy's": (
-            "lambda V: policy_backup(mdp, policy, V)",
-            "lambda V: optimality_backup(mdp, V)",
-        ),
-        "stops early": ("gap = stopping_gap(mdp.gamma, tolerance)", "gap = 1e3 * tolerance"),
-    },
-    "greedy_policy": {
-        "worst action": ("Q.max(axis=1, keepdims=True) - Q", "Q - Q.min(axis=1, keepdims=True)"),
-        "first of the ties only": ("best = shortfall <= TIE", "best = np.eye(Q.shape[1])[Q.argmax(axis=1)]"),
-        "rounding breaks ties": ("best = shortfall <= TIE", "best = shortfall <= 0"),
-        "not normalised": ("best / best.sum(axis=1, keepdims=True)", "best * 1.0"),
-    },
-    "policy_iteration": {
-        "stops after one improvement": ("if not policy[greedy <= 0.0].any():", "if True:"),
-        "stops when any weight is on a best action": (
-            "if not policy[greedy <= 0.0].any():",
-            "if policy[greedy > 0.0].any():",
-        ),
-    },
-    "value_iteration": {
-        "the random policy's value": (
-            "lambda V: optimality_backup(mdp, V)",
-            "lambda V: q_from_v(mdp, V).mean(axis=1)",
-        ),
-        "stops early": (
-            "np.zeros(len(mdp.R)), stopping_gap(mdp.gamma, tolerance)",
-            "np.zeros(len(mdp.R)), 0.1",
-        ),
-    },
-    "contraction_ratio": {
-        "gamma missing": ("/ (mdp.gamma * np.abs(U - V).max())", "/ np.abs(U - V).max()"),
-        "compares one state": ("np.abs(backup(U) - backup(V)).max()", "np.abs(backup(U) - backup(V))[0]"),
-        "always the optimal backup": (" if policy is None else policy_backup(mdp, policy, values)", ""),
-    },
-    "value_iteration_jax": {
-        "mean for maximum": (
-            "new = optimality_backup(mdp, V)",
-            "new = q_from_v(mdp, V).mean(axis=1)",
-        ),
-        "stops after one sweep": ("return (state[1] > gap) &", "return (state[1] == np.inf) &"),
-    },
-    "solve_with_jax": {
-        "32 bits": ("jax.enable_x64(True)", "jax.enable_x64(False)"),
-        "stops early": (
-            "(mdp, stopping_gap(mdp.gamma, tolerance))\n        return",
-            "(mdp, 0.1)\n        return",
-        ),
-    },
-    "cells_as_printed": {
-        "whole numbers only": ("np.round(V, decimals)", "np.round(V)"),
-        "cuts instead of rounding": (
-            "np.round(V, decimals)",
-            "np.trunc(V * 10**decimals) / 10**decimals",
-        ),
-    },
-    "random_mdp": {
-        "the end pays": ("P[-1], R[-1] = 0.0, 0.0", "P[-1] = 0.0"),
-        "the end leads on": ("    P[-1, :, -1] = 1.0\n", "    P[-1, :, 0] = 1.0\n"),
-    },
-    "best_of_all_policies": {
-        "mean over policies": ("np.max([evaluate_exactly", "np.mean([evaluate_exactly"),
-        "worst policy": ("np.max([evaluate_exactly", "np.min([evaluate_exactly"),
-    },
+EDITS = {
+    "slips_backwards_instead_sideways": Edit(
+        function="grid_mdp",
+        old="(-1, slip / 2)):",
+        new="(2, slip / 2)):",
+        says="slips backwards instead of sideways",
+    ),
+    "slips_twice_probability": Edit(
+        function="grid_mdp",
+        old="((0, 1.0 - slip), (1, slip / 2), (-1, slip / 2))",
+        new="((0, 1.0 - 2 * slip), (1, slip), (-1, slip))",
+        says="slips with twice the probability",
+    ),
+    "pays_cell_leaves": Edit(
+        function="grid_mdp",
+        old="cells.flat[next_s], 0.0)",
+        new="cells.flat[s], 0.0)",
+        says="pays for the cell it leaves",
+    ),
+    "ends_are_not_absorbing": Edit(
+        function="grid_mdp",
+        old="        if terminal[s]:\n",
+        new="        if False:\n",
+        says="ends are not absorbing",
+    ),
+    "rows_columns_swapped": Edit(
+        function="grid_mdp",
+        old="s // columns + move[0], s % columns + move[1]",
+        new="s // columns + move[1], s % columns + move[0]",
+        says="rows and columns swapped",
+    ),
+    "last_outcome_overwrites_others": Edit(
+        function="grid_mdp",
+        old="P[s, a, next_s] += probability",
+        new="P[s, a, next_s] = probability",
+        says="last outcome overwrites the others",
+    ),
+    "gamma_missing": Edit(
+        function="q_from_v",
+        old="mdp.R + mdp.gamma * (mdp.P",
+        new="mdp.R + (mdp.P",
+        says="gamma missing",
+    ),
+    "wrong_sign": Edit(
+        function="q_from_v",
+        old="mdp.R + mdp.gamma * (mdp.P",
+        new="mdp.R - mdp.gamma * (mdp.P",
+        says="wrong sign",
+    ),
+    "bootstraps_through_terminal_state": Edit(
+        function="q_from_v",
+        old="(V * ~mdp.terminal)",
+        new="V",
+        says="bootstraps through a terminal state",
+    ),
+    "axes_p_swapped": Edit(
+        function="q_from_v",
+        old="(mdp.P @ (V",
+        new="(mdp.P.transpose(2, 1, 0) @ (V",
+        says="axes of P swapped",
+    ),
+    "ignores_policy": Edit(
+        function="policy_backup",
+        old="(policy * q_from_v(mdp, V)).sum(axis=1)",
+        new="q_from_v(mdp, V).mean(axis=1)",
+        says="ignores the policy",
+    ),
+    "takes_maximum": Edit(
+        function="policy_backup",
+        old="(policy * q_from_v(mdp, V)).sum(axis=1)",
+        new="q_from_v(mdp, V).max(axis=1)",
+        says="takes the maximum",
+    ),
+    "mean_maximum": Edit(
+        function="optimality_backup",
+        old="q_from_v(mdp, V).max(axis=1)",
+        new="q_from_v(mdp, V).mean(axis=1)",
+        says="mean for maximum",
+    ),
+    "minimum": Edit(
+        function="optimality_backup",
+        old="q_from_v(mdp, V).max(axis=1)",
+        new="q_from_v(mdp, V).min(axis=1)",
+        says="minimum",
+    ),
+    "maximum_over_states": Edit(
+        function="optimality_backup",
+        old="q_from_v(mdp, V).max(axis=1)",
+        new="q_from_v(mdp, V).max(axis=0)",
+        says="maximum over states",
+    ),
+    "evaluate_exactly_gamma_missing": Edit(
+        function="evaluate_exactly",
+        old="- mdp.gamma * P_policy",
+        new="- P_policy",
+        says="gamma missing",
+    ),
+    "evaluate_exactly_wrong_sign": Edit(
+        function="evaluate_exactly",
+        old="- mdp.gamma * P_policy",
+        new="+ mdp.gamma * P_policy",
+        says="wrong sign",
+    ),
+    "transposed": Edit(
+        function="evaluate_exactly",
+        old='"sa,sat->st"',
+        new='"sa,sat->ts"',
+        says="transposed",
+    ),
+    "ends_not_masked": Edit(
+        function="evaluate_exactly",
+        old=", mdp.P) * ~mdp.terminal",
+        new=", mdp.P)",
+        says="ends not masked",
+    ),
+    "rewards_not_weighted_policy": Edit(
+        function="evaluate_exactly",
+        old="(policy * mdp.R).sum(axis=1)",
+        new="mdp.R.mean(axis=1)",
+        says="rewards not weighted by the policy",
+    ),
+    "stops_early_change_taken": Edit(
+        function="stopping_gap",
+        old="tolerance * (1.0 - gamma) / max(gamma, 1e-12)",
+        new="tolerance",
+        says="stops early: the change taken for the error",
+    ),
+    "factor_upside_down": Edit(
+        function="stopping_gap",
+        old="(1.0 - gamma) / max(gamma, 1e-12)",
+        new="gamma / (1.0 - gamma)",
+        says="factor upside down",
+    ),
+    "stops_after_one_sweep": Edit(
+        function="iterate",
+        old="    if np.abs(V - old).max() <= gap:\n",
+        new="    if True:\n",
+        says="stops after one sweep",
+    ),
+    "smallest_change_largest": Edit(
+        function="iterate",
+        old="np.abs(V - old).max() <= gap",
+        new="np.abs(V - old).min() <= gap",
+        says="smallest change for the largest",
+    ),
+    "signed_change": Edit(
+        function="iterate",
+        old="np.abs(V - old).max() <= gap",
+        new="(V - old).max() <= gap",
+        says="signed change",
+    ),
+    "returns_value_before_last": Edit(
+        function="iterate",
+        old="            return V, sweep\n",
+        new="            return old, sweep\n",
+        says="returns the value before the last sweep",
+    ),
+    "best_action_policy_s": Edit(
+        function="evaluate_iteratively",
+        old="lambda V: policy_backup(mdp, policy, V)",
+        new="lambda V: optimality_backup(mdp, V)",
+        says="the best action for the policy's",
+    ),
+    "stops_early": Edit(
+        function="evaluate_iteratively",
+        old="gap = stopping_gap(mdp.gamma, tolerance)",
+        new="gap = 1e3 * tolerance",
+        says="stops early",
+    ),
+    "worst_action": Edit(
+        function="greedy_policy",
+        old="Q.max(axis=1, keepdims=True) - Q",
+        new="Q - Q.min(axis=1, keepdims=True)",
+        says="worst action",
+    ),
+    "first_ties_only": Edit(
+        function="greedy_policy",
+        old="best = shortfall <= TIE",
+        new="best = np.eye(Q.shape[1])[Q.argmax(axis=1)]",
+        says="first of the ties only",
+    ),
+    "rounding_breaks_ties": Edit(
+        function="greedy_policy",
+        old="best = shortfall <= TIE",
+        new="best = shortfall <= 0",
+        says="rounding breaks ties",
+    ),
+    "not_normalised": Edit(
+        function="greedy_policy",
+        old="best / best.sum(axis=1, keepdims=True)",
+        new="best * 1.0",
+        says="not normalised",
+    ),
+    "stops_after_one_improvement": Edit(
+        function="policy_iteration",
+        old="if not policy[greedy <= 0.0].any():",
+        new="if True:",
+        says="stops after one improvement",
+    ),
+    "stops_when_any_weight": Edit(
+        function="policy_iteration",
+        old="if not policy[greedy <= 0.0].any():",
+        new="if policy[greedy > 0.0].any():",
+        says="stops when any weight is on a best action",
+    ),
+    "random_policy_s_value": Edit(
+        function="value_iteration",
+        old="lambda V: optimality_backup(mdp, V)",
+        new="lambda V: q_from_v(mdp, V).mean(axis=1)",
+        says="the random policy's value",
+    ),
+    "value_iteration_stops_early": Edit(
+        function="value_iteration",
+        old="np.zeros(len(mdp.R)), stopping_gap(mdp.gamma, tolerance)",
+        new="np.zeros(len(mdp.R)), 0.1",
+        says="stops early",
+    ),
+    "contraction_ratio_gamma_missing": Edit(
+        function="contraction_ratio",
+        old="/ (mdp.gamma * np.abs(U - V).max())",
+        new="/ np.abs(U - V).max()",
+        says="gamma missing",
+    ),
+    "compares_one_state": Edit(
+        function="contraction_ratio",
+        old="np.abs(backup(U) - backup(V)).max()",
+        new="np.abs(backup(U) - backup(V))[0]",
+        says="compares one state",
+    ),
+    "always_optimal_backup": Edit(
+        function="contraction_ratio",
+        old=" if policy is None else policy_backup(mdp, policy, values)",
+        new="",
+        says="always the optimal backup",
+    ),
+    "value_iteration_jax_mean_maximum": Edit(
+        function="value_iteration_jax",
+        old="new = optimality_backup(mdp, V)",
+        new="new = q_from_v(mdp, V).mean(axis=1)",
+        says="mean for maximum",
+    ),
+    "value_iteration_jax_stops_after_one_sweep": Edit(
+        function="value_iteration_jax",
+        old="return (state[1] > gap) &",
+        new="return (state[1] == np.inf) &",
+        says="stops after one sweep",
+    ),
+    "e_32_bits": Edit(
+        function="solve_with_jax",
+        old="jax.enable_x64(True)",
+        new="jax.enable_x64(False)",
+        says="32 bits",
+    ),
+    "solve_jax_stops_early": Edit(
+        function="solve_with_jax",
+        old="(mdp, stopping_gap(mdp.gamma, tolerance))\n        return",
+        new="(mdp, 0.1)\n        return",
+        says="stops early",
+    ),
+    "whole_numbers_only": Edit(
+        function="cells_as_printed",
+        old="np.round(V, decimals)",
+        new="np.round(V)",
+        says="whole numbers only",
+    ),
+    "cuts_instead_rounding": Edit(
+        function="cells_as_printed",
+        old="np.round(V, decimals)",
+        new="np.trunc(V * 10**decimals) / 10**decimals",
+        says="cuts instead of rounding",
+    ),
+    "end_pays": Edit(
+        function="random_mdp",
+        old="P[-1], R[-1] = 0.0, 0.0",
+        new="P[-1] = 0.0",
+        says="the end pays",
+    ),
+    "end_leads": Edit(
+        function="random_mdp",
+        old="    P[-1, :, -1] = 1.0\n",
+        new="    P[-1, :, 0] = 1.0\n",
+        says="the end leads on",
+    ),
+    "mean_over_policies": Edit(
+        function="best_of_all_policies",
+        old="np.max([evaluate_exactly",
+        new="np.mean([evaluate_exactly",
+        says="mean over policies",
+    ),
+    "worst_policy": Edit(
+        function="best_of_all_policies",
+        old="np.max([evaluate_exactly",
+        new="np.min([evaluate_exactly",
+        says="worst policy",
+    ),
 }

@@ -7,6 +7,7 @@ from scipy.stats import chisquare
 
 from chapters.A_foundations.checks import A3 as checks_of_A3
 from chapters.envs import make_envs
+from chapters.utils.edits import Edit
 
 near = checks_of_A3.near
 
@@ -201,100 +202,239 @@ def check_BatchedGridWorld(world):
     ).any()  # not all slip alike
 
 
-PLANTED = {
-    "grid_mdp": {
-        "slip probability off": ("((0, 1.0 - slip), (1, slip / 2)", "((0, 1.0 - slip / 2), (1, 0.0)"),
-        "pays for the cell it leaves": ("cells.flat[next_s], 0.0)", "cells.flat[s], 0.0)"),
-    },
-    "evaluate_exactly": {
-        "gamma missing": ("- mdp.gamma * P_policy", "- P_policy"),
-        "ends not masked": (", policy, mdp.P) * ~mdp.terminal", ", policy, mdp.P)"),
-    },
-    "count_transitions": {
-        "repeats are lost": (
-            "np.add.at(counts, (obs, actions, next_obs), 1)",
-            "counts[obs, actions, next_obs] += 1",
-        ),
-        "backwards": ("(obs, actions, next_obs), 1)", "(next_obs, actions, obs), 1)"),
-    },
-    "chi_square_p_value": {
-        "impossible transitions forgiven": ("return 0.0  # something", "pass  # something"),
-        "a degree of freedom too many": ("cells.sum() - enough.sum()", "cells.sum()"),
-        "divides by the counts": ("** 2 / expected[cells])", "** 2 / np.maximum(counts[cells], 1))"),
-        "other tail": ("chi2.sf(", "chi2.cdf("),
-        "rare pairs kept": (".min(axis=2) >= 5", ".min(axis=2) >= 0"),
-    },
-    "OneHot": {
-        "off by one": ("dtype=np.int64)[observation]", "dtype=np.int64)[observation - 1]"),
-        "zero where one belongs": ("return np.eye(len(", "return 1 - np.eye(len("),
-    },
-    "collect": {
-        "the successor is taken from the new episode": (
-            "next_obs = true_next_obs(returned_obs, terminated | truncated, infos)",
-            "pass",
-        ),
-        "no final observation at a time limit": (
-            "true_next_obs(returned_obs, terminated | truncated, infos)",
-            "true_next_obs(returned_obs, terminated, infos)",
-        ),
-        "terminated and truncated swapped": (
-            "next_obs, terminated, truncated))",
-            "next_obs, truncated, terminated))",
-        ),
-        "terminated and truncated merged": (
-            "next_obs, terminated, truncated))",
-            "next_obs, terminated | truncated, truncated))",
-        ),
-        "goes on from the old episode": ("obs = returned_obs  # where", "obs = next_obs  # where"),
-        "seed ignored": ("rng = np.random.default_rng([seed, 1])", "rng = np.random.default_rng([0, 1])"),
-        "the same stream as the environment": (
-            "rng = np.random.default_rng([seed, 1])",
-            "rng = np.random.default_rng(seed)",
-        ),
-    },
-    "episode_steps": {
-        "starts a step late": ("np.where(done[t - 1], 1,", "np.where(done[t], 1,"),
-        "counts from 0": ("np.where(done[t - 1], 1,", "np.where(done[t - 1], 0,"),
-    },
-    "td_solution": {
-        "gamma missing": ("- gamma * going_on", "- going_on"),
-        "bootstraps through an end": ("(obs, next_obs), 1.0 - ended)", "(obs, next_obs), 1.0)"),
-        "mask upside down": ("(obs, next_obs), 1.0 - ended)", "(obs, next_obs), 1.0 * ended)"),
-        "backwards": ("(obs, next_obs), 1.0 - ended)", "(next_obs, obs), 1.0 - ended)"),
-        "wrong sign": ("- gamma * going_on", "+ gamma * going_on"),
-    },
-    "standard_errors": {
-        "variance not divided by the visits": ("np.diag(variance / visits)", "np.diag(variance)"),
-        "ends not masked": ("+ mdp.gamma * ~batch.terminated * V", "+ mdp.gamma * V"),
-        "transposed": (
-            "inverse @ np.diag(variance / visits) @ inverse.T",
-            "inverse.T @ np.diag(variance / visits) @ inverse",
-        ),
-        "no root": ("return np.sqrt(np.diag(inverse", "return (np.diag(inverse"),
-    },
-    "BatchedGridWorld": {
-        "slip probability off": ("turn = (chance < self.slip / 2)", "turn = (chance < self.slip)"),
-        "slips to one side only": ("((chance >= self.slip / 2) & (chance < self.slip))", "0"),
-        "one throw for all": (
-            "self.np_random.random(self.num_envs)",
-            "np.full(self.num_envs, self.np_random.random())",
-        ),
-        "hands out the new episode as final": (
-            '{"final_obs": self.cells, "_final_obs"',
-            '{"final_obs": np.where(done, self.start, self.cells), "_final_obs"',
-        ),
-        "time limit a step late": (
-            "self.elapsed >= self.max_episode_steps",
-            "self.elapsed > self.max_episode_steps",
-        ),
-        "clock runs on after a reset": ("            self.elapsed[done] = 0\n", ""),
-        "terminated and truncated swapped": (
-            "return self.cells.copy(), rewards, terminated, truncated, infos",
-            "return self.cells.copy(), rewards, truncated, terminated, infos",
-        ),
-        "pays for the start of the next episode": (
-            "        rewards = self.step_reward + self.exit_reward[self.cells]\n",
-            "        rewards = self.step_reward + 0 * self.exit_reward[self.cells]\n",
-        ),
-    },
+EDITS = {
+    "slip_probability_off": Edit(
+        function="grid_mdp",
+        old="((0, 1.0 - slip), (1, slip / 2)",
+        new="((0, 1.0 - slip / 2), (1, 0.0)",
+        says="slip probability off",
+    ),
+    "pays_cell_leaves": Edit(
+        function="grid_mdp",
+        old="cells.flat[next_s], 0.0)",
+        new="cells.flat[s], 0.0)",
+        says="pays for the cell it leaves",
+    ),
+    "gamma_missing": Edit(
+        function="evaluate_exactly",
+        old="- mdp.gamma * P_policy",
+        new="- P_policy",
+        says="gamma missing",
+    ),
+    "ends_not_masked": Edit(
+        function="evaluate_exactly",
+        old=", policy, mdp.P) * ~mdp.terminal",
+        new=", policy, mdp.P)",
+        says="ends not masked",
+    ),
+    "repeats_are_lost": Edit(
+        function="count_transitions",
+        old="np.add.at(counts, (obs, actions, next_obs), 1)",
+        new="counts[obs, actions, next_obs] += 1",
+        says="repeats are lost",
+    ),
+    "backwards": Edit(
+        function="count_transitions",
+        old="(obs, actions, next_obs), 1)",
+        new="(next_obs, actions, obs), 1)",
+        says="backwards",
+    ),
+    "impossible_transitions_forgiven": Edit(
+        function="chi_square_p_value",
+        old="return 0.0  # something",
+        new="pass  # something",
+        says="impossible transitions forgiven",
+    ),
+    "degree_freedom_too_many": Edit(
+        function="chi_square_p_value",
+        old="cells.sum() - enough.sum()",
+        new="cells.sum()",
+        says="a degree of freedom too many",
+    ),
+    "divides_counts": Edit(
+        function="chi_square_p_value",
+        old="** 2 / expected[cells])",
+        new="** 2 / np.maximum(counts[cells], 1))",
+        says="divides by the counts",
+    ),
+    "other_tail": Edit(
+        function="chi_square_p_value",
+        old="chi2.sf(",
+        new="chi2.cdf(",
+        says="other tail",
+    ),
+    "rare_pairs_kept": Edit(
+        function="chi_square_p_value",
+        old=".min(axis=2) >= 5",
+        new=".min(axis=2) >= 0",
+        says="rare pairs kept",
+    ),
+    "off_one": Edit(
+        function="OneHot",
+        old="dtype=np.int64)[observation]",
+        new="dtype=np.int64)[observation - 1]",
+        says="off by one",
+    ),
+    "zero_where_one_belongs": Edit(
+        function="OneHot",
+        old="return np.eye(len(",
+        new="return 1 - np.eye(len(",
+        says="zero where one belongs",
+    ),
+    "successor_taken_from_new": Edit(
+        function="collect",
+        old="next_obs = true_next_obs(returned_obs, terminated | truncated, infos)",
+        new="pass",
+        says="the successor is taken from the new episode",
+    ),
+    "no_final_observation_at": Edit(
+        function="collect",
+        old="true_next_obs(returned_obs, terminated | truncated, infos)",
+        new="true_next_obs(returned_obs, terminated, infos)",
+        says="no final observation at a time limit",
+    ),
+    "terminated_truncated_swapped": Edit(
+        function="collect",
+        old="next_obs, terminated, truncated))",
+        new="next_obs, truncated, terminated))",
+        says="terminated and truncated swapped",
+    ),
+    "terminated_truncated_merged": Edit(
+        function="collect",
+        old="next_obs, terminated, truncated))",
+        new="next_obs, terminated | truncated, truncated))",
+        says="terminated and truncated merged",
+    ),
+    "goes_from_old_episode": Edit(
+        function="collect",
+        old="obs = returned_obs  # where",
+        new="obs = next_obs  # where",
+        says="goes on from the old episode",
+    ),
+    "seed_ignored": Edit(
+        function="collect",
+        old="rng = np.random.default_rng([seed, 1])",
+        new="rng = np.random.default_rng([0, 1])",
+        says="seed ignored",
+    ),
+    "same_stream_environment": Edit(
+        function="collect",
+        old="rng = np.random.default_rng([seed, 1])",
+        new="rng = np.random.default_rng(seed)",
+        says="the same stream as the environment",
+    ),
+    "starts_step_late": Edit(
+        function="episode_steps",
+        old="np.where(done[t - 1], 1,",
+        new="np.where(done[t], 1,",
+        says="starts a step late",
+    ),
+    "counts_from_0": Edit(
+        function="episode_steps",
+        old="np.where(done[t - 1], 1,",
+        new="np.where(done[t - 1], 0,",
+        says="counts from 0",
+    ),
+    "td_solution_gamma_missing": Edit(
+        function="td_solution",
+        old="- gamma * going_on",
+        new="- going_on",
+        says="gamma missing",
+    ),
+    "bootstraps_through_end": Edit(
+        function="td_solution",
+        old="(obs, next_obs), 1.0 - ended)",
+        new="(obs, next_obs), 1.0)",
+        says="bootstraps through an end",
+    ),
+    "mask_upside_down": Edit(
+        function="td_solution",
+        old="(obs, next_obs), 1.0 - ended)",
+        new="(obs, next_obs), 1.0 * ended)",
+        says="mask upside down",
+    ),
+    "td_solution_backwards": Edit(
+        function="td_solution",
+        old="(obs, next_obs), 1.0 - ended)",
+        new="(next_obs, obs), 1.0 - ended)",
+        says="backwards",
+    ),
+    "wrong_sign": Edit(
+        function="td_solution",
+        old="- gamma * going_on",
+        new="+ gamma * going_on",
+        says="wrong sign",
+    ),
+    "variance_not_divided_visits": Edit(
+        function="standard_errors",
+        old="np.diag(variance / visits)",
+        new="np.diag(variance)",
+        says="variance not divided by the visits",
+    ),
+    "standard_errors_ends_not_masked": Edit(
+        function="standard_errors",
+        old="+ mdp.gamma * ~batch.terminated * V",
+        new="+ mdp.gamma * V",
+        says="ends not masked",
+    ),
+    "transposed": Edit(
+        function="standard_errors",
+        old="inverse @ np.diag(variance / visits) @ inverse.T",
+        new="inverse.T @ np.diag(variance / visits) @ inverse",
+        says="transposed",
+    ),
+    "no_root": Edit(
+        function="standard_errors",
+        old="return np.sqrt(np.diag(inverse",
+        new="return (np.diag(inverse",
+        says="no root",
+    ),
+    "batchedgridworld_slip_probability_off": Edit(
+        function="BatchedGridWorld",
+        old="turn = (chance < self.slip / 2)",
+        new="turn = (chance < self.slip)",
+        says="slip probability off",
+    ),
+    "slips_one_side_only": Edit(
+        function="BatchedGridWorld",
+        old="((chance >= self.slip / 2) & (chance < self.slip))",
+        new="0",
+        says="slips to one side only",
+    ),
+    "one_throw_all": Edit(
+        function="BatchedGridWorld",
+        old="self.np_random.random(self.num_envs)",
+        new="np.full(self.num_envs, self.np_random.random())",
+        says="one throw for all",
+    ),
+    "hands_out_new_episode": Edit(
+        function="BatchedGridWorld",
+        old='{"final_obs": self.cells, "_final_obs"',
+        new='{"final_obs": np.where(done, self.start, self.cells), "_final_obs"',
+        says="hands out the new episode as final",
+    ),
+    "time_limit_step_late": Edit(
+        function="BatchedGridWorld",
+        old="self.elapsed >= self.max_episode_steps",
+        new="self.elapsed > self.max_episode_steps",
+        says="time limit a step late",
+    ),
+    "clock_runs_after_reset": Edit(
+        function="BatchedGridWorld",
+        old="            self.elapsed[done] = 0\n",
+        new="",
+        says="clock runs on after a reset",
+    ),
+    "batchedgridworld_terminated_truncated_swapped": Edit(
+        function="BatchedGridWorld",
+        old="return self.cells.copy(), rewards, terminated, truncated, infos",
+        new="return self.cells.copy(), rewards, truncated, terminated, infos",
+        says="terminated and truncated swapped",
+    ),
+    "pays_start_next_episode": Edit(
+        function="BatchedGridWorld",
+        old="        rewards = self.step_reward + self.exit_reward[self.cells]\n",
+        new="        rewards = self.step_reward + 0 * self.exit_reward[self.cells]\n",
+        says="pays for the start of the next episode",
+    ),
 }

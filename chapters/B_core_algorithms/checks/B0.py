@@ -6,6 +6,8 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import beta as beta_distribution
 
+from chapters.utils.edits import Edit
+
 
 def check_updated_mean(updated_mean):
     """Fed one by one, the rewards give their mean; the old estimate of an empty mean must not matter."""
@@ -254,109 +256,227 @@ def check_known_best_regret(known_best_regret):
     assert np.abs(jumped - regret).max() < 5 * math.sqrt(2) * spread
 
 
-PLANTED = {
-    "updated_mean": {
-        "counts do not include the new reward": (
-            "(rewards - estimates) / counts",
-            "(rewards - estimates) / (counts + 1)",
-        ),
-        "wrong sign": (
-            "return estimates + (rewards - estimates)",
-            "return estimates - (rewards - estimates)",
-        ),
-    },
-    "random_argmax": {
-        "first maximum": (
-            "np.argmax(best * (1.0 - rng.random(scores.shape)), axis=1)",
-            "np.argmax(best, axis=1)",
-        ),
-        "any arm": ("best * (1.0 - rng.random(scores.shape))", "1.0 - rng.random(scores.shape)"),
-    },
-    "epsilon_greedy": {
-        "explores with 1 - epsilon": (
-            "rng.random(num_bandits) < epsilon",
-            "rng.random(num_bandits) > epsilon",
-        ),
-        "never explores the last arm": ("rng.integers(num_arms, size", "rng.integers(num_arms - 1, size"),
-        "first maximum": ("random_argmax(estimates, rng))", "estimates.argmax(axis=1))"),
-    },
-    "ucb_scores": {
-        "bonus subtracted": ("estimates + bonus", "estimates - bonus"),
-        "logarithm of the pulls": (
-            "np.log(max(num_plays, 1)) / np.maximum(counts, 1)",
-            "np.log(np.maximum(counts, 1)) / np.maximum(counts, 1)",
-        ),
-        "no square root": ("c * np.sqrt(np.log(max(num_plays, 1))", "c * (np.log(max(num_plays, 1))"),
-        "untried arms not first": ("estimates + bonus, np.inf)", "estimates + bonus, 0.0)"),
-    },
-    "thompson_scores": {
-        "successes and failures swapped": (
-            "rng.beta(1.0 + successes, 1.0 + failures)",
-            "rng.beta(1.0 + failures, 1.0 + successes)",
-        ),
-        "no draw, the mean": (
-            "rng.beta(1.0 + successes, 1.0 + failures)",
-            "(1.0 + successes) / (2.0 + successes + failures)",
-        ),
-    },
-    "softmax": {
-        "overflows": ("np.exp(logits - logits.max(axis=1, keepdims=True))", "np.exp(logits)"),
-        "normalised over bandits": (
-            "weights.sum(axis=1, keepdims=True)",
-            "weights.sum(axis=0, keepdims=True)",
-        ),
-    },
-    "gradient_step": {
-        "baseline added": ("(rewards - baseline)[:, None]", "(rewards + baseline)[:, None]"),
-        "descends": ("logits + alpha *", "logits - alpha *"),
-        "only the chosen arm": ("(chosen - softmax(logits))", "chosen * (1 - softmax(logits))"),
-    },
-    "ValueAgent": {
-        "counts every arm": ("self.counts[pulled] += 1", "self.counts += 1"),
-        "counts after the mean": ("self.counts[pulled], rewards)", "self.counts[pulled] + 1, rewards)"),
-    },
-    "ThompsonAgent": {
-        "successes and failures swapped": (
-            "self.successes[pulled] += rewards",
-            "self.successes[pulled] += 1.0 - rewards",
-        ),
-        "failures never counted": ("self.failures[pulled] += 1.0 - rewards", "pass"),
-    },
-    "GradientAgent": {
-        "baseline includes the new reward twice": (
-            "np.full(len(rewards), float(self.num_plays))",
-            "np.ones(len(rewards))",
-        ),
-        "greedy instead of sampled": (
-            "np.argmax(self.logits + gumbel, axis=1)",
-            "np.argmax(self.logits, axis=1)",
-        ),
-        "Gumbel noise with one logarithm": ("-np.log(-np.log(1.0 -", "-(-np.log(1.0 -"),
-    },
-    "play": {
-        "regret not summed": ("gaps.cumsum()", "gaps"),
-        "regret against the reward": ("(best - played).mean()", "(best - rewards).mean()"),
-        "agent learns the mean": ("agent.learn(actions, rewards)", "agent.learn(actions, played)"),
-    },
-    "expected_maximum": {"one arm too few": ("norm.cdf(x) ** (num_arms - 1)", "norm.cdf(x) ** num_arms")},
-    "bernoulli_kl": {"arguments swapped": ("p * np.log(p / q)", "q * np.log(q / p)")},
-    "lai_robbins": {
-        "KL the wrong way round": ("bernoulli_kl(mean, best)", "bernoulli_kl(best, mean)"),
-        "gap missing": ("sum((best - mean) / bernoulli_kl", "sum(1 / bernoulli_kl"),
-    },
-    "auer_bound": {
-        "gap multiplied": ("8 * np.log(num_plays) / gap", "8 * np.log(num_plays) * gap"),
-        "constant term": ("1 + np.pi**2 / 3", "np.pi**2 / 3"),
-    },
-    "log_slope": {"index off by one": ("regret[start - 1]", "regret[start]")},
-    "known_best_regret": {
-        "tail on the wrong side": (
-            "1.0 + failures, 1.0 + successes, 1.0 - best",
-            "1.0 + successes, 1.0 + failures, 1.0 - best",
-        ),
-        "failures and successes swapped": (
-            "success = rng.random(num_runs) < mean",
-            "success = rng.random(num_runs) > mean",
-        ),
-    },
+EDITS = {
+    "counts_do_not_include": Edit(
+        function="updated_mean",
+        old="(rewards - estimates) / counts",
+        new="(rewards - estimates) / (counts + 1)",
+        says="counts do not include the new reward",
+    ),
+    "wrong_sign": Edit(
+        function="updated_mean",
+        old="return estimates + (rewards - estimates)",
+        new="return estimates - (rewards - estimates)",
+        says="wrong sign",
+    ),
+    "first_maximum": Edit(
+        function="random_argmax",
+        old="np.argmax(best * (1.0 - rng.random(scores.shape)), axis=1)",
+        new="np.argmax(best, axis=1)",
+        says="first maximum",
+    ),
+    "any_arm": Edit(
+        function="random_argmax",
+        old="best * (1.0 - rng.random(scores.shape))",
+        new="1.0 - rng.random(scores.shape)",
+        says="any arm",
+    ),
+    "explores_1_epsilon": Edit(
+        function="epsilon_greedy",
+        old="rng.random(num_bandits) < epsilon",
+        new="rng.random(num_bandits) > epsilon",
+        says="explores with 1 - epsilon",
+    ),
+    "never_explores_last_arm": Edit(
+        function="epsilon_greedy",
+        old="rng.integers(num_arms, size",
+        new="rng.integers(num_arms - 1, size",
+        says="never explores the last arm",
+    ),
+    "epsilon_greedy_first_maximum": Edit(
+        function="epsilon_greedy",
+        old="random_argmax(estimates, rng))",
+        new="estimates.argmax(axis=1))",
+        says="first maximum",
+    ),
+    "bonus_subtracted": Edit(
+        function="ucb_scores",
+        old="estimates + bonus",
+        new="estimates - bonus",
+        says="bonus subtracted",
+    ),
+    "logarithm_pulls": Edit(
+        function="ucb_scores",
+        old="np.log(max(num_plays, 1)) / np.maximum(counts, 1)",
+        new="np.log(np.maximum(counts, 1)) / np.maximum(counts, 1)",
+        says="logarithm of the pulls",
+    ),
+    "no_square_root": Edit(
+        function="ucb_scores",
+        old="c * np.sqrt(np.log(max(num_plays, 1))",
+        new="c * (np.log(max(num_plays, 1))",
+        says="no square root",
+    ),
+    "untried_arms_not_first": Edit(
+        function="ucb_scores",
+        old="estimates + bonus, np.inf)",
+        new="estimates + bonus, 0.0)",
+        says="untried arms not first",
+    ),
+    "successes_failures_swapped": Edit(
+        function="thompson_scores",
+        old="rng.beta(1.0 + successes, 1.0 + failures)",
+        new="rng.beta(1.0 + failures, 1.0 + successes)",
+        says="successes and failures swapped",
+    ),
+    "no_draw_mean": Edit(
+        function="thompson_scores",
+        old="rng.beta(1.0 + successes, 1.0 + failures)",
+        new="(1.0 + successes) / (2.0 + successes + failures)",
+        says="no draw, the mean",
+    ),
+    "overflows": Edit(
+        function="softmax",
+        old="np.exp(logits - logits.max(axis=1, keepdims=True))",
+        new="np.exp(logits)",
+        says="overflows",
+    ),
+    "normalised_over_bandits": Edit(
+        function="softmax",
+        old="weights.sum(axis=1, keepdims=True)",
+        new="weights.sum(axis=0, keepdims=True)",
+        says="normalised over bandits",
+    ),
+    "baseline_added": Edit(
+        function="gradient_step",
+        old="(rewards - baseline)[:, None]",
+        new="(rewards + baseline)[:, None]",
+        says="baseline added",
+    ),
+    "descends": Edit(
+        function="gradient_step",
+        old="logits + alpha *",
+        new="logits - alpha *",
+        says="descends",
+    ),
+    "only_chosen_arm": Edit(
+        function="gradient_step",
+        old="(chosen - softmax(logits))",
+        new="chosen * (1 - softmax(logits))",
+        says="only the chosen arm",
+    ),
+    "counts_every_arm": Edit(
+        function="ValueAgent",
+        old="self.counts[pulled] += 1",
+        new="self.counts += 1",
+        says="counts every arm",
+    ),
+    "counts_after_mean": Edit(
+        function="ValueAgent",
+        old="self.counts[pulled], rewards)",
+        new="self.counts[pulled] + 1, rewards)",
+        says="counts after the mean",
+    ),
+    "thompsonagent_successes_failures_swapped": Edit(
+        function="ThompsonAgent",
+        old="self.successes[pulled] += rewards",
+        new="self.successes[pulled] += 1.0 - rewards",
+        says="successes and failures swapped",
+    ),
+    "failures_never_counted": Edit(
+        function="ThompsonAgent",
+        old="self.failures[pulled] += 1.0 - rewards",
+        new="pass",
+        says="failures never counted",
+    ),
+    "baseline_includes_new_reward": Edit(
+        function="GradientAgent",
+        old="np.full(len(rewards), float(self.num_plays))",
+        new="np.ones(len(rewards))",
+        says="baseline includes the new reward twice",
+    ),
+    "greedy_instead_sampled": Edit(
+        function="GradientAgent",
+        old="np.argmax(self.logits + gumbel, axis=1)",
+        new="np.argmax(self.logits, axis=1)",
+        says="greedy instead of sampled",
+    ),
+    "gumbel_noise_one_logarithm": Edit(
+        function="GradientAgent",
+        old="-np.log(-np.log(1.0 -",
+        new="-(-np.log(1.0 -",
+        says="Gumbel noise with one logarithm",
+    ),
+    "regret_not_summed": Edit(
+        function="play",
+        old="gaps.cumsum()",
+        new="gaps",
+        says="regret not summed",
+    ),
+    "regret_against_reward": Edit(
+        function="play",
+        old="(best - played).mean()",
+        new="(best - rewards).mean()",
+        says="regret against the reward",
+    ),
+    "agent_learns_mean": Edit(
+        function="play",
+        old="agent.learn(actions, rewards)",
+        new="agent.learn(actions, played)",
+        says="agent learns the mean",
+    ),
+    "one_arm_too_few": Edit(
+        function="expected_maximum",
+        old="norm.cdf(x) ** (num_arms - 1)",
+        new="norm.cdf(x) ** num_arms",
+        says="one arm too few",
+    ),
+    "arguments_swapped": Edit(
+        function="bernoulli_kl",
+        old="p * np.log(p / q)",
+        new="q * np.log(q / p)",
+        says="arguments swapped",
+    ),
+    "kl_wrong_way_round": Edit(
+        function="lai_robbins",
+        old="bernoulli_kl(mean, best)",
+        new="bernoulli_kl(best, mean)",
+        says="KL the wrong way round",
+    ),
+    "gap_missing": Edit(
+        function="lai_robbins",
+        old="sum((best - mean) / bernoulli_kl",
+        new="sum(1 / bernoulli_kl",
+        says="gap missing",
+    ),
+    "gap_multiplied": Edit(
+        function="auer_bound",
+        old="8 * np.log(num_plays) / gap",
+        new="8 * np.log(num_plays) * gap",
+        says="gap multiplied",
+    ),
+    "constant_term": Edit(
+        function="auer_bound",
+        old="1 + np.pi**2 / 3",
+        new="np.pi**2 / 3",
+        says="constant term",
+    ),
+    "index_off_one": Edit(
+        function="log_slope",
+        old="regret[start - 1]",
+        new="regret[start]",
+        says="index off by one",
+    ),
+    "tail_wrong_side": Edit(
+        function="known_best_regret",
+        old="1.0 + failures, 1.0 + successes, 1.0 - best",
+        new="1.0 + successes, 1.0 + failures, 1.0 - best",
+        says="tail on the wrong side",
+    ),
+    "failures_successes_swapped": Edit(
+        function="known_best_regret",
+        old="success = rng.random(num_runs) < mean",
+        new="success = rng.random(num_runs) > mean",
+        says="failures and successes swapped",
+    ),
 }

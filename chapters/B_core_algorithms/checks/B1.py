@@ -7,6 +7,8 @@ from collections import Counter
 import gymnasium as gym
 import numpy as np
 
+from chapters.utils.edits import Edit
+
 
 def some_model(seed, num_states=3, num_actions=2):
     """A random world in which every step ends the episode with a chance between 0 and 1."""
@@ -158,93 +160,197 @@ def check_naive_epsilon_greedy(function):
     np.testing.assert_allclose(found, [0.1, 0.7, 0.1, 0.1], atol=0.02)
 
 
-PLANTED = {
-    "read_model": {
-        "keeps terminal successors": ("probability * (not terminated)", "probability"),
-        "drops the successors that go on": ("(not terminated)", "terminated"),
-        "forgets the probability of a reward": (
-            "rewards[state, action] += probability * reward",
-            "rewards[state, action] += reward",
-        ),
-        "overwrites a successor named twice": (
-            "transitions[state, action, successor] +=",
-            "transitions[state, action, successor] =",
-        ),
-    },
-    "value_iteration": {
-        "forgets the discount": (
-            "model.rewards + gamma * model.transitions",
-            "model.rewards + model.transitions",
-        ),
-        "minimum for maximum": ("model.transitions @ q.max(axis=1)", "model.transitions @ q.min(axis=1)"),
-        "stops too soon": ("updated - q).max() < tolerance", "updated - q).max() > tolerance"),
-    },
-    "greedy_policy": {
-        "rounding breaks ties": ("q.max(axis=1, keepdims=True) - 1e-9", "q.max(axis=1, keepdims=True)"),
-        "weights instead of probabilities": ("best / best.sum(axis=1, keepdims=True)", "best * 1.0"),
-    },
-    "evaluate_exactly": {
-        "one step too few": (
-            "range(horizon):\n        values = (policy",
-            "range(horizon - 1):\n        values = (policy",
-        ),
-        "one step too many": (
-            "range(horizon):\n        values = (policy",
-            "range(horizon + 1):\n        values = (policy",
-        ),
-        "wrong sign of the reward": (
-            "(policy * (model.rewards + model.transitions",
-            "(policy * (-model.rewards + model.transitions",
-        ),
-        "ignores the policy": ("(policy * (model.rewards", "(0.5 * (model.rewards"),
-    },
-    "best_within": {
-        "one step too few": (
-            "range(horizon):\n        q = model",
-            "range(horizon - 1):\n        q = model",
-        ),
-        "average for maximum": ("(1 - epsilon) * q.max(axis=1)", "(1 - epsilon) * q.mean(axis=1)"),
-        "explores by the sum, not the mean": ("epsilon * q.mean(axis=1)", "epsilon * q.sum(axis=1)"),
-    },
-    "q_learning_target": {
-        "wrong sign of the bootstrap": ("reward + gamma * max(next_row)", "reward - gamma * max(next_row)"),
-        "bootstraps through a terminal state": (
-            "return reward if terminated else reward + gamma * max",
-            "return reward + gamma * max",
-        ),
-        "terminated upside down": (
-            "return reward if terminated else reward + gamma * max",
-            "return reward if not terminated else reward + gamma * max",
-        ),
-        "bootstraps from the first action": ("gamma * max(next_row)", "gamma * next_row[0]"),
-    },
-    "sarsa_target": {
-        "maximum for the next action": ("gamma * next_row[next_action]", "gamma * max(next_row)  #"),
-        "wrong sign of the bootstrap": (
-            "reward + gamma * next_row[next_action]",
-            "reward - gamma * next_row[next_action]",
-        ),
-        "bootstraps through a terminal state": (
-            "return reward if terminated else reward + gamma * next_row",
-            "return reward + gamma * next_row",
-        ),
-        "index off by one": ("next_row[next_action]", "next_row[next_action - 1]"),
-    },
-    "td_update": {
-        "wrong sign of the TD error": ("(target - value)  # eq. (5)", "(value - target)"),
-        "step size never shrinks": ("alpha / visits**alpha_power", "alpha"),
-        "counts one update too many": ("alpha / visits**alpha_power", "alpha / (visits + 1) ** alpha_power"),
-    },
-    "epsilon_greedy": {
-        "first-maximum argmax": ("if row.count(best) == 1:", "if True:"),
-        "explores when it should not": (
-            "if rng.random() < epsilon:\n        return int",
-            "if rng.random() > epsilon:\n        return int",
-        ),
-        "never explores the last action": ("* len(row))  # rng", "* (len(row) - 1))  # rng"),
-        "minimum for maximum": ("best = max(row)", "best = min(row)"),
-    },
-    "naive_epsilon_greedy": {
-        "minimum for maximum": ("row.index(max(row))", "row.index(min(row))"),
-    },
+EDITS = {
+    "keeps_terminal_successors": Edit(
+        function="read_model",
+        old="probability * (not terminated)",
+        new="probability",
+        says="keeps terminal successors",
+    ),
+    "drops_successors_go": Edit(
+        function="read_model",
+        old="(not terminated)",
+        new="terminated",
+        says="drops the successors that go on",
+    ),
+    "forgets_probability_reward": Edit(
+        function="read_model",
+        old="rewards[state, action] += probability * reward",
+        new="rewards[state, action] += reward",
+        says="forgets the probability of a reward",
+    ),
+    "overwrites_successor_named_twice": Edit(
+        function="read_model",
+        old="transitions[state, action, successor] +=",
+        new="transitions[state, action, successor] =",
+        says="overwrites a successor named twice",
+    ),
+    "forgets_discount": Edit(
+        function="value_iteration",
+        old="model.rewards + gamma * model.transitions",
+        new="model.rewards + model.transitions",
+        says="forgets the discount",
+    ),
+    "minimum_maximum": Edit(
+        function="value_iteration",
+        old="model.transitions @ q.max(axis=1)",
+        new="model.transitions @ q.min(axis=1)",
+        says="minimum for maximum",
+    ),
+    "stops_too_soon": Edit(
+        function="value_iteration",
+        old="updated - q).max() < tolerance",
+        new="updated - q).max() > tolerance",
+        says="stops too soon",
+    ),
+    "rounding_breaks_ties": Edit(
+        function="greedy_policy",
+        old="q.max(axis=1, keepdims=True) - 1e-9",
+        new="q.max(axis=1, keepdims=True)",
+        says="rounding breaks ties",
+    ),
+    "weights_instead_probabilities": Edit(
+        function="greedy_policy",
+        old="best / best.sum(axis=1, keepdims=True)",
+        new="best * 1.0",
+        says="weights instead of probabilities",
+    ),
+    "one_step_too_few": Edit(
+        function="evaluate_exactly",
+        old="range(horizon):\n        values = (policy",
+        new="range(horizon - 1):\n        values = (policy",
+        says="one step too few",
+    ),
+    "one_step_too_many": Edit(
+        function="evaluate_exactly",
+        old="range(horizon):\n        values = (policy",
+        new="range(horizon + 1):\n        values = (policy",
+        says="one step too many",
+    ),
+    "wrong_sign_reward": Edit(
+        function="evaluate_exactly",
+        old="(policy * (model.rewards + model.transitions",
+        new="(policy * (-model.rewards + model.transitions",
+        says="wrong sign of the reward",
+    ),
+    "ignores_policy": Edit(
+        function="evaluate_exactly",
+        old="(policy * (model.rewards",
+        new="(0.5 * (model.rewards",
+        says="ignores the policy",
+    ),
+    "best_within_one_step_too_few": Edit(
+        function="best_within",
+        old="range(horizon):\n        q = model",
+        new="range(horizon - 1):\n        q = model",
+        says="one step too few",
+    ),
+    "average_maximum": Edit(
+        function="best_within",
+        old="(1 - epsilon) * q.max(axis=1)",
+        new="(1 - epsilon) * q.mean(axis=1)",
+        says="average for maximum",
+    ),
+    "explores_sum_not_mean": Edit(
+        function="best_within",
+        old="epsilon * q.mean(axis=1)",
+        new="epsilon * q.sum(axis=1)",
+        says="explores by the sum, not the mean",
+    ),
+    "wrong_sign_bootstrap": Edit(
+        function="q_learning_target",
+        old="reward + gamma * max(next_row)",
+        new="reward - gamma * max(next_row)",
+        says="wrong sign of the bootstrap",
+    ),
+    "bootstraps_through_terminal_state": Edit(
+        function="q_learning_target",
+        old="return reward if terminated else reward + gamma * max",
+        new="return reward + gamma * max",
+        says="bootstraps through a terminal state",
+    ),
+    "terminated_upside_down": Edit(
+        function="q_learning_target",
+        old="return reward if terminated else reward + gamma * max",
+        new="return reward if not terminated else reward + gamma * max",
+        says="terminated upside down",
+    ),
+    "bootstraps_from_first_action": Edit(
+        function="q_learning_target",
+        old="gamma * max(next_row)",
+        new="gamma * next_row[0]",
+        says="bootstraps from the first action",
+    ),
+    "maximum_next_action": Edit(
+        function="sarsa_target",
+        old="gamma * next_row[next_action]",
+        new="gamma * max(next_row)  #",
+        says="maximum for the next action",
+    ),
+    "sarsa_target_wrong_sign_bootstrap": Edit(
+        function="sarsa_target",
+        old="reward + gamma * next_row[next_action]",
+        new="reward - gamma * next_row[next_action]",
+        says="wrong sign of the bootstrap",
+    ),
+    "sarsa_target_bootstraps_through_terminal_state": Edit(
+        function="sarsa_target",
+        old="return reward if terminated else reward + gamma * next_row",
+        new="return reward + gamma * next_row",
+        says="bootstraps through a terminal state",
+    ),
+    "index_off_one": Edit(
+        function="sarsa_target",
+        old="next_row[next_action]",
+        new="next_row[next_action - 1]",
+        says="index off by one",
+    ),
+    "wrong_sign_td_error": Edit(
+        function="td_update",
+        old="(target - value)  # eq. (5)",
+        new="(value - target)",
+        says="wrong sign of the TD error",
+    ),
+    "step_size_never_shrinks": Edit(
+        function="td_update",
+        old="alpha / visits**alpha_power",
+        new="alpha",
+        says="step size never shrinks",
+    ),
+    "counts_one_update_too": Edit(
+        function="td_update",
+        old="alpha / visits**alpha_power",
+        new="alpha / (visits + 1) ** alpha_power",
+        says="counts one update too many",
+    ),
+    "first_maximum_argmax": Edit(
+        function="epsilon_greedy",
+        old="if row.count(best) == 1:",
+        new="if True:",
+        says="first-maximum argmax",
+    ),
+    "explores_when_should_not": Edit(
+        function="epsilon_greedy",
+        old="if rng.random() < epsilon:\n        return int",
+        new="if rng.random() > epsilon:\n        return int",
+        says="explores when it should not",
+    ),
+    "never_explores_last_action": Edit(
+        function="epsilon_greedy",
+        old="* len(row))  # rng",
+        new="* (len(row) - 1))  # rng",
+        says="never explores the last action",
+    ),
+    "epsilon_greedy_minimum_maximum": Edit(
+        function="epsilon_greedy",
+        old="best = max(row)",
+        new="best = min(row)",
+        says="minimum for maximum",
+    ),
+    "naive_epsilon_greedy_minimum_maximum": Edit(
+        function="naive_epsilon_greedy",
+        old="row.index(max(row))",
+        new="row.index(min(row))",
+        says="minimum for maximum",
+    ),
 }

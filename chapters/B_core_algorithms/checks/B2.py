@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from chapters.utils.edits import Edit
+
 DECK = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10]
 
 
@@ -298,129 +300,293 @@ def check_n_step_td(n_step_td):
                     assert math.isclose(errors[e, a, run], rms, rel_tol=1e-9)
 
 
-PLANTED = {
-    "discounted_returns": {
-        "index off by one": ("        returns[t] = following\n", "        returns[t - 1] = following\n"),
-        "discounts the reward": ("rewards[t] + gamma * following", "gamma * (rewards[t] + following)"),
-        "no discount": ("rewards[t] + gamma * following", "rewards[t] + following"),
-    },
-    "first_visits": {
-        "last visits": (
-            "_, first = np.unique(pairs, return_index=True)",
-            "first = len(pairs) - 1 - np.unique(pairs[::-1], return_index=True)[1]",
-        ),
-        "every visit": ("mask[present[first]] = True", "mask[present] = True"),
-        "counts what follows the end": ("np.flatnonzero(states >= 0)", "np.flatnonzero(states >= -1)"),
-        "first over all episodes": ("* num_episodes + present % num_episodes", "* num_episodes"),
-    },
-    "visit_sums": {
-        "ignores the mask": ("states[counted], returns[counted]", "states.ravel(), returns.ravel()"),
-        "no squares": ("for power in (0, 1, 2)", "for power in (0, 1, 1)"),
-    },
-    "loop_estimates": {
-        "first-visit twice": ("np.where(running, 0, -1)), running)", "np.where(running, 0, -1)),) * 2"),
-        "mean of means": (
-            ".reshape(shape).cumsum(axis=1)\n        estimates",
-            ".reshape(shape)\n        estimates",
-        ),
-        "length wrong": ("rng.geometric(1 - p,", "rng.geometric(p,"),
-    },
-    "expected_loop_estimates": {
-        "bias of the wrong sign": ("(n * value + 1) / (n + 1)", "(n * value - 1) / (n - 1 + 1e-9)"),
-        "bias that stays": ("(n * value + 1) / (n + 1)", "(value + 1) / 2 + 0 * n"),
-    },
-    "dealer_scores": {
-        "draws on 17": ("np.where((total < 17)[..., None]", "np.where((total < 18)[..., None]"),
-        "hits a soft 17": ("np.where((total < 17)[..., None]", "np.where((total < 17 + usable)[..., None]"),
-        "bust not noticed": ("np.where((next_total > 21)[..., None], bust, reached)", "reached"),
-    },
-    "stick_values": {
-        "sign": (
-            "np.sign(np.arange(22)[:, None] - np.arange(22))",
-            "np.sign(np.arange(22) - np.arange(22)[:, None])",
-        ),
-        "a draw loses": (
-            "np.sign(np.arange(22)[:, None] - np.arange(22))",
-            "np.sign(np.arange(22)[:, None] - np.arange(22) - 0.5)",
-        ),
-    },
-    "hit_values": {
-        "bust costs nothing": (
-            "np.where(next_total > 21, -1.0, reached)",
-            "np.where(next_total > 21, 0.0, reached)",
-        ),
-        "the ace stays as it is": ("values[next_usable.astype(int), showing", "values[usable, showing"),
-        "21 is bust": ("np.where(next_total > 21, -1.0", "np.where(next_total >= 21, -1.0"),
-    },
-    "solve_blackjack": {
-        "worst action": ("q.max(axis=0) if policy", "q.min(axis=0) if policy"),
-        "actions swapped": (
-            "np.where(policy == HIT, q[HIT], q[STICK])\n        hit =",
-            "np.where(policy == HIT, q[STICK], q[HIT])\n        hit =",
-        ),
-        "one sweep": ("if np.array_equal(hit, q[HIT]):", "if q[HIT].any():"),
-    },
-    "rollout": {
-        "no random first action": ("actions = rng.integers(2, size=num_hands)", "pass"),
-        "actions after the end": ("np.where(running, actions, 0)", "actions"),
-        "starts never on 21": ("(2, 11, 22), (num_hands, 3)", "(2, 11, 21), (num_hands, 3)"),
-        "rewards lost": (
-            "steps.append((state, np.where(running, actions, 0), rewards))",
-            "steps.append((state, np.where(running, actions, 0), 0 * rewards))",
-        ),
-    },
-    "predict": {
-        "averages rewards, not returns": (
-            "returns = discounted_returns(rewards, gamma=1.0)\n    first =",
-            "returns = rewards\n    first =",
-        ),
-        "counts nothing as repeated": (
-            "np.vstack([visit_sums(states, returns, first,",
-            "np.vstack([visit_sums(states, returns, states > 200,",
-        ),
-    },
-    "standard_errors": {
-        "standard deviation": (" / (count - 1))", ")"),
-        "mean not subtracted": (" - (sums[1] / count) ** 2", ""),
-    },
-    "policy_loss": {
-        "wrong states": ("- values)[PLAYED].mean()", "- values).mean()"),
-        "actions swapped": (
-            "values = np.where(policy == HIT, q[HIT], q[STICK])\n    return",
-            "values = np.where(policy == HIT, q[STICK], q[HIT])\n    return",
-        ),
-    },
-    "walk_values": {
-        "rewards not halved": ("rewards[-1] += 0.5", "rewards[-1] += 1.0"),
-        "sign": ("np.eye(num_states) - transitions", "np.eye(num_states) + transitions"),
-    },
-    "walk_episodes": {
-        "left end pays nothing": (" - (walk[1:] == 0))", ")"),
-        "drifts": ("2 * rng.integers(2, size=num_runs) - 1", "2 * (rng.random(num_runs) < 0.6) - 1"),
-        "starts beside the middle": ("(num_states + 1) // 2", "num_states // 2"),
-    },
-    "n_step_parts": {
-        "bootstraps past the terminal state": (
-            "gamma**n * not_terminated",
-            "gamma**n * np.ones_like(returns)",
-        ),
-        "bootstrap not discounted": ("gamma**n * not_terminated", "1.0 * not_terminated"),
-        "terminal state bootstrapped": ("+ n < lengths", "+ n <= lengths"),
-        "sums to the end": ("returns - gamma**n * beyond", "returns"),
-        "one reward too many": ("beyond[:-n] = returns[n:]", "beyond[: -n - 1] = returns[n + 1 :]"),
-    },
-    "n_step_td": {
-        "bootstrap missing": (
-            "sums[t] + weights[t] * values[:, runs, later]",
-            "sums[t] + 0 * values[:, runs, later]",
-        ),
-        "bootstraps from the next state": (
-            "states[min(t + ahead, len(rewards))]",
-            "states[min(t + 1, len(rewards))]",
-        ),
-        "error of terminal states counted": (
-            "values[:, :, 1:-1] - true_values",
-            "values[:, :, :-2] - true_values",
-        ),
-    },
+EDITS = {
+    "index_off_one": Edit(
+        function="discounted_returns",
+        old="        returns[t] = following\n",
+        new="        returns[t - 1] = following\n",
+        says="index off by one",
+    ),
+    "discounts_reward": Edit(
+        function="discounted_returns",
+        old="rewards[t] + gamma * following",
+        new="gamma * (rewards[t] + following)",
+        says="discounts the reward",
+    ),
+    "no_discount": Edit(
+        function="discounted_returns",
+        old="rewards[t] + gamma * following",
+        new="rewards[t] + following",
+        says="no discount",
+    ),
+    "last_visits": Edit(
+        function="first_visits",
+        old="_, first = np.unique(pairs, return_index=True)",
+        new="first = len(pairs) - 1 - np.unique(pairs[::-1], return_index=True)[1]",
+        says="last visits",
+    ),
+    "every_visit": Edit(
+        function="first_visits",
+        old="mask[present[first]] = True",
+        new="mask[present] = True",
+        says="every visit",
+    ),
+    "counts_what_follows_end": Edit(
+        function="first_visits",
+        old="np.flatnonzero(states >= 0)",
+        new="np.flatnonzero(states >= -1)",
+        says="counts what follows the end",
+    ),
+    "first_over_all_episodes": Edit(
+        function="first_visits",
+        old="* num_episodes + present % num_episodes",
+        new="* num_episodes",
+        says="first over all episodes",
+    ),
+    "ignores_mask": Edit(
+        function="visit_sums",
+        old="states[counted], returns[counted]",
+        new="states.ravel(), returns.ravel()",
+        says="ignores the mask",
+    ),
+    "no_squares": Edit(
+        function="visit_sums",
+        old="for power in (0, 1, 2)",
+        new="for power in (0, 1, 1)",
+        says="no squares",
+    ),
+    "first_visit_twice": Edit(
+        function="loop_estimates",
+        old="np.where(running, 0, -1)), running)",
+        new="np.where(running, 0, -1)),) * 2",
+        says="first-visit twice",
+    ),
+    "mean_means": Edit(
+        function="loop_estimates",
+        old=".reshape(shape).cumsum(axis=1)\n        estimates",
+        new=".reshape(shape)\n        estimates",
+        says="mean of means",
+    ),
+    "length_wrong": Edit(
+        function="loop_estimates",
+        old="rng.geometric(1 - p,",
+        new="rng.geometric(p,",
+        says="length wrong",
+    ),
+    "bias_wrong_sign": Edit(
+        function="expected_loop_estimates",
+        old="(n * value + 1) / (n + 1)",
+        new="(n * value - 1) / (n - 1 + 1e-9)",
+        says="bias of the wrong sign",
+    ),
+    "bias_stays": Edit(
+        function="expected_loop_estimates",
+        old="(n * value + 1) / (n + 1)",
+        new="(value + 1) / 2 + 0 * n",
+        says="bias that stays",
+    ),
+    "draws_17": Edit(
+        function="dealer_scores",
+        old="np.where((total < 17)[..., None]",
+        new="np.where((total < 18)[..., None]",
+        says="draws on 17",
+    ),
+    "hits_soft_17": Edit(
+        function="dealer_scores",
+        old="np.where((total < 17)[..., None]",
+        new="np.where((total < 17 + usable)[..., None]",
+        says="hits a soft 17",
+    ),
+    "bust_not_noticed": Edit(
+        function="dealer_scores",
+        old="np.where((next_total > 21)[..., None], bust, reached)",
+        new="reached",
+        says="bust not noticed",
+    ),
+    "sign": Edit(
+        function="stick_values",
+        old="np.sign(np.arange(22)[:, None] - np.arange(22))",
+        new="np.sign(np.arange(22) - np.arange(22)[:, None])",
+        says="sign",
+    ),
+    "draw_loses": Edit(
+        function="stick_values",
+        old="np.sign(np.arange(22)[:, None] - np.arange(22))",
+        new="np.sign(np.arange(22)[:, None] - np.arange(22) - 0.5)",
+        says="a draw loses",
+    ),
+    "bust_costs_nothing": Edit(
+        function="hit_values",
+        old="np.where(next_total > 21, -1.0, reached)",
+        new="np.where(next_total > 21, 0.0, reached)",
+        says="bust costs nothing",
+    ),
+    "ace_stays": Edit(
+        function="hit_values",
+        old="values[next_usable.astype(int), showing",
+        new="values[usable, showing",
+        says="the ace stays as it is",
+    ),
+    "e_21_bust": Edit(
+        function="hit_values",
+        old="np.where(next_total > 21, -1.0",
+        new="np.where(next_total >= 21, -1.0",
+        says="21 is bust",
+    ),
+    "worst_action": Edit(
+        function="solve_blackjack",
+        old="q.max(axis=0) if policy",
+        new="q.min(axis=0) if policy",
+        says="worst action",
+    ),
+    "actions_swapped": Edit(
+        function="solve_blackjack",
+        old="np.where(policy == HIT, q[HIT], q[STICK])\n        hit =",
+        new="np.where(policy == HIT, q[STICK], q[HIT])\n        hit =",
+        says="actions swapped",
+    ),
+    "one_sweep": Edit(
+        function="solve_blackjack",
+        old="if np.array_equal(hit, q[HIT]):",
+        new="if q[HIT].any():",
+        says="one sweep",
+    ),
+    "no_random_first_action": Edit(
+        function="rollout",
+        old="actions = rng.integers(2, size=num_hands)",
+        new="pass",
+        says="no random first action",
+    ),
+    "actions_after_end": Edit(
+        function="rollout",
+        old="np.where(running, actions, 0)",
+        new="actions",
+        says="actions after the end",
+    ),
+    "starts_never_21": Edit(
+        function="rollout",
+        old="(2, 11, 22), (num_hands, 3)",
+        new="(2, 11, 21), (num_hands, 3)",
+        says="starts never on 21",
+    ),
+    "rewards_lost": Edit(
+        function="rollout",
+        old="steps.append((state, np.where(running, actions, 0), rewards))",
+        new="steps.append((state, np.where(running, actions, 0), 0 * rewards))",
+        says="rewards lost",
+    ),
+    "averages_rewards_not_returns": Edit(
+        function="predict",
+        old="returns = discounted_returns(rewards, gamma=1.0)\n    first =",
+        new="returns = rewards\n    first =",
+        says="averages rewards, not returns",
+    ),
+    "counts_nothing_repeated": Edit(
+        function="predict",
+        old="np.vstack([visit_sums(states, returns, first,",
+        new="np.vstack([visit_sums(states, returns, states > 200,",
+        says="counts nothing as repeated",
+    ),
+    "standard_deviation": Edit(
+        function="standard_errors",
+        old=" / (count - 1))",
+        new=")",
+        says="standard deviation",
+    ),
+    "mean_not_subtracted": Edit(
+        function="standard_errors",
+        old=" - (sums[1] / count) ** 2",
+        new="",
+        says="mean not subtracted",
+    ),
+    "wrong_states": Edit(
+        function="policy_loss",
+        old="- values)[PLAYED].mean()",
+        new="- values).mean()",
+        says="wrong states",
+    ),
+    "policy_loss_actions_swapped": Edit(
+        function="policy_loss",
+        old="values = np.where(policy == HIT, q[HIT], q[STICK])\n    return",
+        new="values = np.where(policy == HIT, q[STICK], q[HIT])\n    return",
+        says="actions swapped",
+    ),
+    "rewards_not_halved": Edit(
+        function="walk_values",
+        old="rewards[-1] += 0.5",
+        new="rewards[-1] += 1.0",
+        says="rewards not halved",
+    ),
+    "walk_values_sign": Edit(
+        function="walk_values",
+        old="np.eye(num_states) - transitions",
+        new="np.eye(num_states) + transitions",
+        says="sign",
+    ),
+    "left_end_pays_nothing": Edit(
+        function="walk_episodes",
+        old=" - (walk[1:] == 0))",
+        new=")",
+        says="left end pays nothing",
+    ),
+    "drifts": Edit(
+        function="walk_episodes",
+        old="2 * rng.integers(2, size=num_runs) - 1",
+        new="2 * (rng.random(num_runs) < 0.6) - 1",
+        says="drifts",
+    ),
+    "starts_beside_middle": Edit(
+        function="walk_episodes",
+        old="(num_states + 1) // 2",
+        new="num_states // 2",
+        says="starts beside the middle",
+    ),
+    "bootstraps_past_terminal_state": Edit(
+        function="n_step_parts",
+        old="gamma**n * not_terminated",
+        new="gamma**n * np.ones_like(returns)",
+        says="bootstraps past the terminal state",
+    ),
+    "bootstrap_not_discounted": Edit(
+        function="n_step_parts",
+        old="gamma**n * not_terminated",
+        new="1.0 * not_terminated",
+        says="bootstrap not discounted",
+    ),
+    "terminal_state_bootstrapped": Edit(
+        function="n_step_parts",
+        old="+ n < lengths",
+        new="+ n <= lengths",
+        says="terminal state bootstrapped",
+    ),
+    "sums_end": Edit(
+        function="n_step_parts",
+        old="returns - gamma**n * beyond",
+        new="returns",
+        says="sums to the end",
+    ),
+    "one_reward_too_many": Edit(
+        function="n_step_parts",
+        old="beyond[:-n] = returns[n:]",
+        new="beyond[: -n - 1] = returns[n + 1 :]",
+        says="one reward too many",
+    ),
+    "bootstrap_missing": Edit(
+        function="n_step_td",
+        old="sums[t] + weights[t] * values[:, runs, later]",
+        new="sums[t] + 0 * values[:, runs, later]",
+        says="bootstrap missing",
+    ),
+    "bootstraps_from_next_state": Edit(
+        function="n_step_td",
+        old="states[min(t + ahead, len(rewards))]",
+        new="states[min(t + 1, len(rewards))]",
+        says="bootstraps from the next state",
+    ),
+    "error_terminal_states_counted": Edit(
+        function="n_step_td",
+        old="values[:, :, 1:-1] - true_values",
+        new="values[:, :, :-2] - true_values",
+        says="error of terminal states counted",
+    ),
 }

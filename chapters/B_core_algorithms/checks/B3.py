@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from chapters.utils.edits import Edit
+
 
 def check_td_target(td_target):
     torch.manual_seed(0)
@@ -37,25 +39,71 @@ def check_huber_loss(huber_loss):
     torch.testing.assert_close(predicted.grad, expected, atol=1e-6, rtol=1e-5)
 
 
-PLANTED = {
-    "td_target": {
-        "sign of the bootstrap": ("return rewards + gamma", "return rewards - gamma"),
-        "bootstraps through a terminal state": ("gamma * ~terminated * next_values", "gamma * next_values"),
-        "bootstraps only at terminal states": ("gamma * ~terminated *", "gamma * terminated *"),
-        "no discount": ("rewards + gamma * ~terminated", "rewards + ~terminated"),
-    },
-    "max_value": {
-        "mean for max": ("return target_q.amax(dim=1)", "return target_q.mean(dim=1)"),
-        "maximum over the batch": ("return target_q.amax(dim=1)", "return target_q.amax(dim=0)"),
-        "never below zero": ("return target_q.amax(dim=1)", "return target_q.amax(dim=1).clamp(min=0)"),
-    },
-    "huber_loss": {
-        "quadratic everywhere": (
-            "torch.where(error <= 1.0, 0.5 * error**2, error - 0.5)",
-            "(0.5 * error**2)",
-        ),
-        "no half": ("0.5 * error**2, error", "error**2, error"),
-        "jump at one": ("error - 0.5).mean()", "error).mean()"),
-        "sum for mean": ("error - 0.5).mean()", "error - 0.5).sum()"),
-    },
+EDITS = {
+    "sign_bootstrap": Edit(
+        function="td_target",
+        old="return rewards + gamma",
+        new="return rewards - gamma",
+        says="sign of the bootstrap",
+    ),
+    "bootstraps_through_terminal_state": Edit(
+        function="td_target",
+        old="gamma * ~terminated * next_values",
+        new="gamma * next_values",
+        says="bootstraps through a terminal state",
+    ),
+    "bootstraps_only_at_terminal": Edit(
+        function="td_target",
+        old="gamma * ~terminated *",
+        new="gamma * terminated *",
+        says="bootstraps only at terminal states",
+    ),
+    "no_discount": Edit(
+        function="td_target",
+        old="rewards + gamma * ~terminated",
+        new="rewards + ~terminated",
+        says="no discount",
+    ),
+    "mean_max": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.mean(dim=1)",
+        says="mean for max",
+    ),
+    "maximum_over_batch": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.amax(dim=0)",
+        says="maximum over the batch",
+    ),
+    "never_below_zero": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.amax(dim=1).clamp(min=0)",
+        says="never below zero",
+    ),
+    "quadratic_everywhere": Edit(
+        function="huber_loss",
+        old="torch.where(error <= 1.0, 0.5 * error**2, error - 0.5)",
+        new="(0.5 * error**2)",
+        says="quadratic everywhere",
+    ),
+    "no_half": Edit(
+        function="huber_loss",
+        old="0.5 * error**2, error",
+        new="error**2, error",
+        says="no half",
+    ),
+    "jump_at_one": Edit(
+        function="huber_loss",
+        old="error - 0.5).mean()",
+        new="error).mean()",
+        says="jump at one",
+    ),
+    "sum_mean": Edit(
+        function="huber_loss",
+        old="error - 0.5).mean()",
+        new="error - 0.5).sum()",
+        says="sum for mean",
+    ),
 }

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from chapters.B_core_algorithms.checks import B3
+from chapters.utils.edits import Edit
 
 SHAPES = ((1, 1), (3, 2), (8, 5), (64, 2))  # (B, A)
 
@@ -122,94 +123,197 @@ def check_judged_value(judged_value):
     assert abs(judged_value(chooser, judge, rng).mean() - 0.5) < 0.02
 
 
-PLANTED = {
-    "td_target": {
-        "sign of the bootstrap": (
-            "return rewards + gamma * ~terminated",
-            "return rewards - gamma * ~terminated",
-        ),
-        "bootstraps through a terminal state": ("gamma * ~terminated * next_values", "gamma * next_values"),
-        "keeps the bootstrap only at terminal states": ("* ~terminated *", "* terminated *"),
-        "no discount": ("rewards + gamma * ~terminated", "rewards + ~terminated"),
-        "masks the reward too": (
-            "return rewards + gamma * ~terminated * next_values",
-            "return ~terminated * (rewards + gamma * next_values)",
-        ),
-    },
-    "max_value": {
-        "mean for max": ("return target_q.amax(dim=1)", "return target_q.mean(dim=1)"),
-        "maximum over the batch": ("return target_q.amax(dim=1)", "return target_q.amax(dim=0)"),
-        "never below zero": ("return target_q.amax(dim=1)", "return target_q.amax(dim=1).clamp(min=0)"),
-    },
-    "double_value": {
-        "the target network chooses": ("chosen = online_q.argmax", "chosen = target_q.argmax"),
-        "the online network judges": (
-            "return target_q.gather(1, chosen)",
-            "return online_q.gather(1, chosen)",
-        ),
-        "the worst action": ("chosen = online_q.argmax", "chosen = online_q.argmin"),
-    },
-    "dueling_q": {
-        "mean not subtracted": ("advantages - advantages.mean(dim=-1, keepdim=True)", "advantages"),
-        "mean over the batch": (
-            "advantages.mean(dim=-1, keepdim=True)",
-            "advantages.mean(dim=0, keepdim=True)",
-        ),
-        "maximum for mean": (
-            "advantages.mean(dim=-1, keepdim=True)",
-            "advantages.amax(dim=-1, keepdim=True)",
-        ),
-    },
-    "ReplayBuffer": {
-        "off by one in the ring": ("slots = (self.num_added +", "slots = (self.num_added + 1 +"),
-        "writes every environment to one slot": (
-            "slots = (self.num_added + np.arange",
-            "slots = (self.num_added + 0 * np.arange",
-        ),
-        "ring one too short": ("% self.capacity\n", "% (self.capacity - 1)\n"),
-        "never draws the newest": (
-            "rng.integers(len(self), size=size)",
-            "rng.integers(max(len(self) - 1, 1), size=size)",
-        ),
-        "draws empty slots": ("rng.integers(len(self), size=size)", "rng.integers(self.capacity, size=size)"),
-        "stores obs as next_obs": (
-            "getattr(self, name)[slots] = values",
-            "getattr(self, name)[slots] = step['obs'] if name == 'next_obs' else values",
-        ),
-    },
-    "epsilon_at": {
-        "sign": ("1.0 - (1.0 - epsilon_end) * step", "1.0 + (1.0 - epsilon_end) * step"),
-        "falls to zero first": ("1.0 - (1.0 - epsilon_end) * step", "1.0 - step"),
-        "no floor": ("return max(epsilon_end, 1.0 -", "return max(0.0, 1.0 -"),
-    },
-    "epsilon_greedy": {
-        "explores with 1 - epsilon": ("rng.random(num_envs) < epsilon", "rng.random(num_envs) >= epsilon"),
-        "first maximum wins ties": (
-            "np.where(is_best, rng.random(q_values.shape), -1.0).argmax(axis=1)",
-            "q_values.argmax(axis=1)",
-        ),
-        "maximum over all rows": ("q_values.max(axis=1, keepdims=True)", "q_values.max(keepdims=True)"),
-        "explores over one action fewer": (
-            "rng.integers(num_actions, size=num_envs), greedy",
-            "rng.integers(num_actions - 1, size=num_envs), greedy",
-        ),
-    },
-    "move_average": {
-        "keeps what it should replace": (
-            "list(network.parameters()), rate)",
-            "list(network.parameters()), 1 - rate)",
-        ),
-        "moves the network": (
-            "list(average.parameters()), list(network.parameters())",
-            "list(network.parameters()), list(average.parameters())",
-        ),
-    },
-    "judged_value": {
-        "the judge chooses": ("epsilon_greedy(chooser, 0.0, rng)]", "epsilon_greedy(judge, 0.0, rng)]"),
-        "the chooser judges": (
-            "return judge[np.arange(len(judge)),",
-            "return chooser[np.arange(len(judge)),",
-        ),
-        "first maximum wins ties": ("epsilon_greedy(chooser, 0.0, rng)]", "chooser.argmax(axis=1)]"),
-    },
+EDITS = {
+    "sign_bootstrap": Edit(
+        function="td_target",
+        old="return rewards + gamma * ~terminated",
+        new="return rewards - gamma * ~terminated",
+        says="sign of the bootstrap",
+    ),
+    "bootstraps_through_terminal_state": Edit(
+        function="td_target",
+        old="gamma * ~terminated * next_values",
+        new="gamma * next_values",
+        says="bootstraps through a terminal state",
+    ),
+    "keeps_bootstrap_only_at": Edit(
+        function="td_target",
+        old="* ~terminated *",
+        new="* terminated *",
+        says="keeps the bootstrap only at terminal states",
+    ),
+    "no_discount": Edit(
+        function="td_target",
+        old="rewards + gamma * ~terminated",
+        new="rewards + ~terminated",
+        says="no discount",
+    ),
+    "masks_reward_too": Edit(
+        function="td_target",
+        old="return rewards + gamma * ~terminated * next_values",
+        new="return ~terminated * (rewards + gamma * next_values)",
+        says="masks the reward too",
+    ),
+    "mean_max": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.mean(dim=1)",
+        says="mean for max",
+    ),
+    "maximum_over_batch": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.amax(dim=0)",
+        says="maximum over the batch",
+    ),
+    "never_below_zero": Edit(
+        function="max_value",
+        old="return target_q.amax(dim=1)",
+        new="return target_q.amax(dim=1).clamp(min=0)",
+        says="never below zero",
+    ),
+    "target_network_chooses": Edit(
+        function="double_value",
+        old="chosen = online_q.argmax",
+        new="chosen = target_q.argmax",
+        says="the target network chooses",
+    ),
+    "online_network_judges": Edit(
+        function="double_value",
+        old="return target_q.gather(1, chosen)",
+        new="return online_q.gather(1, chosen)",
+        says="the online network judges",
+    ),
+    "worst_action": Edit(
+        function="double_value",
+        old="chosen = online_q.argmax",
+        new="chosen = online_q.argmin",
+        says="the worst action",
+    ),
+    "mean_not_subtracted": Edit(
+        function="dueling_q",
+        old="advantages - advantages.mean(dim=-1, keepdim=True)",
+        new="advantages",
+        says="mean not subtracted",
+    ),
+    "mean_over_batch": Edit(
+        function="dueling_q",
+        old="advantages.mean(dim=-1, keepdim=True)",
+        new="advantages.mean(dim=0, keepdim=True)",
+        says="mean over the batch",
+    ),
+    "maximum_mean": Edit(
+        function="dueling_q",
+        old="advantages.mean(dim=-1, keepdim=True)",
+        new="advantages.amax(dim=-1, keepdim=True)",
+        says="maximum for mean",
+    ),
+    "off_one_ring": Edit(
+        function="ReplayBuffer",
+        old="slots = (self.num_added +",
+        new="slots = (self.num_added + 1 +",
+        says="off by one in the ring",
+    ),
+    "writes_every_environment_one": Edit(
+        function="ReplayBuffer",
+        old="slots = (self.num_added + np.arange",
+        new="slots = (self.num_added + 0 * np.arange",
+        says="writes every environment to one slot",
+    ),
+    "ring_one_too_short": Edit(
+        function="ReplayBuffer",
+        old="% self.capacity\n",
+        new="% (self.capacity - 1)\n",
+        says="ring one too short",
+    ),
+    "never_draws_newest": Edit(
+        function="ReplayBuffer",
+        old="rng.integers(len(self), size=size)",
+        new="rng.integers(max(len(self) - 1, 1), size=size)",
+        says="never draws the newest",
+    ),
+    "draws_empty_slots": Edit(
+        function="ReplayBuffer",
+        old="rng.integers(len(self), size=size)",
+        new="rng.integers(self.capacity, size=size)",
+        says="draws empty slots",
+    ),
+    "stores_obs_next_obs": Edit(
+        function="ReplayBuffer",
+        old="getattr(self, name)[slots] = values",
+        new="getattr(self, name)[slots] = step['obs'] if name == 'next_obs' else values",
+        says="stores obs as next_obs",
+    ),
+    "sign": Edit(
+        function="epsilon_at",
+        old="1.0 - (1.0 - epsilon_end) * step",
+        new="1.0 + (1.0 - epsilon_end) * step",
+        says="sign",
+    ),
+    "falls_zero_first": Edit(
+        function="epsilon_at",
+        old="1.0 - (1.0 - epsilon_end) * step",
+        new="1.0 - step",
+        says="falls to zero first",
+    ),
+    "no_floor": Edit(
+        function="epsilon_at",
+        old="return max(epsilon_end, 1.0 -",
+        new="return max(0.0, 1.0 -",
+        says="no floor",
+    ),
+    "explores_1_epsilon": Edit(
+        function="epsilon_greedy",
+        old="rng.random(num_envs) < epsilon",
+        new="rng.random(num_envs) >= epsilon",
+        says="explores with 1 - epsilon",
+    ),
+    "first_maximum_wins_ties": Edit(
+        function="epsilon_greedy",
+        old="np.where(is_best, rng.random(q_values.shape), -1.0).argmax(axis=1)",
+        new="q_values.argmax(axis=1)",
+        says="first maximum wins ties",
+    ),
+    "maximum_over_all_rows": Edit(
+        function="epsilon_greedy",
+        old="q_values.max(axis=1, keepdims=True)",
+        new="q_values.max(keepdims=True)",
+        says="maximum over all rows",
+    ),
+    "explores_over_one_action": Edit(
+        function="epsilon_greedy",
+        old="rng.integers(num_actions, size=num_envs), greedy",
+        new="rng.integers(num_actions - 1, size=num_envs), greedy",
+        says="explores over one action fewer",
+    ),
+    "keeps_what_should_replace": Edit(
+        function="move_average",
+        old="list(network.parameters()), rate)",
+        new="list(network.parameters()), 1 - rate)",
+        says="keeps what it should replace",
+    ),
+    "moves_network": Edit(
+        function="move_average",
+        old="list(average.parameters()), list(network.parameters())",
+        new="list(network.parameters()), list(average.parameters())",
+        says="moves the network",
+    ),
+    "judge_chooses": Edit(
+        function="judged_value",
+        old="epsilon_greedy(chooser, 0.0, rng)]",
+        new="epsilon_greedy(judge, 0.0, rng)]",
+        says="the judge chooses",
+    ),
+    "chooser_judges": Edit(
+        function="judged_value",
+        old="return judge[np.arange(len(judge)),",
+        new="return chooser[np.arange(len(judge)),",
+        says="the chooser judges",
+    ),
+    "judged_value_first_maximum_wins_ties": Edit(
+        function="judged_value",
+        old="epsilon_greedy(chooser, 0.0, rng)]",
+        new="chooser.argmax(axis=1)]",
+        says="first maximum wins ties",
+    ),
 }

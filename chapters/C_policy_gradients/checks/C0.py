@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from chapters.C_policy_gradients.C0_policy_gradients_reinforce import MDP
+from chapters.utils.edits import Edit
 
 SHAPES = ((1, 2), (4, 3), (7, 5))  # (T, N)
 
@@ -224,107 +225,269 @@ def check_sustained(sustained):
         assert sustained(metrics(returns), "x") == (math.inf, math.inf)
 
 
-PLANTED = {
-    "softmax": {
-        "sums to one over states": ("weights / weights.sum(axis=1", "weights / weights.sum(axis=0"),
-        "overflows": ("np.exp(logits - logits.max(axis=1, keepdims=True))", "np.exp(logits)"),
-    },
-    "theorem_gradient": {
-        "discount off by one": ("mdp.gamma**t * reached[:, None]", "mdp.gamma**(t + 1) * reached[:, None]"),
-        "no discount of the step": ("mdp.gamma**t * reached[:, None]", "reached[:, None]"),
-        "sign": ("gradient += mdp.gamma**t", "gradient -= mdp.gamma**t"),
-        "Q of the next step": (
-            "advantages = Q[t] - (policy * Q[t])",
-            "advantages = Q[t+1] - (policy * Q[t+1])",
-        ),
-        "states never move on": ('\n        reached = np.einsum("s,sa,sab->b", reached, policy, mdp.P)', ""),
-        "Q without the baseline of the score": (" - (policy * Q[t]).sum(axis=1, keepdims=True)", ""),
-    },
-    "rewards_to_go": {
-        "sums the past": ("for t in reversed(range(rewards.shape[-2]))", "for t in range(rewards.shape[-2])"),
-        "off by one": (
-            "        returns[..., t, :] = running\n",
-            "        returns[..., max(t - 1, 0), :] = running\n",
-        ),
-        "no discount": ("rewards[..., t, :] + gamma * running", "rewards[..., t, :] + running"),
-        "discounts the reward": (
-            "rewards[..., t, :] + gamma * running",
-            "gamma * (rewards[..., t, :] + running)",
-        ),
-    },
-    "leave_one_out": {
-        "own episode included": (
-            "keepdims=True) - returns) / (returns.shape[-1] - 1)",
-            "keepdims=True)) / returns.shape[-1] + 0 * returns",
-        ),
-        "divides by N": ("- returns) / (returns.shape[-1] - 1)", "- returns) / returns.shape[-1]"),
-        "mean over time": (
-            "(returns.sum(axis=-1, keepdims=True) - returns) / (returns.shape[-1] - 1)",
-            "(returns.sum(axis=-2, keepdims=True) - returns) / max(returns.shape[-2] - 1, 1)",
-        ),
-    },
-    "step_weights": {
-        "adds the baseline": (
-            "returns = returns - leave_one_out(returns)",
-            "returns = returns + leave_one_out(returns)",
-        ),
-        "discount grows": ("returns * gamma ** np.arange", "returns * gamma ** -np.arange"),
-        "discount off by one": ("** np.arange(returns.shape[-2])", "** np.arange(1, 1 + returns.shape[-2])"),
-        "always discounted": ("    if discounted:\n", "    if True:\n"),
-        "total return of the last step": ("returns[..., :1, :]", "returns[..., -1:, :]"),
-        "mean over time": (
-            "returns - returns.mean(axis=-1, keepdims=True)",
-            "returns - returns.mean(axis=-2, keepdims=True)",
-        ),
-        "normalised over all batches": ("returns.std(axis=(-2, -1), keepdims=True)", "returns.std()"),
-    },
-    "gradient_estimate": {
-        "sign": (
-            "np.eye(policy.shape[1])[actions] - policy[states]",
-            "policy[states] - np.eye(policy.shape[1])[actions]",
-        ),
-        "gradient of the probability": (
-            "np.eye(policy.shape[1])[actions] - policy[states]",
-            "policy[states] * (np.eye(policy.shape[1])[actions] - policy[states])",
-        ),
-        "another action": ("np.eye(policy.shape[1])[actions]", "np.eye(policy.shape[1])[actions - 1]"),
-        "mean over steps": ("score) / states.shape[-1]", "score) / states.shape[-2]"),
-        "sum over episodes": ("score) / states.shape[-1]", "score)"),
-    },
-    "enumerate_episodes": {
-        "starts anywhere": (
-            "itertools.product(moves[:num_actions], *[moves] * (mdp.num_steps - 1))",
-            "itertools.product(*[moves] * mdp.num_steps)",
-        ),
-        "arrives a step early": (
-            "mdp.P[states[:-1], actions[:-1], states[1:]]",
-            "mdp.P[states[:-1], actions[1:], states[1:]]",
-        ),
-        "policy alone": (".prod(axis=0) * arrivals", ".prod(axis=0)"),
-    },
-    "exact_moments": {
-        "unweighted": ('np.einsum("m,msa->sa", weight, estimates)', "estimates.mean(axis=0)"),
-        "standard deviation for variance": ("(estimates - mean) ** 2)", "np.abs(estimates - mean))"),
-        "second moment": ("(estimates - mean) ** 2)", "estimates**2)"),
-        "sum for product": ("probability[chosen].prod(axis=1)", "probability[chosen].sum(axis=1)"),
-    },
-    "hotelling": {
-        "variance of one for that of the mean": ("t2 = size * mean @", "t2 = mean @"),
-        "no square": (
-            "np.linalg.solve(np.cov(sample.T).reshape(p, p), mean)",
-            "np.linalg.solve(np.cov(sample.T).reshape(p, p) ** 2, mean)",
-        ),
-        "target forgotten": ("(estimates - target)[..., :-1]", "estimates[..., :-1]"),
-    },
-    "policy_loss": {
-        "sign": ("return -(log_probs * weights.detach())", "return (log_probs * weights.detach())"),
-        "weights not detached": ("weights.detach()).sum()", "weights).sum()"),
-        "mean over steps": (".sum() / num_episodes", ".mean()"),
-        "sum over episodes": (".sum() / num_episodes", ".sum()"),
-    },
-    "sustained": {
-        "first crossing": ("third_in_a_row(returns, SOLVED)", "third_in_a_row(returns, SOLVED, 1)"),
-        "first of the three": ("seconds[third], steps[third]", "seconds[third - 2], steps[third - 2]"),
-        "a higher bar": ("third_in_a_row(returns, SOLVED)", "third_in_a_row(returns, SOLVED + 1)"),
-    },
+EDITS = {
+    "sums_one_over_states": Edit(
+        function="softmax",
+        old="weights / weights.sum(axis=1",
+        new="weights / weights.sum(axis=0",
+        says="sums to one over states",
+    ),
+    "overflows": Edit(
+        function="softmax",
+        old="np.exp(logits - logits.max(axis=1, keepdims=True))",
+        new="np.exp(logits)",
+        says="overflows",
+    ),
+    "discount_off_one": Edit(
+        function="theorem_gradient",
+        old="mdp.gamma**t * reached[:, None]",
+        new="mdp.gamma**(t + 1) * reached[:, None]",
+        says="discount off by one",
+    ),
+    "no_discount_step": Edit(
+        function="theorem_gradient",
+        old="mdp.gamma**t * reached[:, None]",
+        new="reached[:, None]",
+        says="no discount of the step",
+    ),
+    "sign": Edit(
+        function="theorem_gradient",
+        old="gradient += mdp.gamma**t",
+        new="gradient -= mdp.gamma**t",
+        says="sign",
+    ),
+    "q_next_step": Edit(
+        function="theorem_gradient",
+        old="advantages = Q[t] - (policy * Q[t])",
+        new="advantages = Q[t+1] - (policy * Q[t+1])",
+        says="Q of the next step",
+    ),
+    "states_never_move": Edit(
+        function="theorem_gradient",
+        old='\n        reached = np.einsum("s,sa,sab->b", reached, policy, mdp.P)',
+        new="",
+        says="states never move on",
+    ),
+    "q_without_baseline_score": Edit(
+        function="theorem_gradient",
+        old=" - (policy * Q[t]).sum(axis=1, keepdims=True)",
+        new="",
+        says="Q without the baseline of the score",
+    ),
+    "sums_past": Edit(
+        function="rewards_to_go",
+        old="for t in reversed(range(rewards.shape[-2]))",
+        new="for t in range(rewards.shape[-2])",
+        says="sums the past",
+    ),
+    "off_one": Edit(
+        function="rewards_to_go",
+        old="        returns[..., t, :] = running\n",
+        new="        returns[..., max(t - 1, 0), :] = running\n",
+        says="off by one",
+    ),
+    "no_discount": Edit(
+        function="rewards_to_go",
+        old="rewards[..., t, :] + gamma * running",
+        new="rewards[..., t, :] + running",
+        says="no discount",
+    ),
+    "discounts_reward": Edit(
+        function="rewards_to_go",
+        old="rewards[..., t, :] + gamma * running",
+        new="gamma * (rewards[..., t, :] + running)",
+        says="discounts the reward",
+    ),
+    "own_episode_included": Edit(
+        function="leave_one_out",
+        old="keepdims=True) - returns) / (returns.shape[-1] - 1)",
+        new="keepdims=True)) / returns.shape[-1] + 0 * returns",
+        says="own episode included",
+    ),
+    "divides_n": Edit(
+        function="leave_one_out",
+        old="- returns) / (returns.shape[-1] - 1)",
+        new="- returns) / returns.shape[-1]",
+        says="divides by N",
+    ),
+    "mean_over_time": Edit(
+        function="leave_one_out",
+        old="(returns.sum(axis=-1, keepdims=True) - returns) / (returns.shape[-1] - 1)",
+        new="(returns.sum(axis=-2, keepdims=True) - returns) / max(returns.shape[-2] - 1, 1)",
+        says="mean over time",
+    ),
+    "adds_baseline": Edit(
+        function="step_weights",
+        old="returns = returns - leave_one_out(returns)",
+        new="returns = returns + leave_one_out(returns)",
+        says="adds the baseline",
+    ),
+    "discount_grows": Edit(
+        function="step_weights",
+        old="returns * gamma ** np.arange",
+        new="returns * gamma ** -np.arange",
+        says="discount grows",
+    ),
+    "step_weights_discount_off_one": Edit(
+        function="step_weights",
+        old="** np.arange(returns.shape[-2])",
+        new="** np.arange(1, 1 + returns.shape[-2])",
+        says="discount off by one",
+    ),
+    "always_discounted": Edit(
+        function="step_weights",
+        old="    if discounted:\n",
+        new="    if True:\n",
+        says="always discounted",
+    ),
+    "total_return_last_step": Edit(
+        function="step_weights",
+        old="returns[..., :1, :]",
+        new="returns[..., -1:, :]",
+        says="total return of the last step",
+    ),
+    "step_weights_mean_over_time": Edit(
+        function="step_weights",
+        old="returns - returns.mean(axis=-1, keepdims=True)",
+        new="returns - returns.mean(axis=-2, keepdims=True)",
+        says="mean over time",
+    ),
+    "normalised_over_all_batches": Edit(
+        function="step_weights",
+        old="returns.std(axis=(-2, -1), keepdims=True)",
+        new="returns.std()",
+        says="normalised over all batches",
+    ),
+    "gradient_estimate_sign": Edit(
+        function="gradient_estimate",
+        old="np.eye(policy.shape[1])[actions] - policy[states]",
+        new="policy[states] - np.eye(policy.shape[1])[actions]",
+        says="sign",
+    ),
+    "gradient_probability": Edit(
+        function="gradient_estimate",
+        old="np.eye(policy.shape[1])[actions] - policy[states]",
+        new="policy[states] * (np.eye(policy.shape[1])[actions] - policy[states])",
+        says="gradient of the probability",
+    ),
+    "another_action": Edit(
+        function="gradient_estimate",
+        old="np.eye(policy.shape[1])[actions]",
+        new="np.eye(policy.shape[1])[actions - 1]",
+        says="another action",
+    ),
+    "mean_over_steps": Edit(
+        function="gradient_estimate",
+        old="score) / states.shape[-1]",
+        new="score) / states.shape[-2]",
+        says="mean over steps",
+    ),
+    "sum_over_episodes": Edit(
+        function="gradient_estimate",
+        old="score) / states.shape[-1]",
+        new="score)",
+        says="sum over episodes",
+    ),
+    "starts_anywhere": Edit(
+        function="enumerate_episodes",
+        old="itertools.product(moves[:num_actions], *[moves] * (mdp.num_steps - 1))",
+        new="itertools.product(*[moves] * mdp.num_steps)",
+        says="starts anywhere",
+    ),
+    "arrives_step_early": Edit(
+        function="enumerate_episodes",
+        old="mdp.P[states[:-1], actions[:-1], states[1:]]",
+        new="mdp.P[states[:-1], actions[1:], states[1:]]",
+        says="arrives a step early",
+    ),
+    "policy_alone": Edit(
+        function="enumerate_episodes",
+        old=".prod(axis=0) * arrivals",
+        new=".prod(axis=0)",
+        says="policy alone",
+    ),
+    "unweighted": Edit(
+        function="exact_moments",
+        old='np.einsum("m,msa->sa", weight, estimates)',
+        new="estimates.mean(axis=0)",
+        says="unweighted",
+    ),
+    "standard_deviation_variance": Edit(
+        function="exact_moments",
+        old="(estimates - mean) ** 2)",
+        new="np.abs(estimates - mean))",
+        says="standard deviation for variance",
+    ),
+    "second_moment": Edit(
+        function="exact_moments",
+        old="(estimates - mean) ** 2)",
+        new="estimates**2)",
+        says="second moment",
+    ),
+    "sum_product": Edit(
+        function="exact_moments",
+        old="probability[chosen].prod(axis=1)",
+        new="probability[chosen].sum(axis=1)",
+        says="sum for product",
+    ),
+    "variance_one_mean": Edit(
+        function="hotelling",
+        old="t2 = size * mean @",
+        new="t2 = mean @",
+        says="variance of one for that of the mean",
+    ),
+    "no_square": Edit(
+        function="hotelling",
+        old="np.linalg.solve(np.cov(sample.T).reshape(p, p), mean)",
+        new="np.linalg.solve(np.cov(sample.T).reshape(p, p) ** 2, mean)",
+        says="no square",
+    ),
+    "target_forgotten": Edit(
+        function="hotelling",
+        old="(estimates - target)[..., :-1]",
+        new="estimates[..., :-1]",
+        says="target forgotten",
+    ),
+    "policy_loss_sign": Edit(
+        function="policy_loss",
+        old="return -(log_probs * weights.detach())",
+        new="return (log_probs * weights.detach())",
+        says="sign",
+    ),
+    "weights_not_detached": Edit(
+        function="policy_loss",
+        old="weights.detach()).sum()",
+        new="weights).sum()",
+        says="weights not detached",
+    ),
+    "policy_loss_mean_over_steps": Edit(
+        function="policy_loss",
+        old=".sum() / num_episodes",
+        new=".mean()",
+        says="mean over steps",
+    ),
+    "policy_loss_sum_over_episodes": Edit(
+        function="policy_loss",
+        old=".sum() / num_episodes",
+        new=".sum()",
+        says="sum over episodes",
+    ),
+    "first_crossing": Edit(
+        function="sustained",
+        old="third_in_a_row(returns, SOLVED)",
+        new="third_in_a_row(returns, SOLVED, 1)",
+        says="first crossing",
+    ),
+    "first_three": Edit(
+        function="sustained",
+        old="seconds[third], steps[third]",
+        new="seconds[third - 2], steps[third - 2]",
+        says="first of the three",
+    ),
+    "higher_bar": Edit(
+        function="sustained",
+        old="third_in_a_row(returns, SOLVED)",
+        new="third_in_a_row(returns, SOLVED + 1)",
+        says="a higher bar",
+    ),
 }

@@ -6,6 +6,8 @@ from itertools import product
 import numpy as np
 import torch
 
+from chapters.utils.edits import Edit
+
 SHAPES = ((1, 1), (6, 3), (12, 4))  # (T, N)
 ENDS = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2))  # how often a step terminates, is truncated
 
@@ -158,90 +160,245 @@ def check_crossings(crossings):
         assert np.allclose(crossings(series(returns), "x"), expected)
 
 
-PLANTED = {
-    "td_errors": {
-        "bootstraps through a terminal state": ("next_values * ~terminated - values", "next_values - values"),
-        "bootstraps only at terminal states": (
-            "next_values * ~terminated - values",
-            "next_values * terminated - values",
-        ),
-        "sign of the bootstrap": (
-            "return rewards + gamma * next_values",
-            "return rewards - gamma * next_values",
-        ),
-        "no discount": ("rewards + gamma * next_values", "rewards + next_values"),
-        "adds the value": ("~terminated - values  # eq", "~terminated + values  # eq"),
-    },
-    "n_step_advantages": {
-        "one step too many": ("for _ in range(n):", "for _ in range(n + 1):"),
-        "one step too few": ("for _ in range(n):", "for _ in range(n - 1):"),
-        "runs on after a terminal state": (
-            "deltas + gamma * following * going_on",
-            "deltas + gamma * following * ~truncated",
-        ),
-        "runs on after a time limit": (
-            "deltas + gamma * following * going_on",
-            "deltas + gamma * following * ~terminated",
-        ),
-        "adds the row before": (
-            "torch.cat([advantages[1:], torch.zeros_like(advantages[:1])])",
-            "torch.cat([torch.zeros_like(advantages[:1]), advantages[:-1]])",
-        ),
-        "adds its own row": ("gamma * following * going_on", "gamma * advantages * going_on"),
-        "no discount": ("deltas + gamma * following * going_on", "deltas + following * going_on"),
-    },
-    "gae": {
-        "masks merged in the sum: time limit ignored": ("running * going_on[t]", "running * ~terminated[t]"),
-        "masks merged in the sum: end ignored": ("running * going_on[t]", "running * ~truncated[t]"),
-        "no mask": ("running * going_on[t]", "running"),
-        "lambda squared": ("gamma * gae_lambda * running", "gamma * gae_lambda**2 * running"),
-        "no discount": ("gamma * gae_lambda * running", "gae_lambda * running"),
-        "mask of the next row": (
-            "running * going_on[t]",
-            "running * going_on[min(t + 1, len(rewards) - 1)]",
-        ),
-        "forwards": ("for t in reversed(range(len(rewards))):", "for t in range(len(rewards)):"),
-        "no bootstrap at a time limit": (
-            "    running = torch.zeros_like(rewards[0])",
-            "    deltas = deltas - truncated * ~terminated * gamma * next_values\n"
-            "    running = torch.zeros_like(rewards[0])",
-        ),
-    },
-    "a2c_loss": {
-        "sign of the policy gradient": ("policy_loss = -(log_probs", "policy_loss = (log_probs"),
-        "advantages not detached": ("advantages.detach()).mean()", "advantages).mean()"),
-        "returns not detached": ("(values - returns.detach())", "(values - returns)"),
-        "entropy punished": ("- ent_coef * entropy.mean()", "+ ent_coef * entropy.mean()"),
-        "sum for mean": ("advantages.detach()).mean()", "advantages.detach()).sum()"),
-        "absolute error": (".square().mean()", ".abs().mean()"),
-    },
-    "log_probs_of": {
-        "log-probability of the first action": ("actions.unsqueeze(-1)", "0 * actions.unsqueeze(-1)"),
-        "sign of the entropy": (
-            "-(log_policy.exp() * log_policy).sum(dim=-1)",
-            "(log_policy.exp() * log_policy).sum(dim=-1)",
-        ),
-        "softmax over time": (
-            "torch.log_softmax(logits, dim=-1)",
-            "torch.log_softmax(logits, dim=0)",
-        ),
-    },
-    "Chain": {
-        "goes left from the middle": ("reached, total = self.moves[1,", "reached, total = self.moves[0,"),
-        "weights off by one": ("for weight in weights[1:]:", "for weight in weights[:-1]:"),
-        "moves before it counts": (
-            "            total += weight * reached @ under_policy  # eq. (4)\n",
-            "            total += weight * reached @ self.P @ under_policy\n",
-        ),
-        "value without a discount": ("np.eye(self.size) - self.gamma * self.P", "np.eye(self.size) - self.P"),
-        "pays for ever": ("paid = (after == self.size) & (state < self.size)", "paid = after >= self.size"),
-        "first step by the policy": ("(self.p_right if t else 1.0)", "self.p_right"),
-        "never ends at the left": ("(after < 0) | (after >= self.size)", "(after >= self.size)"),
-    },
-    "crossings": {
-        "two in a row": ("solved[i - IN_A_ROW : i].all()", "solved[i - 2 : i].all()"),
-        "the first of three": ("row = [steps[i - 1] for i", "row = [steps[i - 3] for i"),
-        "strictly above": (">= SOLVED", "> SOLVED"),
-        "misses the last check": ("range(IN_A_ROW, len(steps) + 1)", "range(IN_A_ROW, len(steps))"),
-    },
+EDITS = {
+    "bootstraps_through_terminal_state": Edit(
+        function="td_errors",
+        old="next_values * ~terminated - values",
+        new="next_values - values",
+        says="bootstraps through a terminal state",
+    ),
+    "bootstraps_only_at_terminal": Edit(
+        function="td_errors",
+        old="next_values * ~terminated - values",
+        new="next_values * terminated - values",
+        says="bootstraps only at terminal states",
+    ),
+    "sign_bootstrap": Edit(
+        function="td_errors",
+        old="return rewards + gamma * next_values",
+        new="return rewards - gamma * next_values",
+        says="sign of the bootstrap",
+    ),
+    "no_discount": Edit(
+        function="td_errors",
+        old="rewards + gamma * next_values",
+        new="rewards + next_values",
+        says="no discount",
+    ),
+    "adds_value": Edit(
+        function="td_errors",
+        old="~terminated - values  # eq",
+        new="~terminated + values  # eq",
+        says="adds the value",
+    ),
+    "one_step_too_many": Edit(
+        function="n_step_advantages",
+        old="for _ in range(n):",
+        new="for _ in range(n + 1):",
+        says="one step too many",
+    ),
+    "one_step_too_few": Edit(
+        function="n_step_advantages",
+        old="for _ in range(n):",
+        new="for _ in range(n - 1):",
+        says="one step too few",
+    ),
+    "runs_after_terminal_state": Edit(
+        function="n_step_advantages",
+        old="deltas + gamma * following * going_on",
+        new="deltas + gamma * following * ~truncated",
+        says="runs on after a terminal state",
+    ),
+    "runs_after_time_limit": Edit(
+        function="n_step_advantages",
+        old="deltas + gamma * following * going_on",
+        new="deltas + gamma * following * ~terminated",
+        says="runs on after a time limit",
+    ),
+    "adds_row_before": Edit(
+        function="n_step_advantages",
+        old="torch.cat([advantages[1:], torch.zeros_like(advantages[:1])])",
+        new="torch.cat([torch.zeros_like(advantages[:1]), advantages[:-1]])",
+        says="adds the row before",
+    ),
+    "adds_own_row": Edit(
+        function="n_step_advantages",
+        old="gamma * following * going_on",
+        new="gamma * advantages * going_on",
+        says="adds its own row",
+    ),
+    "n_step_advantages_no_discount": Edit(
+        function="n_step_advantages",
+        old="deltas + gamma * following * going_on",
+        new="deltas + following * going_on",
+        says="no discount",
+    ),
+    "masks_merged_sum_time": Edit(
+        function="gae",
+        old="running * going_on[t]",
+        new="running * ~terminated[t]",
+        says="masks merged in the sum: time limit ignored",
+    ),
+    "masks_merged_sum_end": Edit(
+        function="gae",
+        old="running * going_on[t]",
+        new="running * ~truncated[t]",
+        says="masks merged in the sum: end ignored",
+    ),
+    "no_mask": Edit(
+        function="gae",
+        old="running * going_on[t]",
+        new="running",
+        says="no mask",
+    ),
+    "lambda_squared": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gamma * gae_lambda**2 * running",
+        says="lambda squared",
+    ),
+    "gae_no_discount": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gae_lambda * running",
+        says="no discount",
+    ),
+    "mask_next_row": Edit(
+        function="gae",
+        old="running * going_on[t]",
+        new="running * going_on[min(t + 1, len(rewards) - 1)]",
+        says="mask of the next row",
+    ),
+    "forwards": Edit(
+        function="gae",
+        old="for t in reversed(range(len(rewards))):",
+        new="for t in range(len(rewards)):",
+        says="forwards",
+    ),
+    "no_bootstrap_at_time": Edit(
+        function="gae",
+        old="    running = torch.zeros_like(rewards[0])",
+        new="    deltas = deltas - truncated * ~terminated * gamma * next_values\n    running = torch.zeros_like(rewards[0])",
+        says="no bootstrap at a time limit",
+    ),
+    "sign_policy_gradient": Edit(
+        function="a2c_loss",
+        old="policy_loss = -(log_probs",
+        new="policy_loss = (log_probs",
+        says="sign of the policy gradient",
+    ),
+    "advantages_not_detached": Edit(
+        function="a2c_loss",
+        old="advantages.detach()).mean()",
+        new="advantages).mean()",
+        says="advantages not detached",
+    ),
+    "returns_not_detached": Edit(
+        function="a2c_loss",
+        old="(values - returns.detach())",
+        new="(values - returns)",
+        says="returns not detached",
+    ),
+    "entropy_punished": Edit(
+        function="a2c_loss",
+        old="- ent_coef * entropy.mean()",
+        new="+ ent_coef * entropy.mean()",
+        says="entropy punished",
+    ),
+    "sum_mean": Edit(
+        function="a2c_loss",
+        old="advantages.detach()).mean()",
+        new="advantages.detach()).sum()",
+        says="sum for mean",
+    ),
+    "absolute_error": Edit(
+        function="a2c_loss",
+        old=".square().mean()",
+        new=".abs().mean()",
+        says="absolute error",
+    ),
+    "log_probability_first_action": Edit(
+        function="log_probs_of",
+        old="actions.unsqueeze(-1)",
+        new="0 * actions.unsqueeze(-1)",
+        says="log-probability of the first action",
+    ),
+    "sign_entropy": Edit(
+        function="log_probs_of",
+        old="-(log_policy.exp() * log_policy).sum(dim=-1)",
+        new="(log_policy.exp() * log_policy).sum(dim=-1)",
+        says="sign of the entropy",
+    ),
+    "softmax_over_time": Edit(
+        function="log_probs_of",
+        old="torch.log_softmax(logits, dim=-1)",
+        new="torch.log_softmax(logits, dim=0)",
+        says="softmax over time",
+    ),
+    "goes_left_from_middle": Edit(
+        function="Chain",
+        old="reached, total = self.moves[1,",
+        new="reached, total = self.moves[0,",
+        says="goes left from the middle",
+    ),
+    "weights_off_one": Edit(
+        function="Chain",
+        old="for weight in weights[1:]:",
+        new="for weight in weights[:-1]:",
+        says="weights off by one",
+    ),
+    "moves_before_counts": Edit(
+        function="Chain",
+        old="            total += weight * reached @ under_policy  # eq. (4)\n",
+        new="            total += weight * reached @ self.P @ under_policy\n",
+        says="moves before it counts",
+    ),
+    "value_without_discount": Edit(
+        function="Chain",
+        old="np.eye(self.size) - self.gamma * self.P",
+        new="np.eye(self.size) - self.P",
+        says="value without a discount",
+    ),
+    "pays_ever": Edit(
+        function="Chain",
+        old="paid = (after == self.size) & (state < self.size)",
+        new="paid = after >= self.size",
+        says="pays for ever",
+    ),
+    "first_step_policy": Edit(
+        function="Chain",
+        old="(self.p_right if t else 1.0)",
+        new="self.p_right",
+        says="first step by the policy",
+    ),
+    "never_ends_at_left": Edit(
+        function="Chain",
+        old="(after < 0) | (after >= self.size)",
+        new="(after >= self.size)",
+        says="never ends at the left",
+    ),
+    "two_row": Edit(
+        function="crossings",
+        old="solved[i - IN_A_ROW : i].all()",
+        new="solved[i - 2 : i].all()",
+        says="two in a row",
+    ),
+    "first_three": Edit(
+        function="crossings",
+        old="row = [steps[i - 1] for i",
+        new="row = [steps[i - 3] for i",
+        says="the first of three",
+    ),
+    "strictly_above": Edit(
+        function="crossings",
+        old=">= SOLVED",
+        new="> SOLVED",
+        says="strictly above",
+    ),
+    "misses_last_check": Edit(
+        function="crossings",
+        old="range(IN_A_ROW, len(steps) + 1)",
+        new="range(IN_A_ROW, len(steps))",
+        says="misses the last check",
+    ),
 }

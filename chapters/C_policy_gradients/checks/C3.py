@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from chapters.envs import make_envs
+from chapters.utils.edits import Edit
 
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (T, N), or (B, A)
 
@@ -202,124 +203,365 @@ def check_collect(collect):
     assert torch.allclose(batch["rewards"], -0.5 * cost, atol=1e-3)
 
 
-PLANTED = {
-    "gae": {
-        "bootstraps through a terminal state": ("gamma * next_values * ~terminated", "gamma * next_values"),
-        "time limits merged with ends": (
-            "next_values * ~terminated", "next_values * ~(terminated | truncated)",
-        ),
-        "the masks swapped": ("next_values * ~terminated", "next_values * ~truncated"),
-        "the sum runs through a time limit": ("goes_on = ~(terminated | truncated)", "goes_on = ~terminated"),
-        "the sum runs through a terminal state": (
-            "goes_on = ~(terminated | truncated)", "goes_on = ~truncated",
-        ),
-        "lambda missing": ("gamma * gae_lambda * running", "gamma * running"),
-        "lambda squared": ("gamma * gae_lambda * running", "gamma * gae_lambda**2 * running"),
-        "sign of the baseline": ("~terminated - values  #", "~terminated + values  #"),
-        "values one row on, for next_values": (
-            "gamma * next_values *", "gamma * torch.cat([values[1:], next_values[-1:]]) *",
-        ),
-        "mask one row late": ("running * goes_on[t]", "running * goes_on[t - 1]"),
-        "forwards": ("in reversed(range(len(rewards)))", "in range(len(rewards))"),
-    },
-    "normalise": {
-        "over the first axis": ("advantages - advantages.mean())", "advantages - advantages.mean(dim=0))"),
-        "spread over the last axis": (
-            "(advantages.std() + 1e-8)", "(advantages.std(dim=-1, keepdim=True) + 1e-8)",
-        ),
-        "variance for deviation": ("(advantages.std() + 1e-8)", "(advantages.var() + 1e-8)"),
-        "no guard against zero": ("(advantages.std() + 1e-8)", "advantages.std()"),
-    },
-    "categorical": {
-        "normalised over the batch": ("logits.log_softmax(dim=-1)", "logits.log_softmax(dim=0)"),
-        "not normalised": ("logits.log_softmax(dim=-1)", "logits"),
-        "sign of the entropy": ("entropy = -(log_probs.exp()", "entropy = (log_probs.exp()"),
-        "the first action's": ("gather(1, actions.unsqueeze(1))", "gather(1, 0 * actions.unsqueeze(1))"),
-    },
-    "gaussian": {
-        "log of the deviation missing": ("deviation**2 + log_std + 0.5", "deviation**2 + 0.5"),
-        "constant missing": ("log_std + 0.5 * math.log(2 * math.pi)).sum", "log_std).sum"),
-        "variance for deviation": (
-            "(actions - mean) / log_std.exp()", "(actions - mean) / (2 * log_std).exp()",
-        ),
-        "mean over the numbers": (
-            "math.log(2 * math.pi)).sum(dim=-1)", "math.log(2 * math.pi)).mean(dim=-1)",
-        ),
-        "density of the clipped action": (
-            "deviation = (actions - mean)", "deviation = (actions.clamp(-2, 2) - mean)",
-        ),
-        "density of the squashed action": (
-            "deviation = (actions - mean)", "deviation = (actions.tanh() - mean)",
-        ),
-        "half missing": ("-(0.5 * deviation**2", "-(deviation**2"),
-        "entropy of one number": (
-            "math.log(2 * math.pi * math.e)).sum()", "math.log(2 * math.pi * math.e)).mean()",
-        ),
-    },
-    "sample_categorical": {
-        "greedy": ("logits + rng.gumbel(size=logits.shape)", "logits"),
-        "normal noise": ("rng.gumbel(size=logits.shape)", "rng.standard_normal(logits.shape)"),
-        "one noise for all": ("rng.gumbel(size=logits.shape)", "rng.gumbel(size=(1, logits.shape[1]))"),
-    },
-    "sample_gaussian": {
-        "variance for deviation": ("mean + np.exp(log_std) *", "mean + np.exp(2 * log_std) *"),
-        "log deviation for deviation": ("mean + np.exp(log_std) *", "mean + log_std *"),
-        "one noise for all numbers": (
-            "rng.standard_normal(mean.shape)", "rng.standard_normal((len(mean), 1))",
-        ),
-        "clipped when sampled": (
-            "rng.standard_normal(mean.shape)).astype", "rng.standard_normal(mean.shape)).clip(-2, 2).astype",
-        ),
-    },
-    "clipped_surrogate": {
-        "max for min": ("return torch.min(ratio * advantages", "return torch.max(ratio * advantages"),
-        "clip alone": ("torch.min(ratio * advantages, clipped * advantages)", "clipped * advantages"),
-        "no clip": ("torch.min(ratio * advantages, clipped * advantages)", "ratio * advantages"),
-        "clip one-sided": ("ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)", "ratio.clamp(max=1.0 + clip_eps)"),
-        "clip around zero": (
-            "ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)", "ratio.clamp(-clip_eps, clip_eps)",
-        ),
-    },
-    "ppo_loss": {
-        "sign of the objective": ("return -objective.mean()", "return objective.mean()"),
-        "sign of the value loss": ("+ vf_coef * value_loss", "- vf_coef * value_loss"),
-        "sign of the entropy": ("- ent_coef * entropy", "+ ent_coef * entropy"),
-        "weights swapped": (
-            "vf_coef * value_loss - ent_coef *", "ent_coef * value_loss - vf_coef *",
-        ),
-        "error not squared": ("(values - returns).pow(2)", "(values - returns).abs()"),
-    },
-    "approx_kl": {
-        "sign of the log": ("((ratio - 1.0) - ratio.log())", "((ratio - 1.0) + ratio.log())"),
-        "the estimate that may be negative": ("((ratio - 1.0) - ratio.log())", "(-ratio.log() * 1.0)"),
-        "the other direction": ("((ratio - 1.0) - ratio.log())", "(ratio * ratio.log() - (ratio - 1.0))"),
-        "the whole sign": ("return ((ratio - 1.0) - ratio.log())", "return -((ratio - 1.0) - ratio.log())"),
-    },
-    "prepare": {
-        "old log-probabilities not detached": ("@torch.no_grad()\ndef prepare", "def prepare"),
-        "merges time limits with ends": (
-            "    if cfg.merge_time_limit:\n        terminated", "    if True:\n        terminated",
-        ),
-        "the target lacks the values": ("(advantages + values).flatten()", "advantages.flatten()"),
-        "the target adds the successor's value": (
-            "(advantages + values).flatten()", "(advantages + next_values).flatten()",
-        ),
-        "next_values of obs": ('agent.value(rollout["next_obs"])', 'agent.value(rollout["obs"])'),
-        "transposed": (
-            'batch["advantages"] = advantages.flatten()', 'batch["advantages"] = advantages.T.flatten()',
-        ),
-    },
-    "collect": {
-        "the next episode's first observation": (
-            "successors = true_next_obs(next_obs, terminated | truncated, infos)", "successors = next_obs",
-        ),
-        "stores the clipped action": (
-            "            applied = actions.clip(space.low, space.high)",
-            "            applied = actions = actions.clip(space.low, space.high)",
-        ),
-        "acts on old observations": ("        obs = next_obs\n", "        obs = obs\n"),
-        "reward not scaled": ("cfg.reward_scale * rewards.astype", "rewards.astype"),
-        "successors in other units": ("successors / agent.obs_unit", "successors"),
-        "flags swapped": ("agent.obs_unit, terminated, truncated)", "agent.obs_unit, truncated, terminated)"),
-    },
-}  # fmt: skip
+EDITS = {
+    "bootstraps_through_terminal_state": Edit(
+        function="gae",
+        old="gamma * next_values * ~terminated",
+        new="gamma * next_values",
+        says="bootstraps through a terminal state",
+    ),
+    "time_limits_merged_ends": Edit(
+        function="gae",
+        old="next_values * ~terminated",
+        new="next_values * ~(terminated | truncated)",
+        says="time limits merged with ends",
+    ),
+    "masks_swapped": Edit(
+        function="gae",
+        old="next_values * ~terminated",
+        new="next_values * ~truncated",
+        says="the masks swapped",
+    ),
+    "sum_runs_through_time": Edit(
+        function="gae",
+        old="goes_on = ~(terminated | truncated)",
+        new="goes_on = ~terminated",
+        says="the sum runs through a time limit",
+    ),
+    "sum_runs_through_terminal": Edit(
+        function="gae",
+        old="goes_on = ~(terminated | truncated)",
+        new="goes_on = ~truncated",
+        says="the sum runs through a terminal state",
+    ),
+    "lambda_missing": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gamma * running",
+        says="lambda missing",
+    ),
+    "lambda_squared": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gamma * gae_lambda**2 * running",
+        says="lambda squared",
+    ),
+    "sign_baseline": Edit(
+        function="gae",
+        old="~terminated - values  #",
+        new="~terminated + values  #",
+        says="sign of the baseline",
+    ),
+    "values_one_row_next": Edit(
+        function="gae",
+        old="gamma * next_values *",
+        new="gamma * torch.cat([values[1:], next_values[-1:]]) *",
+        says="values one row on, for next_values",
+    ),
+    "mask_one_row_late": Edit(
+        function="gae",
+        old="running * goes_on[t]",
+        new="running * goes_on[t - 1]",
+        says="mask one row late",
+    ),
+    "forwards": Edit(
+        function="gae",
+        old="in reversed(range(len(rewards)))",
+        new="in range(len(rewards))",
+        says="forwards",
+    ),
+    "over_first_axis": Edit(
+        function="normalise",
+        old="advantages - advantages.mean())",
+        new="advantages - advantages.mean(dim=0))",
+        says="over the first axis",
+    ),
+    "spread_over_last_axis": Edit(
+        function="normalise",
+        old="(advantages.std() + 1e-8)",
+        new="(advantages.std(dim=-1, keepdim=True) + 1e-8)",
+        says="spread over the last axis",
+    ),
+    "variance_deviation": Edit(
+        function="normalise",
+        old="(advantages.std() + 1e-8)",
+        new="(advantages.var() + 1e-8)",
+        says="variance for deviation",
+    ),
+    "no_guard_against_zero": Edit(
+        function="normalise",
+        old="(advantages.std() + 1e-8)",
+        new="advantages.std()",
+        says="no guard against zero",
+    ),
+    "normalised_over_batch": Edit(
+        function="categorical",
+        old="logits.log_softmax(dim=-1)",
+        new="logits.log_softmax(dim=0)",
+        says="normalised over the batch",
+    ),
+    "not_normalised": Edit(
+        function="categorical",
+        old="logits.log_softmax(dim=-1)",
+        new="logits",
+        says="not normalised",
+    ),
+    "sign_entropy": Edit(
+        function="categorical",
+        old="entropy = -(log_probs.exp()",
+        new="entropy = (log_probs.exp()",
+        says="sign of the entropy",
+    ),
+    "first_action_s": Edit(
+        function="categorical",
+        old="gather(1, actions.unsqueeze(1))",
+        new="gather(1, 0 * actions.unsqueeze(1))",
+        says="the first action's",
+    ),
+    "log_deviation_missing": Edit(
+        function="gaussian",
+        old="deviation**2 + log_std + 0.5",
+        new="deviation**2 + 0.5",
+        says="log of the deviation missing",
+    ),
+    "constant_missing": Edit(
+        function="gaussian",
+        old="log_std + 0.5 * math.log(2 * math.pi)).sum",
+        new="log_std).sum",
+        says="constant missing",
+    ),
+    "gaussian_variance_deviation": Edit(
+        function="gaussian",
+        old="(actions - mean) / log_std.exp()",
+        new="(actions - mean) / (2 * log_std).exp()",
+        says="variance for deviation",
+    ),
+    "mean_over_numbers": Edit(
+        function="gaussian",
+        old="math.log(2 * math.pi)).sum(dim=-1)",
+        new="math.log(2 * math.pi)).mean(dim=-1)",
+        says="mean over the numbers",
+    ),
+    "density_clipped_action": Edit(
+        function="gaussian",
+        old="deviation = (actions - mean)",
+        new="deviation = (actions.clamp(-2, 2) - mean)",
+        says="density of the clipped action",
+    ),
+    "density_squashed_action": Edit(
+        function="gaussian",
+        old="deviation = (actions - mean)",
+        new="deviation = (actions.tanh() - mean)",
+        says="density of the squashed action",
+    ),
+    "half_missing": Edit(
+        function="gaussian",
+        old="-(0.5 * deviation**2",
+        new="-(deviation**2",
+        says="half missing",
+    ),
+    "entropy_one_number": Edit(
+        function="gaussian",
+        old="math.log(2 * math.pi * math.e)).sum()",
+        new="math.log(2 * math.pi * math.e)).mean()",
+        says="entropy of one number",
+    ),
+    "greedy": Edit(
+        function="sample_categorical",
+        old="logits + rng.gumbel(size=logits.shape)",
+        new="logits",
+        says="greedy",
+    ),
+    "normal_noise": Edit(
+        function="sample_categorical",
+        old="rng.gumbel(size=logits.shape)",
+        new="rng.standard_normal(logits.shape)",
+        says="normal noise",
+    ),
+    "one_noise_all": Edit(
+        function="sample_categorical",
+        old="rng.gumbel(size=logits.shape)",
+        new="rng.gumbel(size=(1, logits.shape[1]))",
+        says="one noise for all",
+    ),
+    "sample_gaussian_variance_deviation": Edit(
+        function="sample_gaussian",
+        old="mean + np.exp(log_std) *",
+        new="mean + np.exp(2 * log_std) *",
+        says="variance for deviation",
+    ),
+    "log_deviation_deviation": Edit(
+        function="sample_gaussian",
+        old="mean + np.exp(log_std) *",
+        new="mean + log_std *",
+        says="log deviation for deviation",
+    ),
+    "one_noise_all_numbers": Edit(
+        function="sample_gaussian",
+        old="rng.standard_normal(mean.shape)",
+        new="rng.standard_normal((len(mean), 1))",
+        says="one noise for all numbers",
+    ),
+    "clipped_when_sampled": Edit(
+        function="sample_gaussian",
+        old="rng.standard_normal(mean.shape)).astype",
+        new="rng.standard_normal(mean.shape)).clip(-2, 2).astype",
+        says="clipped when sampled",
+    ),
+    "max_min": Edit(
+        function="clipped_surrogate",
+        old="return torch.min(ratio * advantages",
+        new="return torch.max(ratio * advantages",
+        says="max for min",
+    ),
+    "clip_alone": Edit(
+        function="clipped_surrogate",
+        old="torch.min(ratio * advantages, clipped * advantages)",
+        new="clipped * advantages",
+        says="clip alone",
+    ),
+    "no_clip": Edit(
+        function="clipped_surrogate",
+        old="torch.min(ratio * advantages, clipped * advantages)",
+        new="ratio * advantages",
+        says="no clip",
+    ),
+    "clip_one_sided": Edit(
+        function="clipped_surrogate",
+        old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
+        new="ratio.clamp(max=1.0 + clip_eps)",
+        says="clip one-sided",
+    ),
+    "clip_around_zero": Edit(
+        function="clipped_surrogate",
+        old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
+        new="ratio.clamp(-clip_eps, clip_eps)",
+        says="clip around zero",
+    ),
+    "sign_objective": Edit(
+        function="ppo_loss",
+        old="return -objective.mean()",
+        new="return objective.mean()",
+        says="sign of the objective",
+    ),
+    "sign_value_loss": Edit(
+        function="ppo_loss",
+        old="+ vf_coef * value_loss",
+        new="- vf_coef * value_loss",
+        says="sign of the value loss",
+    ),
+    "ppo_loss_sign_entropy": Edit(
+        function="ppo_loss",
+        old="- ent_coef * entropy",
+        new="+ ent_coef * entropy",
+        says="sign of the entropy",
+    ),
+    "weights_swapped": Edit(
+        function="ppo_loss",
+        old="vf_coef * value_loss - ent_coef *",
+        new="ent_coef * value_loss - vf_coef *",
+        says="weights swapped",
+    ),
+    "error_not_squared": Edit(
+        function="ppo_loss",
+        old="(values - returns).pow(2)",
+        new="(values - returns).abs()",
+        says="error not squared",
+    ),
+    "sign_log": Edit(
+        function="approx_kl",
+        old="((ratio - 1.0) - ratio.log())",
+        new="((ratio - 1.0) + ratio.log())",
+        says="sign of the log",
+    ),
+    "estimate_may_be_negative": Edit(
+        function="approx_kl",
+        old="((ratio - 1.0) - ratio.log())",
+        new="(-ratio.log() * 1.0)",
+        says="the estimate that may be negative",
+    ),
+    "other_direction": Edit(
+        function="approx_kl",
+        old="((ratio - 1.0) - ratio.log())",
+        new="(ratio * ratio.log() - (ratio - 1.0))",
+        says="the other direction",
+    ),
+    "whole_sign": Edit(
+        function="approx_kl",
+        old="return ((ratio - 1.0) - ratio.log())",
+        new="return -((ratio - 1.0) - ratio.log())",
+        says="the whole sign",
+    ),
+    "old_log_probabilities_not": Edit(
+        function="prepare",
+        old="@torch.no_grad()\ndef prepare",
+        new="def prepare",
+        says="old log-probabilities not detached",
+    ),
+    "merges_time_limits_ends": Edit(
+        function="prepare",
+        old="    if cfg.merge_time_limit:\n        terminated",
+        new="    if True:\n        terminated",
+        says="merges time limits with ends",
+    ),
+    "target_lacks_values": Edit(
+        function="prepare",
+        old="(advantages + values).flatten()",
+        new="advantages.flatten()",
+        says="the target lacks the values",
+    ),
+    "target_adds_successor_s": Edit(
+        function="prepare",
+        old="(advantages + values).flatten()",
+        new="(advantages + next_values).flatten()",
+        says="the target adds the successor's value",
+    ),
+    "next_values_obs": Edit(
+        function="prepare",
+        old='agent.value(rollout["next_obs"])',
+        new='agent.value(rollout["obs"])',
+        says="next_values of obs",
+    ),
+    "transposed": Edit(
+        function="prepare",
+        old='batch["advantages"] = advantages.flatten()',
+        new='batch["advantages"] = advantages.T.flatten()',
+        says="transposed",
+    ),
+    "next_episode_s_first": Edit(
+        function="collect",
+        old="successors = true_next_obs(next_obs, terminated | truncated, infos)",
+        new="successors = next_obs",
+        says="the next episode's first observation",
+    ),
+    "stores_clipped_action": Edit(
+        function="collect",
+        old="            applied = actions.clip(space.low, space.high)",
+        new="            applied = actions = actions.clip(space.low, space.high)",
+        says="stores the clipped action",
+    ),
+    "acts_old_observations": Edit(
+        function="collect",
+        old="        obs = next_obs\n",
+        new="        obs = obs\n",
+        says="acts on old observations",
+    ),
+    "reward_not_scaled": Edit(
+        function="collect",
+        old="cfg.reward_scale * rewards.astype",
+        new="rewards.astype",
+        says="reward not scaled",
+    ),
+    "successors_other_units": Edit(
+        function="collect",
+        old="successors / agent.obs_unit",
+        new="successors",
+        says="successors in other units",
+    ),
+    "flags_swapped": Edit(
+        function="collect",
+        old="agent.obs_unit, terminated, truncated)",
+        new="agent.obs_unit, truncated, terminated)",
+        says="flags swapped",
+    ),
+}

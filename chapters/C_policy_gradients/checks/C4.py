@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from chapters.utils.edits import Edit
+
 SHAPES = ((1, 1), (6, 3), (12, 4))  # (T, N)
 
 
@@ -449,253 +451,545 @@ def check_sustained(sustained):
     assert sustained(scores.astype(float), 475.0).tolist() == [2, -1, 3, -1, -1, -1]
 
 
-PLANTED = {
-    "cartpole_reset": {"not centred": ("return 0.1 * uniform - 0.05", "return 0.1 * uniform")},
-    "cartpole_step": {
-        "pushes the wrong way": ("actions == 1, 10.0, -10.0", "actions == 0, 10.0, -10.0"),
-        "gravity reversed": ("(9.8 * sin - cos * push)", "(-9.8 * sin - cos * push)"),
-        "half the length in full": ("/ (0.5 * (4.0 / 3.0", "/ (1.0 * (4.0 / 3.0"),
-        "moves with the new speed": (
-            "jnp.stack([x_dot, x_acc, theta_dot, theta_acc], axis=1)",
-            "jnp.stack([x_dot + 0.02 * x_acc, x_acc, theta_dot + 0.02 * theta_acc, theta_acc], axis=1)",
-        ),
-        "judges the state before the step": ("jnp.abs(next_obs[:, 2])", "jnp.abs(obs[:, 2])"),
-    },
-    "env_step": {
-        "successor of an end is the new episode": (
-            "transition = Transition(obs, actions, rewards, next_obs,",
-            "next_obs = jnp.where(done[:, None], world.reset(uniform), next_obs)\n"
-            "    transition = Transition(obs, actions, rewards, next_obs,",
-        ),
-        "a time limit counts as terminated": (
-            "next_obs, terminated, truncated)\n",
-            "next_obs, done, truncated)\n",
-        ),
-        "one step too many": ("elapsed >= world.time_limit", "elapsed > world.time_limit"),
-        "clock runs on": ("jnp.where(done, 0, elapsed)", "elapsed"),
-        "no reset at a time limit": (
-            "jnp.where(done[:, None], world.reset(uniform)",
-            "jnp.where(terminated[:, None], world.reset(uniform)",
-        ),
-    },
-    "sample_actions": {
-        "slices reversed": ("(ends <= uniform[:, None])", "(ends > uniform[:, None])"),
-        "sums over the batch": (
-            "jnp.cumsum(jax.nn.softmax(logits), axis=1)",
-            "jnp.cumsum(jax.nn.softmax(logits), axis=0)",
-        ),
-        "all rows share a number": ("ends <= uniform[:, None]", "ends <= uniform[0]"),
-    },
-    "shuffles": {
-        "no chance": (">> num_low << num_low", ">> 32 - num_low << num_low"),
-        "chance overwrites the index": (
-            "(key, (num_epochs, size)) >> num_low << num_low",
-            "(key, (num_epochs, size))",
-        ),
-        "every epoch alike": (
-            "jax.random.bits(key, (num_epochs, size))",
-            "jax.random.bits(key, (1, size)).repeat(num_epochs, 0)",
-        ),
-        "one bit lost": ("(2**num_low - 1)).astype", "(2**num_low - 2)).astype"),
-    },
-    "layer_shapes": {
-        "policy starts with an opinion": ("world.num_actions, 0.01)", "world.num_actions, 1.0)"),
-        "critic as wide as the actor": (
-            "*body, (hidden, 1, 1.0)]",
-            "*body, (hidden, world.num_actions, 1.0)]",
-        ),
-    },
-    "networks": {
-        "bias from the weights": ("parts[::2], parts[1::2])", "parts[::2], parts[::2])"),
-        "biases shifted by a layer": ("parts[::2], parts[1::2])", "parts[::2], parts[3::2] + parts[1:2])"),
-        "weights transposed": ("weight.reshape(shape[:2])", "weight.reshape(shape[1::-1]).T"),
-        "critic and actor swapped": ("return layers[:3], layers[3:]", "return layers[3:], layers[:3]"),
-    },
-    "orthogonal_start": {
-        "no gain": ("gain * (q if", "1.0 * (q if"),
-        "not orthogonal": ("q, r = jnp.linalg.qr(tall)", "q, r = tall, jnp.linalg.qr(tall)[1]"),
-        "preferred signs": ("q = q * jnp.sign(jnp.diagonal(r))", "q = q * 1.0"),
-        "actor and critic alike": (
-            "        start += inputs * outputs\n",
-            "        start = (start + inputs * outputs) % 112\n",
-        ),
-    },
-    "forward": {
-        "no bias": ("tanh(obs @ weight + bias)", "tanh(obs @ weight)"),
-        "last layer squashed": (
-            "return obs @ layers[-1][0] + layers[-1][1]",
-            "return tanh(obs @ layers[-1][0] + layers[-1][1])",
-        ),
-        "no tanh": ("obs = tanh(obs @ weight + bias)", "obs = obs @ weight + bias"),
-    },
-    "categorical": {
-        "sign of the entropy": (
-            "entropy = -(jnp.exp(log_probs) * log_probs)",
-            "entropy = (jnp.exp(log_probs) * log_probs)",
-        ),
-        "logit for log-probability": (
-            "jnp.take_along_axis(log_probs, actions",
-            "jnp.take_along_axis(logits, actions",
-        ),
-        "normalised over the batch": (
-            "log_probs = jax.nn.log_softmax(logits)",
-            "log_probs = jax.nn.log_softmax(logits, axis=0)",
-        ),
-    },
-    "random_numbers": {
-        "one stream for all": ("num_streams = 1 if cfg.reuse_key else cfg.num_envs", "num_streams = 1"),
-        "every step alike": (
-            "numbers = jax.random.uniform(key, (num_steps, num_streams, width))",
-            "numbers = jax.random.uniform(key, (1, num_streams, width))",
-        ),
-    },
-    "rollout": {
-        "chance of the action used again for the new episode": (
-            "actions, uniform[:, 1:])",
-            "actions, uniform[:, :-1])",
-        ),
-        "observations stand still": (
-            "        transition, obs, elapsed = env_step(",
-            "        transition, _, elapsed = env_step(",
-        ),
-        "walks through time backwards": (
-            "lax.scan(step, (obs, elapsed), uniform)",
-            "lax.scan(step, (obs, elapsed), uniform, reverse=True)",
-        ),
-    },
-    "gae": {
-        "not reversed": ("(deltas, weights), reverse=True)", "(deltas, weights))"),
-        "bootstraps through a terminal state": ("gamma * ~terminated * next_values", "gamma * next_values"),
-        "a time limit loses the bootstrap": (
-            "gamma * ~terminated * next",
-            "gamma * ~(terminated | truncated) * next",
-        ),
-        "the sum runs through a time limit": (
-            "gae_lambda * ~(terminated | truncated)",
-            "gae_lambda * ~terminated",
-        ),
-        "the sum runs through a terminal state": (
-            "gae_lambda * ~(terminated | truncated)",
-            "gae_lambda * ~truncated",
-        ),
-        "gamma missing from the sum": ("weights = gamma * gae_lambda *", "weights = gae_lambda *"),
-        "lambda missing from the sum": ("weights = gamma * gae_lambda *", "weights = gamma *"),
-        "sign of the value": ("* next_values - values  #", "* next_values + values  #"),
-    },
-    "normalise": {
-        "mean stays": ("return (advantages - advantages.mean()) /", "return advantages /"),
-        "population deviation": ("advantages.std(ddof=1)", "advantages.std()"),
-        "nothing added to zero": ("(advantages.std(ddof=1) + 1e-8)", "advantages.std(ddof=1)"),
-    },
-    "clipped_surrogate": {
-        "max for min": ("return jnp.minimum(ratio * advantages,", "return jnp.maximum(ratio * advantages,"),
-        "clip alone": (
-            "return jnp.minimum(ratio * advantages, clipped * advantages)",
-            "return clipped * advantages",
-        ),
-        "no clip": (
-            "return jnp.minimum(ratio * advantages, clipped * advantages)",
-            "return ratio * advantages",
-        ),
-        "lower edge missing": (
-            "jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)",
-            "jnp.clip(ratio, 0.0, 1.0 + clip_eps)",
-        ),
-    },
-    "ppo_loss": {
-        "sign of the objective": ("return -objective.mean()", "return objective.mean()"),
-        "sign of the entropy": ("- ent_coef * entropy", "+ ent_coef * entropy"),
-        "half the critic's error": ("critic_loss = ((values", "critic_loss = 0.5 * ((values"),
-    },
-    "adam_step": {
-        "no bias correction of the mean": ("mean / (1 - 0.9**k) / (jnp", "mean / (jnp"),
-        "no bias correction of the square": ("jnp.sqrt(square / (1 - 0.999**k))", "jnp.sqrt(square)"),
-        "climbs": ("return theta - learning_rate", "return theta + learning_rate"),
-        "square of the mean": ("0.001 * gradient**2", "0.001 * mean**2"),
-    },
-    "clip_norm": {
-        "lengthens too": (
-            "gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
-            "gradient * max_grad_norm / (norm + 1e-6)",
-        ),
-        "each number by itself": (
-            "gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
-            "jnp.clip(gradient, -max_grad_norm, max_grad_norm)",
-        ),
-        "no root": ("norm = jnp.sqrt((gradient**2).sum())", "norm = (gradient**2).sum()"),
-    },
-    "share_left": {
-        "off by one": ("1.0 - index / num_updates", "1.0 - (index + 1) / num_updates"),
-        "grows": ("1.0 - index / num_updates", "index / num_updates"),
-        "ends at zero": ("1.0 - index / num_updates", "1.0 - index / max(num_updates - 1, 1)"),
-    },
-    "prepare": {
-        "terminated and truncated merged": (
-            "ends = data.terminated, data.truncated",
-            "ends = data.terminated | data.truncated, data.truncated",
-        ),
-        "masks swapped": ("ends = data.terminated, data.truncated", "ends = data.truncated, data.terminated"),
-        "value of the wrong observation": (
-            "forward(critic, data.next_obs)[..., 0]",
-            "forward(critic, data.obs)[..., 0]",
-        ),
-        "target without the value": (
-            "log_probs, advantages, advantages + values)",
-            "log_probs, advantages, advantages)",
-        ),
-        "columns for rows": (
-            "x.reshape(-1, *x.shape[2:])",
-            "x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) if x.ndim == 2 else x.reshape(-1, *x.shape[2:])",
-        ),
-    },
-    "loss": {
-        "ratio upside down": (
-            "jnp.exp(log_probs - mini.old_log_probs)",
-            "jnp.exp(mini.old_log_probs - log_probs)",
-        ),
-        "advantages as they are": ("normalise(mini.advantages)", "mini.advantages"),
-        "sign of the advantages": ("normalise(mini.advantages)", "normalise(-mini.advantages)"),
-        "no gradient through the ratio": (
-            "ratio = jnp.exp(log_probs -",
-            "ratio = jnp.exp(lax.stop_gradient(log_probs) -",
-        ),
-        "critic's target is the advantage": (
-            "values, mini.returns, entropy",
-            "values, mini.advantages, entropy",
-        ),
-    },
-    "learn": {
-        "clip range does not shrink": ("cfg.clip_eps * left, cfg, shapes)", "cfg.clip_eps, cfg, shapes)"),
-        "step size does not shrink": ("cfg.learning_rate * left)", "cfg.learning_rate)"),
-        "Adam counts from zero": ("len(order) + 1 + jnp", "len(order) + jnp"),
-        "Adam counts anew in each update": ("k = index * len(order) + 1", "k = 1"),
-        "gradient not clipped": (
-            "* left, cfg, shapes), cfg.max_grad_norm)",
-            "* left, cfg, shapes), math.inf)",
-        ),
-        "rows in the order of the rollout": (
-            "lambda x: x[order], batch)",
-            "lambda x: x.reshape(*order.shape, *x.shape[1:]), batch)",
-        ),
-    },
-    "greedy_return": {
-        "counts after the end": ("total + rewards * alive), None", "total + rewards), None"),
-        "the ending step does not count": (
-            "total + rewards * alive), None",
-            "total + rewards * (alive & ~terminated)), None",
-        ),
-        "the unlikeliest action": (
-            "forward(actor, obs).argmax(axis=1)",
-            "forward(actor, obs).argmin(axis=1)",
-        ),
-        "one step short": ("length=world.time_limit)", "length=world.time_limit - 1)"),
-    },
-    "sustained": {
-        "two in a row are enough": (
-            "third = solved[:, 2:] & solved[:, 1:-1] & solved[:, :-2]",
-            "third = solved[:, 2:] & solved[:, 1:-1]",
-        ),
-        "above, not at": ("np.pad(scores >= threshold", "np.pad(scores > threshold"),
-        "the first of the three": ("third.argmax(axis=1), -1)", "third.argmax(axis=1) - 2, -1)"),
-    },
+EDITS = {
+    "not_centred": Edit(
+        function="cartpole_reset",
+        old="return 0.1 * uniform - 0.05",
+        new="return 0.1 * uniform",
+        says="not centred",
+    ),
+    "pushes_wrong_way": Edit(
+        function="cartpole_step",
+        old="actions == 1, 10.0, -10.0",
+        new="actions == 0, 10.0, -10.0",
+        says="pushes the wrong way",
+    ),
+    "gravity_reversed": Edit(
+        function="cartpole_step",
+        old="(9.8 * sin - cos * push)",
+        new="(-9.8 * sin - cos * push)",
+        says="gravity reversed",
+    ),
+    "half_length_full": Edit(
+        function="cartpole_step",
+        old="/ (0.5 * (4.0 / 3.0",
+        new="/ (1.0 * (4.0 / 3.0",
+        says="half the length in full",
+    ),
+    "moves_new_speed": Edit(
+        function="cartpole_step",
+        old="jnp.stack([x_dot, x_acc, theta_dot, theta_acc], axis=1)",
+        new="jnp.stack([x_dot + 0.02 * x_acc, x_acc, theta_dot + 0.02 * theta_acc, theta_acc], axis=1)",
+        says="moves with the new speed",
+    ),
+    "judges_state_before_step": Edit(
+        function="cartpole_step",
+        old="jnp.abs(next_obs[:, 2])",
+        new="jnp.abs(obs[:, 2])",
+        says="judges the state before the step",
+    ),
+    "successor_end_new_episode": Edit(
+        function="env_step",
+        old="transition = Transition(obs, actions, rewards, next_obs,",
+        new="next_obs = jnp.where(done[:, None], world.reset(uniform), next_obs)\n    transition = Transition(obs, actions, rewards, next_obs,",
+        says="successor of an end is the new episode",
+    ),
+    "time_limit_counts_terminated": Edit(
+        function="env_step",
+        old="next_obs, terminated, truncated)\n",
+        new="next_obs, done, truncated)\n",
+        says="a time limit counts as terminated",
+    ),
+    "one_step_too_many": Edit(
+        function="env_step",
+        old="elapsed >= world.time_limit",
+        new="elapsed > world.time_limit",
+        says="one step too many",
+    ),
+    "clock_runs": Edit(
+        function="env_step",
+        old="jnp.where(done, 0, elapsed)",
+        new="elapsed",
+        says="clock runs on",
+    ),
+    "no_reset_at_time": Edit(
+        function="env_step",
+        old="jnp.where(done[:, None], world.reset(uniform)",
+        new="jnp.where(terminated[:, None], world.reset(uniform)",
+        says="no reset at a time limit",
+    ),
+    "slices_reversed": Edit(
+        function="sample_actions",
+        old="(ends <= uniform[:, None])",
+        new="(ends > uniform[:, None])",
+        says="slices reversed",
+    ),
+    "sums_over_batch": Edit(
+        function="sample_actions",
+        old="jnp.cumsum(jax.nn.softmax(logits), axis=1)",
+        new="jnp.cumsum(jax.nn.softmax(logits), axis=0)",
+        says="sums over the batch",
+    ),
+    "all_rows_share_number": Edit(
+        function="sample_actions",
+        old="ends <= uniform[:, None]",
+        new="ends <= uniform[0]",
+        says="all rows share a number",
+    ),
+    "no_chance": Edit(
+        function="shuffles",
+        old=">> num_low << num_low",
+        new=">> 32 - num_low << num_low",
+        says="no chance",
+    ),
+    "chance_overwrites_index": Edit(
+        function="shuffles",
+        old="(key, (num_epochs, size)) >> num_low << num_low",
+        new="(key, (num_epochs, size))",
+        says="chance overwrites the index",
+    ),
+    "every_epoch_alike": Edit(
+        function="shuffles",
+        old="jax.random.bits(key, (num_epochs, size))",
+        new="jax.random.bits(key, (1, size)).repeat(num_epochs, 0)",
+        says="every epoch alike",
+    ),
+    "one_bit_lost": Edit(
+        function="shuffles",
+        old="(2**num_low - 1)).astype",
+        new="(2**num_low - 2)).astype",
+        says="one bit lost",
+    ),
+    "policy_starts_opinion": Edit(
+        function="layer_shapes",
+        old="world.num_actions, 0.01)",
+        new="world.num_actions, 1.0)",
+        says="policy starts with an opinion",
+    ),
+    "critic_wide_actor": Edit(
+        function="layer_shapes",
+        old="*body, (hidden, 1, 1.0)]",
+        new="*body, (hidden, world.num_actions, 1.0)]",
+        says="critic as wide as the actor",
+    ),
+    "bias_from_weights": Edit(
+        function="networks",
+        old="parts[::2], parts[1::2])",
+        new="parts[::2], parts[::2])",
+        says="bias from the weights",
+    ),
+    "biases_shifted_layer": Edit(
+        function="networks",
+        old="parts[::2], parts[1::2])",
+        new="parts[::2], parts[3::2] + parts[1:2])",
+        says="biases shifted by a layer",
+    ),
+    "weights_transposed": Edit(
+        function="networks",
+        old="weight.reshape(shape[:2])",
+        new="weight.reshape(shape[1::-1]).T",
+        says="weights transposed",
+    ),
+    "critic_actor_swapped": Edit(
+        function="networks",
+        old="return layers[:3], layers[3:]",
+        new="return layers[3:], layers[:3]",
+        says="critic and actor swapped",
+    ),
+    "no_gain": Edit(
+        function="orthogonal_start",
+        old="gain * (q if",
+        new="1.0 * (q if",
+        says="no gain",
+    ),
+    "not_orthogonal": Edit(
+        function="orthogonal_start",
+        old="q, r = jnp.linalg.qr(tall)",
+        new="q, r = tall, jnp.linalg.qr(tall)[1]",
+        says="not orthogonal",
+    ),
+    "preferred_signs": Edit(
+        function="orthogonal_start",
+        old="q = q * jnp.sign(jnp.diagonal(r))",
+        new="q = q * 1.0",
+        says="preferred signs",
+    ),
+    "actor_critic_alike": Edit(
+        function="orthogonal_start",
+        old="        start += inputs * outputs\n",
+        new="        start = (start + inputs * outputs) % 112\n",
+        says="actor and critic alike",
+    ),
+    "no_bias": Edit(
+        function="forward",
+        old="tanh(obs @ weight + bias)",
+        new="tanh(obs @ weight)",
+        says="no bias",
+    ),
+    "last_layer_squashed": Edit(
+        function="forward",
+        old="return obs @ layers[-1][0] + layers[-1][1]",
+        new="return tanh(obs @ layers[-1][0] + layers[-1][1])",
+        says="last layer squashed",
+    ),
+    "no_tanh": Edit(
+        function="forward",
+        old="obs = tanh(obs @ weight + bias)",
+        new="obs = obs @ weight + bias",
+        says="no tanh",
+    ),
+    "sign_entropy": Edit(
+        function="categorical",
+        old="entropy = -(jnp.exp(log_probs) * log_probs)",
+        new="entropy = (jnp.exp(log_probs) * log_probs)",
+        says="sign of the entropy",
+    ),
+    "logit_log_probability": Edit(
+        function="categorical",
+        old="jnp.take_along_axis(log_probs, actions",
+        new="jnp.take_along_axis(logits, actions",
+        says="logit for log-probability",
+    ),
+    "normalised_over_batch": Edit(
+        function="categorical",
+        old="log_probs = jax.nn.log_softmax(logits)",
+        new="log_probs = jax.nn.log_softmax(logits, axis=0)",
+        says="normalised over the batch",
+    ),
+    "one_stream_all": Edit(
+        function="random_numbers",
+        old="num_streams = 1 if cfg.reuse_key else cfg.num_envs",
+        new="num_streams = 1",
+        says="one stream for all",
+    ),
+    "every_step_alike": Edit(
+        function="random_numbers",
+        old="numbers = jax.random.uniform(key, (num_steps, num_streams, width))",
+        new="numbers = jax.random.uniform(key, (1, num_streams, width))",
+        says="every step alike",
+    ),
+    "chance_action_used_again": Edit(
+        function="rollout",
+        old="actions, uniform[:, 1:])",
+        new="actions, uniform[:, :-1])",
+        says="chance of the action used again for the new episode",
+    ),
+    "observations_stand_still": Edit(
+        function="rollout",
+        old="        transition, obs, elapsed = env_step(",
+        new="        transition, _, elapsed = env_step(",
+        says="observations stand still",
+    ),
+    "walks_through_time_backwards": Edit(
+        function="rollout",
+        old="lax.scan(step, (obs, elapsed), uniform)",
+        new="lax.scan(step, (obs, elapsed), uniform, reverse=True)",
+        says="walks through time backwards",
+    ),
+    "not_reversed": Edit(
+        function="gae",
+        old="(deltas, weights), reverse=True)",
+        new="(deltas, weights))",
+        says="not reversed",
+    ),
+    "bootstraps_through_terminal_state": Edit(
+        function="gae",
+        old="gamma * ~terminated * next_values",
+        new="gamma * next_values",
+        says="bootstraps through a terminal state",
+    ),
+    "time_limit_loses_bootstrap": Edit(
+        function="gae",
+        old="gamma * ~terminated * next",
+        new="gamma * ~(terminated | truncated) * next",
+        says="a time limit loses the bootstrap",
+    ),
+    "sum_runs_through_time": Edit(
+        function="gae",
+        old="gae_lambda * ~(terminated | truncated)",
+        new="gae_lambda * ~terminated",
+        says="the sum runs through a time limit",
+    ),
+    "sum_runs_through_terminal": Edit(
+        function="gae",
+        old="gae_lambda * ~(terminated | truncated)",
+        new="gae_lambda * ~truncated",
+        says="the sum runs through a terminal state",
+    ),
+    "gamma_missing_from_sum": Edit(
+        function="gae",
+        old="weights = gamma * gae_lambda *",
+        new="weights = gae_lambda *",
+        says="gamma missing from the sum",
+    ),
+    "lambda_missing_from_sum": Edit(
+        function="gae",
+        old="weights = gamma * gae_lambda *",
+        new="weights = gamma *",
+        says="lambda missing from the sum",
+    ),
+    "sign_value": Edit(
+        function="gae",
+        old="* next_values - values  #",
+        new="* next_values + values  #",
+        says="sign of the value",
+    ),
+    "mean_stays": Edit(
+        function="normalise",
+        old="return (advantages - advantages.mean()) /",
+        new="return advantages /",
+        says="mean stays",
+    ),
+    "population_deviation": Edit(
+        function="normalise",
+        old="advantages.std(ddof=1)",
+        new="advantages.std()",
+        says="population deviation",
+    ),
+    "nothing_added_zero": Edit(
+        function="normalise",
+        old="(advantages.std(ddof=1) + 1e-8)",
+        new="advantages.std(ddof=1)",
+        says="nothing added to zero",
+    ),
+    "max_min": Edit(
+        function="clipped_surrogate",
+        old="return jnp.minimum(ratio * advantages,",
+        new="return jnp.maximum(ratio * advantages,",
+        says="max for min",
+    ),
+    "clip_alone": Edit(
+        function="clipped_surrogate",
+        old="return jnp.minimum(ratio * advantages, clipped * advantages)",
+        new="return clipped * advantages",
+        says="clip alone",
+    ),
+    "no_clip": Edit(
+        function="clipped_surrogate",
+        old="return jnp.minimum(ratio * advantages, clipped * advantages)",
+        new="return ratio * advantages",
+        says="no clip",
+    ),
+    "lower_edge_missing": Edit(
+        function="clipped_surrogate",
+        old="jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)",
+        new="jnp.clip(ratio, 0.0, 1.0 + clip_eps)",
+        says="lower edge missing",
+    ),
+    "sign_objective": Edit(
+        function="ppo_loss",
+        old="return -objective.mean()",
+        new="return objective.mean()",
+        says="sign of the objective",
+    ),
+    "ppo_loss_sign_entropy": Edit(
+        function="ppo_loss",
+        old="- ent_coef * entropy",
+        new="+ ent_coef * entropy",
+        says="sign of the entropy",
+    ),
+    "half_critic_s_error": Edit(
+        function="ppo_loss",
+        old="critic_loss = ((values",
+        new="critic_loss = 0.5 * ((values",
+        says="half the critic's error",
+    ),
+    "no_bias_correction_mean": Edit(
+        function="adam_step",
+        old="mean / (1 - 0.9**k) / (jnp",
+        new="mean / (jnp",
+        says="no bias correction of the mean",
+    ),
+    "no_bias_correction_square": Edit(
+        function="adam_step",
+        old="jnp.sqrt(square / (1 - 0.999**k))",
+        new="jnp.sqrt(square)",
+        says="no bias correction of the square",
+    ),
+    "climbs": Edit(
+        function="adam_step",
+        old="return theta - learning_rate",
+        new="return theta + learning_rate",
+        says="climbs",
+    ),
+    "square_mean": Edit(
+        function="adam_step",
+        old="0.001 * gradient**2",
+        new="0.001 * mean**2",
+        says="square of the mean",
+    ),
+    "lengthens_too": Edit(
+        function="clip_norm",
+        old="gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
+        new="gradient * max_grad_norm / (norm + 1e-6)",
+        says="lengthens too",
+    ),
+    "each_number_itself": Edit(
+        function="clip_norm",
+        old="gradient * jnp.minimum(1.0, max_grad_norm / (norm + 1e-6))",
+        new="jnp.clip(gradient, -max_grad_norm, max_grad_norm)",
+        says="each number by itself",
+    ),
+    "no_root": Edit(
+        function="clip_norm",
+        old="norm = jnp.sqrt((gradient**2).sum())",
+        new="norm = (gradient**2).sum()",
+        says="no root",
+    ),
+    "off_one": Edit(
+        function="share_left",
+        old="1.0 - index / num_updates",
+        new="1.0 - (index + 1) / num_updates",
+        says="off by one",
+    ),
+    "grows": Edit(
+        function="share_left",
+        old="1.0 - index / num_updates",
+        new="index / num_updates",
+        says="grows",
+    ),
+    "ends_at_zero": Edit(
+        function="share_left",
+        old="1.0 - index / num_updates",
+        new="1.0 - index / max(num_updates - 1, 1)",
+        says="ends at zero",
+    ),
+    "terminated_truncated_merged": Edit(
+        function="prepare",
+        old="ends = data.terminated, data.truncated",
+        new="ends = data.terminated | data.truncated, data.truncated",
+        says="terminated and truncated merged",
+    ),
+    "masks_swapped": Edit(
+        function="prepare",
+        old="ends = data.terminated, data.truncated",
+        new="ends = data.truncated, data.terminated",
+        says="masks swapped",
+    ),
+    "value_wrong_observation": Edit(
+        function="prepare",
+        old="forward(critic, data.next_obs)[..., 0]",
+        new="forward(critic, data.obs)[..., 0]",
+        says="value of the wrong observation",
+    ),
+    "target_without_value": Edit(
+        function="prepare",
+        old="log_probs, advantages, advantages + values)",
+        new="log_probs, advantages, advantages)",
+        says="target without the value",
+    ),
+    "columns_rows": Edit(
+        function="prepare",
+        old="x.reshape(-1, *x.shape[2:])",
+        new="x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) if x.ndim == 2 else x.reshape(-1, *x.shape[2:])",
+        says="columns for rows",
+    ),
+    "ratio_upside_down": Edit(
+        function="loss",
+        old="jnp.exp(log_probs - mini.old_log_probs)",
+        new="jnp.exp(mini.old_log_probs - log_probs)",
+        says="ratio upside down",
+    ),
+    "advantages_they_are": Edit(
+        function="loss",
+        old="normalise(mini.advantages)",
+        new="mini.advantages",
+        says="advantages as they are",
+    ),
+    "sign_advantages": Edit(
+        function="loss",
+        old="normalise(mini.advantages)",
+        new="normalise(-mini.advantages)",
+        says="sign of the advantages",
+    ),
+    "no_gradient_through_ratio": Edit(
+        function="loss",
+        old="ratio = jnp.exp(log_probs -",
+        new="ratio = jnp.exp(lax.stop_gradient(log_probs) -",
+        says="no gradient through the ratio",
+    ),
+    "critic_s_target_advantage": Edit(
+        function="loss",
+        old="values, mini.returns, entropy",
+        new="values, mini.advantages, entropy",
+        says="critic's target is the advantage",
+    ),
+    "clip_range_does_not": Edit(
+        function="learn",
+        old="cfg.clip_eps * left, cfg, shapes)",
+        new="cfg.clip_eps, cfg, shapes)",
+        says="clip range does not shrink",
+    ),
+    "step_size_does_not": Edit(
+        function="learn",
+        old="cfg.learning_rate * left)",
+        new="cfg.learning_rate)",
+        says="step size does not shrink",
+    ),
+    "adam_counts_from_zero": Edit(
+        function="learn",
+        old="len(order) + 1 + jnp",
+        new="len(order) + jnp",
+        says="Adam counts from zero",
+    ),
+    "adam_counts_anew_each": Edit(
+        function="learn",
+        old="k = index * len(order) + 1",
+        new="k = 1",
+        says="Adam counts anew in each update",
+    ),
+    "gradient_not_clipped": Edit(
+        function="learn",
+        old="* left, cfg, shapes), cfg.max_grad_norm)",
+        new="* left, cfg, shapes), math.inf)",
+        says="gradient not clipped",
+    ),
+    "rows_order_rollout": Edit(
+        function="learn",
+        old="lambda x: x[order], batch)",
+        new="lambda x: x.reshape(*order.shape, *x.shape[1:]), batch)",
+        says="rows in the order of the rollout",
+    ),
+    "counts_after_end": Edit(
+        function="greedy_return",
+        old="total + rewards * alive), None",
+        new="total + rewards), None",
+        says="counts after the end",
+    ),
+    "ending_step_does_not": Edit(
+        function="greedy_return",
+        old="total + rewards * alive), None",
+        new="total + rewards * (alive & ~terminated)), None",
+        says="the ending step does not count",
+    ),
+    "unlikeliest_action": Edit(
+        function="greedy_return",
+        old="forward(actor, obs).argmax(axis=1)",
+        new="forward(actor, obs).argmin(axis=1)",
+        says="the unlikeliest action",
+    ),
+    "one_step_short": Edit(
+        function="greedy_return",
+        old="length=world.time_limit)",
+        new="length=world.time_limit - 1)",
+        says="one step short",
+    ),
+    "two_row_are_enough": Edit(
+        function="sustained",
+        old="third = solved[:, 2:] & solved[:, 1:-1] & solved[:, :-2]",
+        new="third = solved[:, 2:] & solved[:, 1:-1]",
+        says="two in a row are enough",
+    ),
+    "above_not_at": Edit(
+        function="sustained",
+        old="np.pad(scores >= threshold",
+        new="np.pad(scores > threshold",
+        says="above, not at",
+    ),
+    "first_three": Edit(
+        function="sustained",
+        old="third.argmax(axis=1), -1)",
+        new="third.argmax(axis=1) - 2, -1)",
+        says="the first of the three",
+    ),
 }

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from chapters.envs.token_world import token_world
+from chapters.utils.edits import Edit
 
 PAD, STOP, NUM_IDS = 0, 1, 7
 SHAPES = ((1, 1), (2, 3), (5, 7), (16, 4))  # (B, T)
@@ -353,170 +354,449 @@ def check_minibatch_loss(minibatch_loss):
     assert math.isclose(loss, total / count, rel_tol=1e-4)
 
 
-PLANTED = {
-    "positions": {
-        "padding counts": ("return (mask.cumsum(1) - 1)", "return ((mask * 0 + 1).cumsum(1) - 1)"),
-        "starts at one": ("(mask.cumsum(1) - 1).clamp(min=0)", "mask.cumsum(1)"),
-        "negative in padding": ("(mask.cumsum(1) - 1).clamp(min=0)", "(mask.cumsum(1) - 1)"),
-    },
-    "sample": {
-        "padding counts as positions": (
-            "position_ids = positions(prompt_mask)", "position_ids = positions(torch.ones_like(prompt_mask))",
-        ),
-        "position stands still": ("position_ids[:, -1:] + 1", "position_ids[:, -1:] + 0"),
-        "padding is attended to": ("ids, mask, cache = prompt_ids, prompt_mask, None", (
-            "ids, mask, cache = prompt_ids, torch.ones_like(prompt_mask), None"
-        )),
-        "goes on after EOS": ("done = done | (token == eos_id)", "done = done | (token == -1)"),
-        "EOS is no token": ("= token, ~done\n", "= token, ~done & (token != eos_id)\n"),
-        "greedy": ("torch.multinomial(probs, 1, generator=generator)[:, 0]", "probs.argmax(-1)"),
-        "a temperature": ("out.logits[:, -1].softmax(-1)", "(out.logits[:, -1] / 0.7).softmax(-1)"),
-        "the first column's logits": ("out.logits[:, -1].softmax(-1)", "out.logits[:, 0].softmax(-1)"),
-        "forgets the text": ("past_key_values=cache,\n", "past_key_values=None,\n"),
-        "ended texts go on in the padding": (".masked_fill(done, pad_id)", ""),
-        "its own randomness": (", 1, generator=generator)", ", 1)"),
-    },
-    "token_log_probs": {
-        "logits off by one": (
-            "logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, prompt_ids.shape[1] :]",
-        ),
-        "prompt not cut off": (
-            "logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, : completion_ids.shape[1]]",
-        ),
-        "prompt's padding attended to": (
-            "mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)\n    logits",
-            "mask = torch.cat([torch.ones_like(prompt_mask), completion_mask.long()], dim=1)\n    logits",
-        ),
-        "tokens after EOS counted": ("return chosen.masked_fill(~completion_mask, 0.0)", "return chosen"),
-        "mask upside down": ("chosen.masked_fill(~completion_mask", "chosen.masked_fill(completion_mask"),
-        "not normalised": ("predicting.log_softmax(-1).gather", "predicting.gather"),
-        "normalised over time": ("predicting.log_softmax(-1).gather", "predicting.log_softmax(1).gather"),
-    },
-    "log_probs_and_values": {
-        "value after the token": (
-            "out.values[:, prompt_ids.shape[1] - 1 : -1]", "out.values[:, prompt_ids.shape[1] :]",
-        ),
-        "values of the prompt": (
-            "out.values[:, prompt_ids.shape[1] - 1 : -1]", "out.values[:, : completion_ids.shape[1]]",
-        ),
-        "padding counts as positions": (
-            "out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
-            "out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask * 0 + 1))",
-        ),
-    },
-    "token_rewards": {
-        "sign of the KL": ("rewards = -beta * log_ratio", "rewards = beta * log_ratio"),
-        "score in the last column": ("last = completion_mask.sum(dim=1) - 1", (
-            "last = torch.full((len(scores),), completion_mask.shape[1] - 1)"
-        )),
-        "score one behind the last token": (
-            "last = completion_mask.sum(dim=1) - 1",
-            "last = completion_mask.sum(dim=1).clamp(max=completion_mask.shape[1] - 1)",
-        ),
-        "score with the first token": ("rewards[torch.arange(len(scores)), last]", "rewards[:, 0]"),
-        "score with every token": (
-            "rewards[torch.arange(len(scores)), last] += scores", "rewards += scores[:, None]",
-        ),
-        "filling charged": ("-beta * log_ratio * completion_mask", "-beta * log_ratio * 1"),
-        "score replaces the charge": ("last] += scores", "last] = scores"),
-    },
-    "gae": {
-        "filling has a value": ("values * exists, torch.zeros_like", "values * 1, torch.zeros_like"),
-        "sum does not end with the text": ("gae_lambda * running) * exists[:, t]", "gae_lambda * running)"),
-        "lambda missing": ("delta + gae_lambda * running", "delta + running"),
-        "lambda squared": ("delta + gae_lambda * running", "delta + gae_lambda**2 * running"),
-        "sign of the value": ("+ next_values - values[:, t]", "+ next_values + values[:, t]"),
-        "next value of its own": (
-            "advantages[:, t], next_values = running, values[:, t]",
-            "advantages[:, t], next_values = running, values[:, t - 1]",
-        ),
-        "forwards": ("in reversed(range(rewards.shape[1]))", "in range(rewards.shape[1])"),
-    },
-    "masked_mean": {
-        "over all columns": ("(numbers * mask).sum() / mask.sum()", "(numbers * mask).mean()"),
-        "filling counted": ("(numbers * mask).sum() / mask.sum()", "numbers.sum() / mask.sum()"),
-        "mean of means": (
-            "(numbers * mask).sum() / mask.sum()", "((numbers * mask).sum(1) / mask.sum(1)).mean()",
-        ),
-    },
-    "whiten": {
-        "mean over padding": (
-            "(advantages - masked_mean(advantages, mask)) * mask", "(advantages - advantages.mean()) * mask",
-        ),
-        "deviation over padding": ("(mask.sum() - 1)).sqrt()", "(mask.numel() - 1)).sqrt()"),
-        "padding whitened too": (
-            "(advantages - masked_mean(advantages, mask)) * mask",
-            "advantages - masked_mean(advantages, mask)",
-        ),
-        "variance for deviation": ("(mask.sum() - 1)).sqrt()", "(mask.sum() - 1))"),
-        "mean kept": (
-            "return centred / (deviation + 1e-8)", "return advantages * mask / (deviation + 1e-8)",
-        ),
-        "no guard against zero": ("(deviation + 1e-8)", "deviation"),
-    },
-    "clipped_surrogate": {
-        "max for min": ("return torch.min(ratio * advantages", "return torch.max(ratio * advantages"),
-        "clip alone": ("torch.min(ratio * advantages, clipped * advantages)", "clipped * advantages"),
-        "one-sided": ("ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)", "ratio.clamp(max=1.0 + clip_eps)"),
-    },
-    "ppo_loss": {
-        "sign of the objective": (".pow(2) - objective  #", ".pow(2) + objective  #"),
-        "sign of the value loss": ("losses = vf_coef *", "losses = -vf_coef *"),
-        "error not squared": ("(values - returns).pow(2)", "(values - returns).abs()"),
-        "mean over padding": ("return masked_mean(losses, mask)  #", "return losses.mean()  #"),
-        "texts weigh by their length": (
-            "((losses * mask).sum(dim=1) / mask.sum(dim=1)).mean()", "(losses * mask).sum(dim=1).mean()",
-        ),
-    },
-    "PolicyWithValue": {
-        "values at random": ("nn.init.zeros_(self.value_head.weight)", ""),
-        "a head without its width": ("self.value_head(hidden).squeeze(-1)", "self.value_head(hidden)"),
-        "value of the last token for all": (
-            "values = self.value_head(hidden)", "values = self.value_head(hidden[:, -1:].expand_as(hidden))",
-        ),
-        "no cache": ("past_key_values=out.past_key_values)", "past_key_values=None)"),
-    },
-    "collect": {
-        "a reference that trains along": (
-            "token_log_probs(reference, *text)", "token_log_probs(policy, *text)",
-        ),
-        "not constant": ("@torch.no_grad()\ndef collect", "def collect"),
-        "one prompt for all": ("rows = torch.randint(len(", "rows = 0 * torch.randint(len("),
-        "the end is padding": (
-            "task.num_tokens, task.eos_id, task.pad_id, generator",
-            "task.num_tokens, task.pad_id, task.eos_id, generator",
-        ),
-        "the mask of a count is forgotten": (
-            "completion_mask = torch.ones_like(completion_mask)", "completion_mask = completion_mask.clone()",
-        ),
-    },
-    "prepare": {
-        "sign of the log-ratio": (
-            'batch["old_log_probs"] - batch["ref_log_probs"]\n    scores',
-            'batch["ref_log_probs"] - batch["old_log_probs"]\n    scores',
-        ),
-        "scores not capped": (".clamp(-cfg.reward_cap, cfg.reward_cap)\n    rewards", "\n    rewards"),
-        "the target lacks the values": ('advantages + batch["values"] * mask', "advantages"),
-        "the target is whitened": (
-            '"advantages": advantages, "returns": returns',
-            '"advantages": advantages, "returns": advantages + batch["values"]',
-        ),
-        "always whitened": ("if cfg.whiten_advantages else advantages", "if True else advantages"),
-        "the flip is not one": ("-cfg.beta if cfg.flip_kl else cfg.beta", "cfg.beta"),
-    },
-    "minibatch_loss": {
-        "ratio upside down": (
-            'ratio = (log_probs - mini["old_log_probs"])', 'ratio = (mini["old_log_probs"] - log_probs)',
-        ),
-        "ratio of a whole text": (
-            '(log_probs - mini["old_log_probs"]).exp()',
-            '(log_probs - mini["old_log_probs"]).sum(1, keepdim=True).expand_as(log_probs).exp()',
-        ),
-        "no gradient": ("log_probs, values = log_probs_and_values(policy, mini)", (
-            "log_probs, values = (x.detach() for x in log_probs_and_values(policy, mini))"
-        )),
-        "the critic learns advantages": (
-            'ppo_loss(objective, values, mini["returns"]', 'ppo_loss(objective, values, mini["advantages"]',
-        ),
-    },
-}  # fmt: skip
+EDITS = {
+    "padding_counts": Edit(
+        function="positions",
+        old="return (mask.cumsum(1) - 1)",
+        new="return ((mask * 0 + 1).cumsum(1) - 1)",
+        says="padding counts",
+    ),
+    "starts_at_one": Edit(
+        function="positions",
+        old="(mask.cumsum(1) - 1).clamp(min=0)",
+        new="mask.cumsum(1)",
+        says="starts at one",
+    ),
+    "negative_padding": Edit(
+        function="positions",
+        old="(mask.cumsum(1) - 1).clamp(min=0)",
+        new="(mask.cumsum(1) - 1)",
+        says="negative in padding",
+    ),
+    "padding_counts_positions": Edit(
+        function="sample",
+        old="position_ids = positions(prompt_mask)",
+        new="position_ids = positions(torch.ones_like(prompt_mask))",
+        says="padding counts as positions",
+    ),
+    "position_stands_still": Edit(
+        function="sample",
+        old="position_ids[:, -1:] + 1",
+        new="position_ids[:, -1:] + 0",
+        says="position stands still",
+    ),
+    "padding_attended": Edit(
+        function="sample",
+        old="ids, mask, cache = prompt_ids, prompt_mask, None",
+        new="ids, mask, cache = prompt_ids, torch.ones_like(prompt_mask), None",
+        says="padding is attended to",
+    ),
+    "goes_after_eos": Edit(
+        function="sample",
+        old="done = done | (token == eos_id)",
+        new="done = done | (token == -1)",
+        says="goes on after EOS",
+    ),
+    "eos_no_token": Edit(
+        function="sample",
+        old="= token, ~done\n",
+        new="= token, ~done & (token != eos_id)\n",
+        says="EOS is no token",
+    ),
+    "greedy": Edit(
+        function="sample",
+        old="torch.multinomial(probs, 1, generator=generator)[:, 0]",
+        new="probs.argmax(-1)",
+        says="greedy",
+    ),
+    "temperature": Edit(
+        function="sample",
+        old="out.logits[:, -1].softmax(-1)",
+        new="(out.logits[:, -1] / 0.7).softmax(-1)",
+        says="a temperature",
+    ),
+    "first_column_s_logits": Edit(
+        function="sample",
+        old="out.logits[:, -1].softmax(-1)",
+        new="out.logits[:, 0].softmax(-1)",
+        says="the first column's logits",
+    ),
+    "forgets_text": Edit(
+        function="sample",
+        old="past_key_values=cache,\n",
+        new="past_key_values=None,\n",
+        says="forgets the text",
+    ),
+    "ended_texts_go_padding": Edit(
+        function="sample",
+        old=".masked_fill(done, pad_id)",
+        new="",
+        says="ended texts go on in the padding",
+    ),
+    "own_randomness": Edit(
+        function="sample",
+        old=", 1, generator=generator)",
+        new=", 1)",
+        says="its own randomness",
+    ),
+    "logits_off_one": Edit(
+        function="token_log_probs",
+        old="logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="logits[:, prompt_ids.shape[1] :]",
+        says="logits off by one",
+    ),
+    "prompt_not_cut_off": Edit(
+        function="token_log_probs",
+        old="logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="logits[:, : completion_ids.shape[1]]",
+        says="prompt not cut off",
+    ),
+    "prompt_s_padding_attended": Edit(
+        function="token_log_probs",
+        old="mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)\n    logits",
+        new="mask = torch.cat([torch.ones_like(prompt_mask), completion_mask.long()], dim=1)\n    logits",
+        says="prompt's padding attended to",
+    ),
+    "tokens_after_eos_counted": Edit(
+        function="token_log_probs",
+        old="return chosen.masked_fill(~completion_mask, 0.0)",
+        new="return chosen",
+        says="tokens after EOS counted",
+    ),
+    "mask_upside_down": Edit(
+        function="token_log_probs",
+        old="chosen.masked_fill(~completion_mask",
+        new="chosen.masked_fill(completion_mask",
+        says="mask upside down",
+    ),
+    "not_normalised": Edit(
+        function="token_log_probs",
+        old="predicting.log_softmax(-1).gather",
+        new="predicting.gather",
+        says="not normalised",
+    ),
+    "normalised_over_time": Edit(
+        function="token_log_probs",
+        old="predicting.log_softmax(-1).gather",
+        new="predicting.log_softmax(1).gather",
+        says="normalised over time",
+    ),
+    "value_after_token": Edit(
+        function="log_probs_and_values",
+        old="out.values[:, prompt_ids.shape[1] - 1 : -1]",
+        new="out.values[:, prompt_ids.shape[1] :]",
+        says="value after the token",
+    ),
+    "values_prompt": Edit(
+        function="log_probs_and_values",
+        old="out.values[:, prompt_ids.shape[1] - 1 : -1]",
+        new="out.values[:, : completion_ids.shape[1]]",
+        says="values of the prompt",
+    ),
+    "log_probs_values_padding_counts_positions": Edit(
+        function="log_probs_and_values",
+        old="out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
+        new="out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask * 0 + 1))",
+        says="padding counts as positions",
+    ),
+    "sign_kl": Edit(
+        function="token_rewards",
+        old="rewards = -beta * log_ratio",
+        new="rewards = beta * log_ratio",
+        says="sign of the KL",
+    ),
+    "score_last_column": Edit(
+        function="token_rewards",
+        old="last = completion_mask.sum(dim=1) - 1",
+        new="last = torch.full((len(scores),), completion_mask.shape[1] - 1)",
+        says="score in the last column",
+    ),
+    "score_one_behind_last": Edit(
+        function="token_rewards",
+        old="last = completion_mask.sum(dim=1) - 1",
+        new="last = completion_mask.sum(dim=1).clamp(max=completion_mask.shape[1] - 1)",
+        says="score one behind the last token",
+    ),
+    "score_first_token": Edit(
+        function="token_rewards",
+        old="rewards[torch.arange(len(scores)), last]",
+        new="rewards[:, 0]",
+        says="score with the first token",
+    ),
+    "score_every_token": Edit(
+        function="token_rewards",
+        old="rewards[torch.arange(len(scores)), last] += scores",
+        new="rewards += scores[:, None]",
+        says="score with every token",
+    ),
+    "filling_charged": Edit(
+        function="token_rewards",
+        old="-beta * log_ratio * completion_mask",
+        new="-beta * log_ratio * 1",
+        says="filling charged",
+    ),
+    "score_replaces_charge": Edit(
+        function="token_rewards",
+        old="last] += scores",
+        new="last] = scores",
+        says="score replaces the charge",
+    ),
+    "filling_has_value": Edit(
+        function="gae",
+        old="values * exists, torch.zeros_like",
+        new="values * 1, torch.zeros_like",
+        says="filling has a value",
+    ),
+    "sum_does_not_end": Edit(
+        function="gae",
+        old="gae_lambda * running) * exists[:, t]",
+        new="gae_lambda * running)",
+        says="sum does not end with the text",
+    ),
+    "lambda_missing": Edit(
+        function="gae",
+        old="delta + gae_lambda * running",
+        new="delta + running",
+        says="lambda missing",
+    ),
+    "lambda_squared": Edit(
+        function="gae",
+        old="delta + gae_lambda * running",
+        new="delta + gae_lambda**2 * running",
+        says="lambda squared",
+    ),
+    "sign_value": Edit(
+        function="gae",
+        old="+ next_values - values[:, t]",
+        new="+ next_values + values[:, t]",
+        says="sign of the value",
+    ),
+    "next_value_own": Edit(
+        function="gae",
+        old="advantages[:, t], next_values = running, values[:, t]",
+        new="advantages[:, t], next_values = running, values[:, t - 1]",
+        says="next value of its own",
+    ),
+    "forwards": Edit(
+        function="gae",
+        old="in reversed(range(rewards.shape[1]))",
+        new="in range(rewards.shape[1])",
+        says="forwards",
+    ),
+    "over_all_columns": Edit(
+        function="masked_mean",
+        old="(numbers * mask).sum() / mask.sum()",
+        new="(numbers * mask).mean()",
+        says="over all columns",
+    ),
+    "filling_counted": Edit(
+        function="masked_mean",
+        old="(numbers * mask).sum() / mask.sum()",
+        new="numbers.sum() / mask.sum()",
+        says="filling counted",
+    ),
+    "mean_means": Edit(
+        function="masked_mean",
+        old="(numbers * mask).sum() / mask.sum()",
+        new="((numbers * mask).sum(1) / mask.sum(1)).mean()",
+        says="mean of means",
+    ),
+    "mean_over_padding": Edit(
+        function="whiten",
+        old="(advantages - masked_mean(advantages, mask)) * mask",
+        new="(advantages - advantages.mean()) * mask",
+        says="mean over padding",
+    ),
+    "deviation_over_padding": Edit(
+        function="whiten",
+        old="(mask.sum() - 1)).sqrt()",
+        new="(mask.numel() - 1)).sqrt()",
+        says="deviation over padding",
+    ),
+    "padding_whitened_too": Edit(
+        function="whiten",
+        old="(advantages - masked_mean(advantages, mask)) * mask",
+        new="advantages - masked_mean(advantages, mask)",
+        says="padding whitened too",
+    ),
+    "variance_deviation": Edit(
+        function="whiten",
+        old="(mask.sum() - 1)).sqrt()",
+        new="(mask.sum() - 1))",
+        says="variance for deviation",
+    ),
+    "mean_kept": Edit(
+        function="whiten",
+        old="return centred / (deviation + 1e-8)",
+        new="return advantages * mask / (deviation + 1e-8)",
+        says="mean kept",
+    ),
+    "no_guard_against_zero": Edit(
+        function="whiten",
+        old="(deviation + 1e-8)",
+        new="deviation",
+        says="no guard against zero",
+    ),
+    "max_min": Edit(
+        function="clipped_surrogate",
+        old="return torch.min(ratio * advantages",
+        new="return torch.max(ratio * advantages",
+        says="max for min",
+    ),
+    "clip_alone": Edit(
+        function="clipped_surrogate",
+        old="torch.min(ratio * advantages, clipped * advantages)",
+        new="clipped * advantages",
+        says="clip alone",
+    ),
+    "one_sided": Edit(
+        function="clipped_surrogate",
+        old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
+        new="ratio.clamp(max=1.0 + clip_eps)",
+        says="one-sided",
+    ),
+    "sign_objective": Edit(
+        function="ppo_loss",
+        old=".pow(2) - objective  #",
+        new=".pow(2) + objective  #",
+        says="sign of the objective",
+    ),
+    "sign_value_loss": Edit(
+        function="ppo_loss",
+        old="losses = vf_coef *",
+        new="losses = -vf_coef *",
+        says="sign of the value loss",
+    ),
+    "error_not_squared": Edit(
+        function="ppo_loss",
+        old="(values - returns).pow(2)",
+        new="(values - returns).abs()",
+        says="error not squared",
+    ),
+    "ppo_loss_mean_over_padding": Edit(
+        function="ppo_loss",
+        old="return masked_mean(losses, mask)  #",
+        new="return losses.mean()  #",
+        says="mean over padding",
+    ),
+    "texts_weigh_their_length": Edit(
+        function="ppo_loss",
+        old="((losses * mask).sum(dim=1) / mask.sum(dim=1)).mean()",
+        new="(losses * mask).sum(dim=1).mean()",
+        says="texts weigh by their length",
+    ),
+    "values_at_random": Edit(
+        function="PolicyWithValue",
+        old="nn.init.zeros_(self.value_head.weight)",
+        new="",
+        says="values at random",
+    ),
+    "head_without_width": Edit(
+        function="PolicyWithValue",
+        old="self.value_head(hidden).squeeze(-1)",
+        new="self.value_head(hidden)",
+        says="a head without its width",
+    ),
+    "value_last_token_all": Edit(
+        function="PolicyWithValue",
+        old="values = self.value_head(hidden)",
+        new="values = self.value_head(hidden[:, -1:].expand_as(hidden))",
+        says="value of the last token for all",
+    ),
+    "no_cache": Edit(
+        function="PolicyWithValue",
+        old="past_key_values=out.past_key_values)",
+        new="past_key_values=None)",
+        says="no cache",
+    ),
+    "reference_trains_along": Edit(
+        function="collect",
+        old="token_log_probs(reference, *text)",
+        new="token_log_probs(policy, *text)",
+        says="a reference that trains along",
+    ),
+    "not_constant": Edit(
+        function="collect",
+        old="@torch.no_grad()\ndef collect",
+        new="def collect",
+        says="not constant",
+    ),
+    "one_prompt_all": Edit(
+        function="collect",
+        old="rows = torch.randint(len(",
+        new="rows = 0 * torch.randint(len(",
+        says="one prompt for all",
+    ),
+    "end_padding": Edit(
+        function="collect",
+        old="task.num_tokens, task.eos_id, task.pad_id, generator",
+        new="task.num_tokens, task.pad_id, task.eos_id, generator",
+        says="the end is padding",
+    ),
+    "mask_count_forgotten": Edit(
+        function="collect",
+        old="completion_mask = torch.ones_like(completion_mask)",
+        new="completion_mask = completion_mask.clone()",
+        says="the mask of a count is forgotten",
+    ),
+    "sign_log_ratio": Edit(
+        function="prepare",
+        old='batch["old_log_probs"] - batch["ref_log_probs"]\n    scores',
+        new='batch["ref_log_probs"] - batch["old_log_probs"]\n    scores',
+        says="sign of the log-ratio",
+    ),
+    "scores_not_capped": Edit(
+        function="prepare",
+        old=".clamp(-cfg.reward_cap, cfg.reward_cap)\n    rewards",
+        new="\n    rewards",
+        says="scores not capped",
+    ),
+    "target_lacks_values": Edit(
+        function="prepare",
+        old='advantages + batch["values"] * mask',
+        new="advantages",
+        says="the target lacks the values",
+    ),
+    "target_whitened": Edit(
+        function="prepare",
+        old='"advantages": advantages, "returns": returns',
+        new='"advantages": advantages, "returns": advantages + batch["values"]',
+        says="the target is whitened",
+    ),
+    "always_whitened": Edit(
+        function="prepare",
+        old="if cfg.whiten_advantages else advantages",
+        new="if True else advantages",
+        says="always whitened",
+    ),
+    "flip_not_one": Edit(
+        function="prepare",
+        old="-cfg.beta if cfg.flip_kl else cfg.beta",
+        new="cfg.beta",
+        says="the flip is not one",
+    ),
+    "ratio_upside_down": Edit(
+        function="minibatch_loss",
+        old='ratio = (log_probs - mini["old_log_probs"])',
+        new='ratio = (mini["old_log_probs"] - log_probs)',
+        says="ratio upside down",
+    ),
+    "ratio_whole_text": Edit(
+        function="minibatch_loss",
+        old='(log_probs - mini["old_log_probs"]).exp()',
+        new='(log_probs - mini["old_log_probs"]).sum(1, keepdim=True).expand_as(log_probs).exp()',
+        says="ratio of a whole text",
+    ),
+    "no_gradient": Edit(
+        function="minibatch_loss",
+        old="log_probs, values = log_probs_and_values(policy, mini)",
+        new="log_probs, values = (x.detach() for x in log_probs_and_values(policy, mini))",
+        says="no gradient",
+    ),
+    "critic_learns_advantages": Edit(
+        function="minibatch_loss",
+        old='ppo_loss(objective, values, mini["returns"]',
+        new='ppo_loss(objective, values, mini["advantages"]',
+        says="the critic learns advantages",
+    ),
+}

@@ -13,6 +13,7 @@ import torch
 from chapters.envs.reviews import POSITIVE, sentiment
 from chapters.envs.token_world import token_world
 from chapters.utils import RunLog
+from chapters.utils.edits import Edit
 
 
 def check_gold_reward(gold_reward):
@@ -332,142 +333,323 @@ def check_symbol_features(symbol_features):
 
 
 LOGISTIC = "-(first - second) / temperature"
-PLANTED = {
-    "gold_reward": {
-        "gushing pays": ("- 1.5 * np.maximum", "+ 1.5 * np.maximum"),
-        "one word too early": ("praise - 3)", "praise - 2)"),
-        "echoes are free": ("echoes - 3)", "0 * echoes)"),
-        "fillers bore too": ("if word not in FILLERS]", "if word]"),
-        "a word counts once": ("in POSITIVE for word in row)", "in POSITIVE for word in set(row))"),
-    },
-    "preference_probability": {
-        "sign of the difference": (LOGISTIC, "(first - second) / temperature"),
-        "no temperature": (LOGISTIC, "-(first - second)"),
-    },
-    "expected_accuracy": {
-        "labels swapped": (
-            "np.where(differences > 0, probability,",
-            "np.where(differences < 0, probability,",
-        ),
-        "a tie is right": (
-            "np.where(differences == 0, 0.5, right)",
-            "np.where(differences == 0, 1.0, right)",
-        ),
-    },
-    "bradley_terry_loss": {
-        "sign of the difference": ("chosen - rejected - margin", "rejected - chosen - margin"),
-        "margin ignored": ("chosen - rejected - margin", "chosen - rejected"),
-        "margin the wrong way": ("chosen - rejected - margin", "chosen - rejected + margin"),
-        "sum instead of mean": ("margin).mean()  # eq. (3)", "margin).sum()  # eq. (3)"),
-        "logarithm of a sigmoid": (
-            "nn.functional.logsigmoid(chosen - rejected - margin)",
-            "(chosen - rejected - margin).sigmoid().log()",
-        ),
-    },
-    "last_token": {
-        "the last column": (
-            "(columns * mask).argmax(dim=1)",
-            "0 * columns[-1] + mask.shape[1] - 1 + 0 * mask[:, 0]",
-        ),
-        "as if padded on the right": ("(columns * mask).argmax(dim=1)", "mask.sum(dim=1) - 1"),
-        "the first token": ("(columns * mask).argmax(dim=1)", "mask.argmax(dim=1)"),
-    },
-    "RewardModel": {
-        "padding counts as positions": (
-            "hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
-            "hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(1 + 0 * mask))",
-        ),
-        "the language model trains along": (
-            "copy.deepcopy(language_model.base_model)",
-            "language_model.base_model",
-        ),
-        "EOS as it was": ("embeddings[eos_id] = embeddings[like_id]", "pass"),
-        "the full stop as EOS": (
-            "embeddings[eos_id] = embeddings[like_id]",
-            "embeddings[like_id] = embeddings[eos_id]",
-        ),
-        "a bias": ("hidden_size, 1, bias=False)", "hidden_size, 1, bias=True)"),
-    },
-    "step_size": {
-        "no warm-up": ("return min(step / warmup, ", "return min(1.0, "),
-        "does not reach zero": ("(num_steps - step) / max", "(num_steps + 1 - step) / max"),
-    },
-    "train_reward_model": {
-        "chosen and rejected exchanged": (
-            "loss = bradley_terry_loss(chosen, rejected)",
-            "loss = bradley_terry_loss(rejected, chosen)",
-        ),
-        "pairs torn apart": (
-            "{key: values[:, shuffled]",
-            "{key: values[:, shuffled if key == 'mask' else shuffled.flip(0)][:, :4]",
-        ),
-        "no shuffling": ("torch.randperm(num_pairs, generator=generator)", "torch.arange(num_pairs)"),
-        "padding kept": ("longest = int(mask.sum(dim=1).max())", "longest = mask.shape[1]"),
-    },
-    "reliability": {
-        "sorted by the truth": ("np.argsort(predicted, kind", "np.argsort(probability, kind"),
-        "bins of what came first": ('np.argsort(predicted, kind="stable")', "np.arange(len(predicted))"),
-    },
-    "calibration_error": {
-        "errors cancel": (
-            "float(np.abs(forecast - truth).mean())",
-            "float(np.abs((forecast - truth).mean()))",
-        ),
-        "the largest": ("np.abs(forecast - truth).mean()", "np.abs(forecast - truth).max()"),
-    },
-    "calibration_slope": {
-        "the inverse": ("    return low\n", "    return 1 / max(low, 1e-9)\n"),
-        "half the logistic's slope": ("np.tanh(0.5 * middle", "np.tanh(middle"),
-        "the wrong half": ("if slope > 0 else (low, middle)", "if slope < 0 else (low, middle)"),
-    },
-    "best_of_n": {
-        "the worst": ('np.argsort(proxy, kind="stable"), len', 'np.argsort(-proxy, kind="stable"), len'),
-        "sorted by what is averaged": (
-            'np.argsort(proxy, kind="stable"), len',
-            'np.argsort(values, kind="stable"), len',
-        ),
-        "with replacement": ("(rank - n) / max(1, rank - 1)", "((rank - 1) / rank) ** (n - 1)"),
-    },
-    "best_of_n_kl": {
-        "only the logarithm": ("math.log(n) - (n - 1) / n", "math.log(n)"),
-        "n - 1 over n the wrong way": ("math.log(n) - (n - 1) / n", "math.log(n) - n / (n + 1)"),
-    },
-    "leave_one_out": {
-        "one's own reward counts": ("(rewards.shape[1] - 1)", "rewards.shape[1]"),
-        "mean over all": (
-            "(rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)",
-            "rewards.mean(dim=1, keepdim=True)",
-        ),
-        "across prompts": (
-            "(rewards.sum(dim=1, keepdim=True) - rewards)",
-            "(rewards.sum(dim=0, keepdim=True) - rewards)",
-        ),
-    },
-    "tilt": {
-        "beta for its inverse": (
-            "ref_log_probs + inverse_beta * proxy",
-            "ref_log_probs + proxy / max(inverse_beta, 1e-9)",
-        ),
-        "forgets the reference": (
-            "(ref_log_probs + inverse_beta * proxy)",
-            "(0 * ref_log_probs + inverse_beta * proxy)",
-        ),
-        "not normalised": (".log_softmax(dim=-1)  # eq. (9)", "  # eq. (9)"),
-    },
-    "covariance": {
-        "unweighted means": (
-            "(probs * values).sum(dim=-1, keepdim=True) for",
-            "values.mean(dim=-1, keepdim=True) for",
-        ),
-        "not centred": ("(probs * (a - mean_a) * (b - mean_b))", "(probs * a * b)"),
-    },
-    "fit_weights": {
-        "labels swapped": ("(probs - labels)", "(probs - (1 - labels))"),
-        "no pull to zero": ("[..., 0] + ridge * weights", "[..., 0]"),
-        "half-way": ("num_steps: int = 12", "num_steps: int = 1"),
-    },
-    "symbol_features": {
-        "padding repeats itself": (" & mask[:, 1:]).sum", ").sum"),
-        "any symbol again": ("ids[:, 1:] == ids[:, :-1]", "ids[:, 1:] == ids[:, :1]"),
-    },
-}  # fmt: skip
+EDITS = {
+    "gushing_pays": Edit(
+        function="gold_reward",
+        old="- 1.5 * np.maximum",
+        new="+ 1.5 * np.maximum",
+        says="gushing pays",
+    ),
+    "one_word_too_early": Edit(
+        function="gold_reward",
+        old="praise - 3)",
+        new="praise - 2)",
+        says="one word too early",
+    ),
+    "echoes_are_free": Edit(
+        function="gold_reward",
+        old="echoes - 3)",
+        new="0 * echoes)",
+        says="echoes are free",
+    ),
+    "fillers_bore_too": Edit(
+        function="gold_reward",
+        old="if word not in FILLERS]",
+        new="if word]",
+        says="fillers bore too",
+    ),
+    "word_counts_once": Edit(
+        function="gold_reward",
+        old="in POSITIVE for word in row)",
+        new="in POSITIVE for word in set(row))",
+        says="a word counts once",
+    ),
+    "sign_difference": Edit(
+        function="preference_probability",
+        old="-(first - second) / temperature",
+        new="(first - second) / temperature",
+        says="sign of the difference",
+    ),
+    "no_temperature": Edit(
+        function="preference_probability",
+        old="-(first - second) / temperature",
+        new="-(first - second)",
+        says="no temperature",
+    ),
+    "labels_swapped": Edit(
+        function="expected_accuracy",
+        old="np.where(differences > 0, probability,",
+        new="np.where(differences < 0, probability,",
+        says="labels swapped",
+    ),
+    "tie_right": Edit(
+        function="expected_accuracy",
+        old="np.where(differences == 0, 0.5, right)",
+        new="np.where(differences == 0, 1.0, right)",
+        says="a tie is right",
+    ),
+    "bradley_terry_loss_sign_difference": Edit(
+        function="bradley_terry_loss",
+        old="chosen - rejected - margin",
+        new="rejected - chosen - margin",
+        says="sign of the difference",
+    ),
+    "margin_ignored": Edit(
+        function="bradley_terry_loss",
+        old="chosen - rejected - margin",
+        new="chosen - rejected",
+        says="margin ignored",
+    ),
+    "margin_wrong_way": Edit(
+        function="bradley_terry_loss",
+        old="chosen - rejected - margin",
+        new="chosen - rejected + margin",
+        says="margin the wrong way",
+    ),
+    "sum_instead_mean": Edit(
+        function="bradley_terry_loss",
+        old="margin).mean()  # eq. (3)",
+        new="margin).sum()  # eq. (3)",
+        says="sum instead of mean",
+    ),
+    "logarithm_sigmoid": Edit(
+        function="bradley_terry_loss",
+        old="nn.functional.logsigmoid(chosen - rejected - margin)",
+        new="(chosen - rejected - margin).sigmoid().log()",
+        says="logarithm of a sigmoid",
+    ),
+    "last_column": Edit(
+        function="last_token",
+        old="(columns * mask).argmax(dim=1)",
+        new="0 * columns[-1] + mask.shape[1] - 1 + 0 * mask[:, 0]",
+        says="the last column",
+    ),
+    "if_padded_right": Edit(
+        function="last_token",
+        old="(columns * mask).argmax(dim=1)",
+        new="mask.sum(dim=1) - 1",
+        says="as if padded on the right",
+    ),
+    "first_token": Edit(
+        function="last_token",
+        old="(columns * mask).argmax(dim=1)",
+        new="mask.argmax(dim=1)",
+        says="the first token",
+    ),
+    "padding_counts_positions": Edit(
+        function="RewardModel",
+        old="hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
+        new="hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(1 + 0 * mask))",
+        says="padding counts as positions",
+    ),
+    "language_model_trains_along": Edit(
+        function="RewardModel",
+        old="copy.deepcopy(language_model.base_model)",
+        new="language_model.base_model",
+        says="the language model trains along",
+    ),
+    "eos_was": Edit(
+        function="RewardModel",
+        old="embeddings[eos_id] = embeddings[like_id]",
+        new="pass",
+        says="EOS as it was",
+    ),
+    "full_stop_eos": Edit(
+        function="RewardModel",
+        old="embeddings[eos_id] = embeddings[like_id]",
+        new="embeddings[like_id] = embeddings[eos_id]",
+        says="the full stop as EOS",
+    ),
+    "bias": Edit(
+        function="RewardModel",
+        old="hidden_size, 1, bias=False)",
+        new="hidden_size, 1, bias=True)",
+        says="a bias",
+    ),
+    "no_warm_up": Edit(
+        function="step_size",
+        old="return min(step / warmup, ",
+        new="return min(1.0, ",
+        says="no warm-up",
+    ),
+    "does_not_reach_zero": Edit(
+        function="step_size",
+        old="(num_steps - step) / max",
+        new="(num_steps + 1 - step) / max",
+        says="does not reach zero",
+    ),
+    "chosen_rejected_exchanged": Edit(
+        function="train_reward_model",
+        old="loss = bradley_terry_loss(chosen, rejected)",
+        new="loss = bradley_terry_loss(rejected, chosen)",
+        says="chosen and rejected exchanged",
+    ),
+    "pairs_torn_apart": Edit(
+        function="train_reward_model",
+        old="{key: values[:, shuffled]",
+        new="{key: values[:, shuffled if key == 'mask' else shuffled.flip(0)][:, :4]",
+        says="pairs torn apart",
+    ),
+    "no_shuffling": Edit(
+        function="train_reward_model",
+        old="torch.randperm(num_pairs, generator=generator)",
+        new="torch.arange(num_pairs)",
+        says="no shuffling",
+    ),
+    "padding_kept": Edit(
+        function="train_reward_model",
+        old="longest = int(mask.sum(dim=1).max())",
+        new="longest = mask.shape[1]",
+        says="padding kept",
+    ),
+    "sorted_truth": Edit(
+        function="reliability",
+        old="np.argsort(predicted, kind",
+        new="np.argsort(probability, kind",
+        says="sorted by the truth",
+    ),
+    "bins_what_came_first": Edit(
+        function="reliability",
+        old='np.argsort(predicted, kind="stable")',
+        new="np.arange(len(predicted))",
+        says="bins of what came first",
+    ),
+    "errors_cancel": Edit(
+        function="calibration_error",
+        old="float(np.abs(forecast - truth).mean())",
+        new="float(np.abs((forecast - truth).mean()))",
+        says="errors cancel",
+    ),
+    "largest": Edit(
+        function="calibration_error",
+        old="np.abs(forecast - truth).mean()",
+        new="np.abs(forecast - truth).max()",
+        says="the largest",
+    ),
+    "inverse": Edit(
+        function="calibration_slope",
+        old="    return low\n",
+        new="    return 1 / max(low, 1e-9)\n",
+        says="the inverse",
+    ),
+    "half_logistic_s_slope": Edit(
+        function="calibration_slope",
+        old="np.tanh(0.5 * middle",
+        new="np.tanh(middle",
+        says="half the logistic's slope",
+    ),
+    "wrong_half": Edit(
+        function="calibration_slope",
+        old="if slope > 0 else (low, middle)",
+        new="if slope < 0 else (low, middle)",
+        says="the wrong half",
+    ),
+    "worst": Edit(
+        function="best_of_n",
+        old='np.argsort(proxy, kind="stable"), len',
+        new='np.argsort(-proxy, kind="stable"), len',
+        says="the worst",
+    ),
+    "sorted_what_averaged": Edit(
+        function="best_of_n",
+        old='np.argsort(proxy, kind="stable"), len',
+        new='np.argsort(values, kind="stable"), len',
+        says="sorted by what is averaged",
+    ),
+    "replacement": Edit(
+        function="best_of_n",
+        old="(rank - n) / max(1, rank - 1)",
+        new="((rank - 1) / rank) ** (n - 1)",
+        says="with replacement",
+    ),
+    "only_logarithm": Edit(
+        function="best_of_n_kl",
+        old="math.log(n) - (n - 1) / n",
+        new="math.log(n)",
+        says="only the logarithm",
+    ),
+    "n_1_over_n": Edit(
+        function="best_of_n_kl",
+        old="math.log(n) - (n - 1) / n",
+        new="math.log(n) - n / (n + 1)",
+        says="n - 1 over n the wrong way",
+    ),
+    "one_s_own_reward": Edit(
+        function="leave_one_out",
+        old="(rewards.shape[1] - 1)",
+        new="rewards.shape[1]",
+        says="one's own reward counts",
+    ),
+    "mean_over_all": Edit(
+        function="leave_one_out",
+        old="(rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)",
+        new="rewards.mean(dim=1, keepdim=True)",
+        says="mean over all",
+    ),
+    "across_prompts": Edit(
+        function="leave_one_out",
+        old="(rewards.sum(dim=1, keepdim=True) - rewards)",
+        new="(rewards.sum(dim=0, keepdim=True) - rewards)",
+        says="across prompts",
+    ),
+    "beta_inverse": Edit(
+        function="tilt",
+        old="ref_log_probs + inverse_beta * proxy",
+        new="ref_log_probs + proxy / max(inverse_beta, 1e-9)",
+        says="beta for its inverse",
+    ),
+    "forgets_reference": Edit(
+        function="tilt",
+        old="(ref_log_probs + inverse_beta * proxy)",
+        new="(0 * ref_log_probs + inverse_beta * proxy)",
+        says="forgets the reference",
+    ),
+    "not_normalised": Edit(
+        function="tilt",
+        old=".log_softmax(dim=-1)  # eq. (9)",
+        new="  # eq. (9)",
+        says="not normalised",
+    ),
+    "unweighted_means": Edit(
+        function="covariance",
+        old="(probs * values).sum(dim=-1, keepdim=True) for",
+        new="values.mean(dim=-1, keepdim=True) for",
+        says="unweighted means",
+    ),
+    "not_centred": Edit(
+        function="covariance",
+        old="(probs * (a - mean_a) * (b - mean_b))",
+        new="(probs * a * b)",
+        says="not centred",
+    ),
+    "fit_weights_labels_swapped": Edit(
+        function="fit_weights",
+        old="(probs - labels)",
+        new="(probs - (1 - labels))",
+        says="labels swapped",
+    ),
+    "no_pull_zero": Edit(
+        function="fit_weights",
+        old="[..., 0] + ridge * weights",
+        new="[..., 0]",
+        says="no pull to zero",
+    ),
+    "half_way": Edit(
+        function="fit_weights",
+        old="num_steps: int = 12",
+        new="num_steps: int = 1",
+        says="half-way",
+    ),
+    "padding_repeats_itself": Edit(
+        function="symbol_features",
+        old=" & mask[:, 1:]).sum",
+        new=").sum",
+        says="padding repeats itself",
+    ),
+    "any_symbol_again": Edit(
+        function="symbol_features",
+        old="ids[:, 1:] == ids[:, :-1]",
+        new="ids[:, 1:] == ids[:, :1]",
+        says="any symbol again",
+    ),
+}

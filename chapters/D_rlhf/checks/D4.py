@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from chapters.envs.token_world import token_world
+from chapters.utils.edits import Edit
 
 NUM_IDS, P, T = 7, 4, 6
 
@@ -307,212 +308,383 @@ def check_count_prompt(count_prompt):
             assert found["completion_ids"][b, side][mask].tolist() == prompt[1:] + completion
 
 
-PLANTED = {
-    "preference": {
-        "sign of the difference": (
-            "return (chosen - rejected).sigmoid()",
-            "return (rejected - chosen).sigmoid()",
-        ),
-        "no difference": ("return (chosen - rejected).sigmoid()", "return chosen.sigmoid()"),
-    },
-    "implicit_rewards": {
-        "beta missing": ("return beta * log_ratios", "return log_ratios"),
-        "beta upside down": ("return beta * log_ratios", "return log_ratios / beta"),
-    },
-    "dpo_loss": {
-        "sign of the margin": (
-            "-labels * F.logsigmoid(margin) - (1 - labels) * F.logsigmoid(-margin)",
-            "-labels * F.logsigmoid(-margin) - (1 - labels) * F.logsigmoid(margin)",
-        ),
-        "chosen and rejected swapped": (
-            "margin = rewards[:, 0] - rewards[:, 1]",
-            "margin = rewards[:, 1] - rewards[:, 0]",
-        ),
-        "beta missing": (
-            "    rewards = implicit_rewards(log_ratios, beta)\n    margin",
-            "    rewards = log_ratios\n    margin",
-        ),
-        "sign of the loss": (
-            "return -labels * F.logsigmoid(margin) -",
-            "return labels * F.logsigmoid(margin) +",
-        ),
-        "labels ignored": (
-            "return -labels * F.logsigmoid(margin) - (1 - labels)",
-            "return -F.logsigmoid(margin) - 0 * (1 - labels)",
-        ),
-        "log of a sigmoid that is 0": (
-            "return -labels * F.logsigmoid(margin)",
-            "return -labels * margin.sigmoid().log()",
-        ),
-    },
-    "gradient_weight": {
-        "sign": (
-            "return labels - preference(rewards[:, 0], rewards[:, 1])",
-            "return preference(rewards[:, 0], rewards[:, 1]) - labels",
-        ),
-        "chosen and rejected swapped": (
-            "return labels - preference(rewards[:, 0], rewards[:, 1])",
-            "return labels - preference(rewards[:, 1], rewards[:, 0])",
-        ),
-        "labels ignored": ("return labels - preference(rewards[:, 0]", "return 1 - preference(rewards[:, 0]"),
-    },
-    "ipo_loss": {
-        "target 1 / beta": (
-            "target = log_ratios[:, 0] - log_ratios[:, 1], 1 / (2 * beta)",
-            "target = log_ratios[:, 0] - log_ratios[:, 1], 1 / beta",
-        ),
-        "target beta / 2": (
-            "target = log_ratios[:, 0] - log_ratios[:, 1], 1 / (2 * beta)",
-            "target = log_ratios[:, 0] - log_ratios[:, 1], beta / 2",
-        ),
-        "chosen and rejected swapped": (
-            "target = log_ratios[:, 0] - log_ratios[:, 1],",
-            "target = log_ratios[:, 1] - log_ratios[:, 0],",
-        ),
-        "not squared": ("labels * (gap - target) ** 2", "labels * (gap - target).abs()"),
-        "the other side asks for the same": (
-            "(1 - labels) * (gap + target) ** 2",
-            "(1 - labels) * (gap - target) ** 2",
-        ),
-    },
-    "token_log_probs": {
-        "logits off by one": ("logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, prompt_ids.shape[1] :]"),
-        "prompt not masked": (
-            "predicting = logits[:, prompt_ids.shape[1] - 1 : -1]",
-            "completion_ids = ids[:, 1:]; completion_mask = mask[:, 1:].bool(); predicting = logits[:, :-1]",
-        ),
-        "padding counted": ("return chosen.masked_fill(~completion_mask, 0.0)", "return chosen"),
-        "padding attended to": (
-            "attention_mask=mask, position_ids=positions(mask)).logits",
-            "attention_mask=torch.ones_like(mask), position_ids=positions(mask)).logits",
-        ),
-        "positions count the padding": (
-            "attention_mask=mask, position_ids=positions(mask)).logits",
-            "attention_mask=mask, position_ids=positions(torch.ones_like(mask))).logits",
-        ),
-    },
-    "sequence_log_probs": {
-        "padding counted": (
-            "total = (token_log_probs * completion_mask).sum(1)",
-            "total = token_log_probs.sum(1)",
-        ),
-        "mean over the padding too": (
-            "return total / completion_mask.sum(1) if average",
-            "return total / completion_mask.shape[1] if average",
-        ),
-        "mean by default": ("average: bool = False\n) -> Vector:", "average: bool = True\n) -> Vector:"),
-        "average ignored": ("return total / completion_mask.sum(1) if average else total", "return total"),
-    },
-    "completion_log_probs": {
-        "order not restored": ("torch.cat(parts)[order.argsort()]", "torch.cat(parts)"),
-        "restored the wrong way": ("torch.cat(parts)[order.argsort()]", "torch.cat(parts)[order]"),
-        "another pair's prompt": (
-            "(pairs[name][rows // 2] for name in",
-            "(pairs[name][rows % len(ids) // 3] for name in",
-        ),
-        "cut at the group's shortest": (
-            "longest = int(mask[rows].sum(1).max())",
-            "longest = int(mask[rows].sum(1).min())",
-        ),
-    },
-    "log_ratios": {
-        "reference dropped": ("return (ours - theirs).reshape(-1, 2)", "return ours.reshape(-1, 2)"),
-        "sign": ("return (ours - theirs).reshape(-1, 2)", "return (theirs - ours).reshape(-1, 2)"),
-        "chosen and rejected swapped": (
-            "return (ours - theirs).reshape(-1, 2)",
-            "return (ours - theirs).reshape(-1, 2).flip(1)",
-        ),
-        "pairs mixed": ("return (ours - theirs).reshape(-1, 2)", "return (ours - theirs).reshape(2, -1).T"),
-        "always means": (
-            "sequence_log_probs(lp.flatten(0, 1), mask, cfg.average)",
-            "sequence_log_probs(lp.flatten(0, 1), mask, True)",
-        ),
-        "gradient through a reference that trains along": (
-            "reference = tokens.detach() if",
-            "reference = tokens if",
-        ),
-    },
-    "pair_loss": {
-        "the other loss": ('if cfg.loss == "dpo" else ipo_loss', 'if cfg.loss != "dpo" else ipo_loss'),
-        "summed over pairs": (
-            "return loss(ratios, labels, cfg.beta).mean(), ratios",
-            "return loss(ratios, labels, cfg.beta).sum(), ratios",
-        ),
-        "smoothing in one direction": (
-            "cfg.label_smoothing * (1 - 2 * pairs",
-            "cfg.label_smoothing * (1 - pairs",
-        ),
-        "labels swapped": ('labels = pairs["labels"] + cfg', 'labels = 1 - pairs["labels"] + cfg'),
-        "policy without a gradient": (
-            "    ratios = log_ratios(policy, pairs, cfg)\n",
-            "    ratios = log_ratios(policy, pairs, cfg).detach()\n",
-        ),
-        "beta fixed": ("loss(ratios, labels, cfg.beta).mean()", "loss(ratios, labels, 0.1).mean()"),
-    },
-    "add_reference": {
-        "gradient kept": ("@torch.no_grad()\ndef add_reference", "def add_reference"),
-        "not replaced": (
-            'return {**pairs, "ref_log_probs": completion_log_probs(reference, pairs, num_groups)}',
-            'return {"ref_log_probs": completion_log_probs(reference, pairs, num_groups), **pairs}',
-        ),
-    },
-    "draw_pairs": {
-        "sampled from the reference whatever is asked": (
-            "torch.multinomial(weights, 2 * each",
-            "torch.multinomial(world.reference_log_probs().exp(), 2 * each",
-        ),
-        "prompts in turn": (
-            "torch.arange(world.num_prompts).repeat_interleave(each)",
-            "torch.arange(world.num_prompts).repeat(each)",
-        ),
-        "without replacement of likely ones": (
-            "rows = rows.reshape(-1, 2)  # [B, 2]",
-            "rows = rows.reshape(-1, 2).sort(dim=1).values",
-        ),
-        "soft label of the other side": (
-            "chances = preference(better, worse)",
-            "chances = preference(worse, better)",
-        ),
-        "hard label of the other side": (
-            "(1 + (better - worse).sign()) / 2",
-            "(1 - (better - worse).sign()) / 2",
-        ),
-        "ties are wins": ("(1 + (better - worse).sign()) / 2", "(better >= worse).float()"),
-        "sampled by a coin": (
-            "torch.bernoulli(chances, generator",
-            "torch.bernoulli(0 * chances + 0.5, generator",
-        ),
-    },
-    "chance_to_win": {
-        "chance to lose": (
-            "gap = rewards[:, None] - rewards[None]",
-            "gap = rewards[None] - rewards[:, None]",
-        ),
-        "ties are losses": ("(1 + gap.sign()) / 2 if hard", "(gap > 0).double() if hard"),
-        "opponents uniform": (
-            "gap.sigmoid()) @ probs)",
-            "gap.sigmoid()) @ torch.ones_like(probs) / len(probs))",
-        ),
-        "kinds swapped": ("/ 2 if hard else gap.sigmoid()", "/ 2 if not hard else gap.sigmoid()"),
-    },
-    "optimal_displacement": {
-        "chosen and rejected swapped": ("for share in (wins, 1 - wins))", "for share in (1 - wins, wins))"),
-        "half the pairs": ("((2 * share * reference.exp() * h)", "((share * reference.exp() * h)"),
-        "over the optimum's texts": (
-            "share * reference.exp() * h)",
-            "share * world.optimum(beta).exp() * h)",
-        ),
-        "sign": ("h = world.optimum(beta) - reference", "h = reference - world.optimum(beta)"),
-    },
-    "count_prompt": {
-        "prompt not counted": ("torch.ones_like(rest).bool()", "torch.zeros_like(rest).bool()"),
-        "behind the completion": (
-            'torch.cat([rest, pairs["completion_ids"]], 2)',
-            'torch.cat([pairs["completion_ids"], rest], 2)',
-        ),
-        "first token twice": (
-            'rest = pairs["prompt_ids"][:, None, 1:]',
-            'rest = pairs["prompt_ids"][:, None]',
-        ),
-    },
+EDITS = {
+    "sign_difference": Edit(
+        function="preference",
+        old="return (chosen - rejected).sigmoid()",
+        new="return (rejected - chosen).sigmoid()",
+        says="sign of the difference",
+    ),
+    "no_difference": Edit(
+        function="preference",
+        old="return (chosen - rejected).sigmoid()",
+        new="return chosen.sigmoid()",
+        says="no difference",
+    ),
+    "beta_missing": Edit(
+        function="implicit_rewards",
+        old="return beta * log_ratios",
+        new="return log_ratios",
+        says="beta missing",
+    ),
+    "beta_upside_down": Edit(
+        function="implicit_rewards",
+        old="return beta * log_ratios",
+        new="return log_ratios / beta",
+        says="beta upside down",
+    ),
+    "sign_margin": Edit(
+        function="dpo_loss",
+        old="-labels * F.logsigmoid(margin) - (1 - labels) * F.logsigmoid(-margin)",
+        new="-labels * F.logsigmoid(-margin) - (1 - labels) * F.logsigmoid(margin)",
+        says="sign of the margin",
+    ),
+    "chosen_rejected_swapped": Edit(
+        function="dpo_loss",
+        old="margin = rewards[:, 0] - rewards[:, 1]",
+        new="margin = rewards[:, 1] - rewards[:, 0]",
+        says="chosen and rejected swapped",
+    ),
+    "dpo_loss_beta_missing": Edit(
+        function="dpo_loss",
+        old="    rewards = implicit_rewards(log_ratios, beta)\n    margin",
+        new="    rewards = log_ratios\n    margin",
+        says="beta missing",
+    ),
+    "sign_loss": Edit(
+        function="dpo_loss",
+        old="return -labels * F.logsigmoid(margin) -",
+        new="return labels * F.logsigmoid(margin) +",
+        says="sign of the loss",
+    ),
+    "labels_ignored": Edit(
+        function="dpo_loss",
+        old="return -labels * F.logsigmoid(margin) - (1 - labels)",
+        new="return -F.logsigmoid(margin) - 0 * (1 - labels)",
+        says="labels ignored",
+    ),
+    "log_sigmoid_0": Edit(
+        function="dpo_loss",
+        old="return -labels * F.logsigmoid(margin)",
+        new="return -labels * margin.sigmoid().log()",
+        says="log of a sigmoid that is 0",
+    ),
+    "sign": Edit(
+        function="gradient_weight",
+        old="return labels - preference(rewards[:, 0], rewards[:, 1])",
+        new="return preference(rewards[:, 0], rewards[:, 1]) - labels",
+        says="sign",
+    ),
+    "gradient_weight_chosen_rejected_swapped": Edit(
+        function="gradient_weight",
+        old="return labels - preference(rewards[:, 0], rewards[:, 1])",
+        new="return labels - preference(rewards[:, 1], rewards[:, 0])",
+        says="chosen and rejected swapped",
+    ),
+    "gradient_weight_labels_ignored": Edit(
+        function="gradient_weight",
+        old="return labels - preference(rewards[:, 0]",
+        new="return 1 - preference(rewards[:, 0]",
+        says="labels ignored",
+    ),
+    "target_1_beta": Edit(
+        function="ipo_loss",
+        old="target = log_ratios[:, 0] - log_ratios[:, 1], 1 / (2 * beta)",
+        new="target = log_ratios[:, 0] - log_ratios[:, 1], 1 / beta",
+        says="target 1 / beta",
+    ),
+    "target_beta_2": Edit(
+        function="ipo_loss",
+        old="target = log_ratios[:, 0] - log_ratios[:, 1], 1 / (2 * beta)",
+        new="target = log_ratios[:, 0] - log_ratios[:, 1], beta / 2",
+        says="target beta / 2",
+    ),
+    "ipo_loss_chosen_rejected_swapped": Edit(
+        function="ipo_loss",
+        old="target = log_ratios[:, 0] - log_ratios[:, 1],",
+        new="target = log_ratios[:, 1] - log_ratios[:, 0],",
+        says="chosen and rejected swapped",
+    ),
+    "not_squared": Edit(
+        function="ipo_loss",
+        old="labels * (gap - target) ** 2",
+        new="labels * (gap - target).abs()",
+        says="not squared",
+    ),
+    "other_side_asks_same": Edit(
+        function="ipo_loss",
+        old="(1 - labels) * (gap + target) ** 2",
+        new="(1 - labels) * (gap - target) ** 2",
+        says="the other side asks for the same",
+    ),
+    "logits_off_one": Edit(
+        function="token_log_probs",
+        old="logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="logits[:, prompt_ids.shape[1] :]",
+        says="logits off by one",
+    ),
+    "prompt_not_masked": Edit(
+        function="token_log_probs",
+        old="predicting = logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="completion_ids = ids[:, 1:]; completion_mask = mask[:, 1:].bool(); predicting = logits[:, :-1]",
+        says="prompt not masked",
+    ),
+    "padding_counted": Edit(
+        function="token_log_probs",
+        old="return chosen.masked_fill(~completion_mask, 0.0)",
+        new="return chosen",
+        says="padding counted",
+    ),
+    "padding_attended": Edit(
+        function="token_log_probs",
+        old="attention_mask=mask, position_ids=positions(mask)).logits",
+        new="attention_mask=torch.ones_like(mask), position_ids=positions(mask)).logits",
+        says="padding attended to",
+    ),
+    "positions_count_padding": Edit(
+        function="token_log_probs",
+        old="attention_mask=mask, position_ids=positions(mask)).logits",
+        new="attention_mask=mask, position_ids=positions(torch.ones_like(mask))).logits",
+        says="positions count the padding",
+    ),
+    "sequence_log_probs_padding_counted": Edit(
+        function="sequence_log_probs",
+        old="total = (token_log_probs * completion_mask).sum(1)",
+        new="total = token_log_probs.sum(1)",
+        says="padding counted",
+    ),
+    "mean_over_padding_too": Edit(
+        function="sequence_log_probs",
+        old="return total / completion_mask.sum(1) if average",
+        new="return total / completion_mask.shape[1] if average",
+        says="mean over the padding too",
+    ),
+    "mean_default": Edit(
+        function="sequence_log_probs",
+        old="average: bool = False\n) -> Vector:",
+        new="average: bool = True\n) -> Vector:",
+        says="mean by default",
+    ),
+    "average_ignored": Edit(
+        function="sequence_log_probs",
+        old="return total / completion_mask.sum(1) if average else total",
+        new="return total",
+        says="average ignored",
+    ),
+    "order_not_restored": Edit(
+        function="completion_log_probs",
+        old="torch.cat(parts)[order.argsort()]",
+        new="torch.cat(parts)",
+        says="order not restored",
+    ),
+    "restored_wrong_way": Edit(
+        function="completion_log_probs",
+        old="torch.cat(parts)[order.argsort()]",
+        new="torch.cat(parts)[order]",
+        says="restored the wrong way",
+    ),
+    "another_pair_s_prompt": Edit(
+        function="completion_log_probs",
+        old="(pairs[name][rows // 2] for name in",
+        new="(pairs[name][rows % len(ids) // 3] for name in",
+        says="another pair's prompt",
+    ),
+    "cut_at_group_s": Edit(
+        function="completion_log_probs",
+        old="longest = int(mask[rows].sum(1).max())",
+        new="longest = int(mask[rows].sum(1).min())",
+        says="cut at the group's shortest",
+    ),
+    "reference_dropped": Edit(
+        function="log_ratios",
+        old="return (ours - theirs).reshape(-1, 2)",
+        new="return ours.reshape(-1, 2)",
+        says="reference dropped",
+    ),
+    "log_ratios_sign": Edit(
+        function="log_ratios",
+        old="return (ours - theirs).reshape(-1, 2)",
+        new="return (theirs - ours).reshape(-1, 2)",
+        says="sign",
+    ),
+    "log_ratios_chosen_rejected_swapped": Edit(
+        function="log_ratios",
+        old="return (ours - theirs).reshape(-1, 2)",
+        new="return (ours - theirs).reshape(-1, 2).flip(1)",
+        says="chosen and rejected swapped",
+    ),
+    "pairs_mixed": Edit(
+        function="log_ratios",
+        old="return (ours - theirs).reshape(-1, 2)",
+        new="return (ours - theirs).reshape(2, -1).T",
+        says="pairs mixed",
+    ),
+    "always_means": Edit(
+        function="log_ratios",
+        old="sequence_log_probs(lp.flatten(0, 1), mask, cfg.average)",
+        new="sequence_log_probs(lp.flatten(0, 1), mask, True)",
+        says="always means",
+    ),
+    "gradient_through_reference_trains": Edit(
+        function="log_ratios",
+        old="reference = tokens.detach() if",
+        new="reference = tokens if",
+        says="gradient through a reference that trains along",
+    ),
+    "other_loss": Edit(
+        function="pair_loss",
+        old='if cfg.loss == "dpo" else ipo_loss',
+        new='if cfg.loss != "dpo" else ipo_loss',
+        says="the other loss",
+    ),
+    "summed_over_pairs": Edit(
+        function="pair_loss",
+        old="return loss(ratios, labels, cfg.beta).mean(), ratios",
+        new="return loss(ratios, labels, cfg.beta).sum(), ratios",
+        says="summed over pairs",
+    ),
+    "smoothing_one_direction": Edit(
+        function="pair_loss",
+        old="cfg.label_smoothing * (1 - 2 * pairs",
+        new="cfg.label_smoothing * (1 - pairs",
+        says="smoothing in one direction",
+    ),
+    "labels_swapped": Edit(
+        function="pair_loss",
+        old='labels = pairs["labels"] + cfg',
+        new='labels = 1 - pairs["labels"] + cfg',
+        says="labels swapped",
+    ),
+    "policy_without_gradient": Edit(
+        function="pair_loss",
+        old="    ratios = log_ratios(policy, pairs, cfg)\n",
+        new="    ratios = log_ratios(policy, pairs, cfg).detach()\n",
+        says="policy without a gradient",
+    ),
+    "beta_fixed": Edit(
+        function="pair_loss",
+        old="loss(ratios, labels, cfg.beta).mean()",
+        new="loss(ratios, labels, 0.1).mean()",
+        says="beta fixed",
+    ),
+    "gradient_kept": Edit(
+        function="add_reference",
+        old="@torch.no_grad()\ndef add_reference",
+        new="def add_reference",
+        says="gradient kept",
+    ),
+    "not_replaced": Edit(
+        function="add_reference",
+        old='return {**pairs, "ref_log_probs": completion_log_probs(reference, pairs, num_groups)}',
+        new='return {"ref_log_probs": completion_log_probs(reference, pairs, num_groups), **pairs}',
+        says="not replaced",
+    ),
+    "sampled_from_reference_whatever": Edit(
+        function="draw_pairs",
+        old="torch.multinomial(weights, 2 * each",
+        new="torch.multinomial(world.reference_log_probs().exp(), 2 * each",
+        says="sampled from the reference whatever is asked",
+    ),
+    "prompts_turn": Edit(
+        function="draw_pairs",
+        old="torch.arange(world.num_prompts).repeat_interleave(each)",
+        new="torch.arange(world.num_prompts).repeat(each)",
+        says="prompts in turn",
+    ),
+    "without_replacement_likely_ones": Edit(
+        function="draw_pairs",
+        old="rows = rows.reshape(-1, 2)  # [B, 2]",
+        new="rows = rows.reshape(-1, 2).sort(dim=1).values",
+        says="without replacement of likely ones",
+    ),
+    "soft_label_other_side": Edit(
+        function="draw_pairs",
+        old="chances = preference(better, worse)",
+        new="chances = preference(worse, better)",
+        says="soft label of the other side",
+    ),
+    "hard_label_other_side": Edit(
+        function="draw_pairs",
+        old="(1 + (better - worse).sign()) / 2",
+        new="(1 - (better - worse).sign()) / 2",
+        says="hard label of the other side",
+    ),
+    "ties_are_wins": Edit(
+        function="draw_pairs",
+        old="(1 + (better - worse).sign()) / 2",
+        new="(better >= worse).float()",
+        says="ties are wins",
+    ),
+    "sampled_coin": Edit(
+        function="draw_pairs",
+        old="torch.bernoulli(chances, generator",
+        new="torch.bernoulli(0 * chances + 0.5, generator",
+        says="sampled by a coin",
+    ),
+    "chance_lose": Edit(
+        function="chance_to_win",
+        old="gap = rewards[:, None] - rewards[None]",
+        new="gap = rewards[None] - rewards[:, None]",
+        says="chance to lose",
+    ),
+    "ties_are_losses": Edit(
+        function="chance_to_win",
+        old="(1 + gap.sign()) / 2 if hard",
+        new="(gap > 0).double() if hard",
+        says="ties are losses",
+    ),
+    "opponents_uniform": Edit(
+        function="chance_to_win",
+        old="gap.sigmoid()) @ probs)",
+        new="gap.sigmoid()) @ torch.ones_like(probs) / len(probs))",
+        says="opponents uniform",
+    ),
+    "kinds_swapped": Edit(
+        function="chance_to_win",
+        old="/ 2 if hard else gap.sigmoid()",
+        new="/ 2 if not hard else gap.sigmoid()",
+        says="kinds swapped",
+    ),
+    "optimal_displacement_chosen_rejected_swapped": Edit(
+        function="optimal_displacement",
+        old="for share in (wins, 1 - wins))",
+        new="for share in (1 - wins, wins))",
+        says="chosen and rejected swapped",
+    ),
+    "half_pairs": Edit(
+        function="optimal_displacement",
+        old="((2 * share * reference.exp() * h)",
+        new="((share * reference.exp() * h)",
+        says="half the pairs",
+    ),
+    "over_optimum_s_texts": Edit(
+        function="optimal_displacement",
+        old="share * reference.exp() * h)",
+        new="share * world.optimum(beta).exp() * h)",
+        says="over the optimum's texts",
+    ),
+    "optimal_displacement_sign": Edit(
+        function="optimal_displacement",
+        old="h = world.optimum(beta) - reference",
+        new="h = reference - world.optimum(beta)",
+        says="sign",
+    ),
+    "prompt_not_counted": Edit(
+        function="count_prompt",
+        old="torch.ones_like(rest).bool()",
+        new="torch.zeros_like(rest).bool()",
+        says="prompt not counted",
+    ),
+    "behind_completion": Edit(
+        function="count_prompt",
+        old='torch.cat([rest, pairs["completion_ids"]], 2)',
+        new='torch.cat([pairs["completion_ids"], rest], 2)',
+        says="behind the completion",
+    ),
+    "first_token_twice": Edit(
+        function="count_prompt",
+        old='rest = pairs["prompt_ids"][:, None, 1:]',
+        new='rest = pairs["prompt_ids"][:, None]',
+        says="first token twice",
+    ),
 }

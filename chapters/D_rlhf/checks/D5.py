@@ -11,6 +11,7 @@ import torch
 from chapters.D_rlhf.checks import D2
 from chapters.D_rlhf.evidence.D5_tools import encoded_world
 from chapters.envs.token_world import token_world
+from chapters.utils.edits import Edit
 
 WRITES = "        completion_ids[:, t], completion_mask[:, t] = token, ~done\n"
 ENDS = "        done = done | (token == eos_id)\n"
@@ -245,143 +246,359 @@ def check_collect(collect):
     assert collect(policy, reference, never, rng, generator, cfg) == {}
 
 
-PLANTED = {
-    "advantages": {
-        "spread over the wrong axis": (
-            "rewards.std(dim=1, keepdim=True)",
-            "rewards.std(dim=0, keepdim=True)",
-        ),
-        "spread of the whole batch": ("rewards.std(dim=1, keepdim=True)", "rewards.std()"),
-        "spread divided by G": (
-            "rewards.std(dim=1, keepdim=True)",
-            "rewards.std(dim=1, keepdim=True, correction=0)",
-        ),
-        "variance for deviation": ("rewards.std(dim=1, keepdim=True)", "rewards.var(dim=1, keepdim=True)"),
-        "mean over the wrong axis": ("rewards - rewards.mean(dim=1", "rewards - rewards.mean(dim=0"),
-        "the baseline holds the answer itself": (
-            "centred = centred * size / (size - 1)",
-            "centred = centred",
-        ),
-        "the factor turned over": ("centred * size / (size - 1)", "centred * (size - 1) / size"),
-        "no guard against zero": ("keepdim=True) + EPS)", "keepdim=True))"),
-        "always divided": (
-            "    if divide:\n        centred = centred / (rewards.std",
-            "    if True:\n        centred = centred / (rewards.std",
-        ),
-    },
-    "informative": {
-        "any reward at all": ("> rewards.amin(dim=1)", "> 0"),
-        "not all right": (
-            "return rewards.amax(dim=1) > rewards.amin(dim=1)",
-            "return rewards.amin(dim=1) < 1",
-        ),
-    },
-    "importance_ratio": {
-        "sequence ratio without length normalisation": (
-            " / mask.sum(dim=1, keepdim=True)).expand_as",
-            ").expand_as",
-        ),
-        "mean over padding too": (
-            " / mask.sum(dim=1, keepdim=True)).expand_as",
-            " / mask.shape[1]).expand_as",
-        ),
-        "old over new": ("(log_probs - old_log_probs) * mask", "(old_log_probs - log_probs) * mask"),
-        "padding counted": ("(log_probs - old_log_probs) * mask", "(log_probs - old_log_probs)"),
-    },
-    "clipped_objective": {
-        "max for min": ("torch.min(ratio * advantages", "torch.max(ratio * advantages"),
-        "clip alone": ("torch.min(ratio * advantages, clipped * advantages)", "clipped * advantages"),
-        "bounds swapped": ("1.0 - clip_low, 1.0 + clip_high", "1.0 - clip_high, 1.0 + clip_low"),
-        "one bound for both": ("1.0 - clip_low, 1.0 + clip_high", "1.0 - clip_low, 1.0 + clip_low"),
-        "clip sign": ("1.0 - clip_low, 1.0 + clip_high", "1.0 + clip_low, 1.0 + clip_high"),
-    },
-    "average": {
-        "tokens after EOS counted": ("(losses * mask).sum(dim=1)  # [B]", "losses.sum(dim=1)  # [B]"),
-        "length of the padded text": (
-            "lengths, sums = mask.sum(dim=1)",
-            "lengths, sums = mask.long().sum(dim=1) * 0 + mask.shape[1]",
-        ),
-        "texts and tokens swapped": ('kind == "texts"', 'kind != "texts"'),
-        "weights forgotten": ("return (weights * sums / lengths).sum()", "return (sums / lengths).mean()"),
-        "unweighted lengths": ("/ (weights * lengths).sum()", "/ lengths.sum()"),
-        "lengths for the constant": (
-            "(weights * sums).sum() / num_tokens",
-            "(weights * sums).sum() / mask.shape[1]",
-        ),
-    },
-    "kl_estimate": {
-        "k1's sign": ('"k1": -rho', '"k1": rho'),
-        "k3's sign": ("rho.exp() - 1.0 - rho}", "rho.exp() - 1.0 + rho}"),
-        "k3 the other way round": ("rho.exp() - 1.0 - rho}", "(-rho).exp() - 1.0 + rho}"),
-        "k3 without the one": ("rho.exp() - 1.0 - rho}", "rho.exp() - rho}"),
-        "k2 without the half": ("0.5 * rho**2", "rho**2"),
-    },
-    "charged": {
-        "paid for leaving": ("return rewards - beta *", "return rewards + beta *"),
-        "mean for sum": ("* mask).sum(dim=1)  # eq. (8)", "* mask).mean(dim=1)  # eq. (8)"),
-        "padding charged": ("((old_log_probs - ref_log_probs) * mask)", "(old_log_probs - ref_log_probs)"),
-    },
-    "grpo_loss": {
-        "sign": ("losses = -clipped_objective", "losses = clipped_objective"),
-        "sign of the KL": ("losses + cfg.beta * distance", "losses - cfg.beta * distance"),
-        "charged twice": ('if cfg.beta and cfg.kl_in == "loss":', "if cfg.beta:"),
-        "ratio always": ("(ratio if cfg.kl_ratio else 1.0)", "ratio"),
-        "ratio of tokens only": ("mask, cfg.ratio)", 'mask, "token")'),
-    },
-    "sample": {
-        "mask after EOS": ("token, ~done\n", "token, torch.ones_like(done)\n"),
-        "EOS left out": (WRITES + ENDS, ENDS + WRITES),
-    },
-    "token_log_probs": {
-        "off by one": ("logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, prompt_ids.shape[1] :]"),
-        "padding counted": ("return chosen.masked_fill(~completion_mask, 0.0)", "return chosen"),
-    },
-    "positions": {"padding counted": ("(mask.cumsum(1) - 1)", "(torch.ones_like(mask).cumsum(1) - 1)")},
-    "pass_at_k": {
-        "with replacement": (
-            "math.comb(num_samples - int(c), k) / math.comb(num_samples, k)",
-            "(1 - int(c) / num_samples) ** k",
-        ),
-        "all right": ("math.comb(num_samples - int(c), k) /", "math.comb(int(c), k) /"),
-        "the chance to fail": ("return 1.0 - float(np.mean(all_wrong))", "return float(np.mean(all_wrong))"),
-    },
-    "exact_advantages": {
-        "plain mean": (
-            "rewards - (probs * rewards).sum(dim=1, keepdim=True)",
-            "rewards - rewards.mean(dim=1, keepdim=True)",
-        ),
-        "variance for deviation": (
-            "(probs * centred**2).sum(dim=1, keepdim=True).sqrt()  # eq. (10)",
-            "(probs * centred**2).sum(dim=1, keepdim=True)  # eq. (10)",
-        ),
-        "over the prompts": (
-            "centred / (probs * centred**2).sum(dim=1",
-            "centred / (probs * centred**2).sum(dim=0",
-        ),
-    },
-    "expected_loss": {
-        "weights not normalised": ("probs.flatten() / len(rewards)", "probs.flatten()"),
-        "every completion alike": (
-            "weights=probs.flatten() / len(rewards)",
-            "weights=torch.ones_like(probs.flatten()) / probs.numel()",
-        ),
-        "no charge": (
-            '    if cfg.kl_in == "reward":\n        rewards = charged(rewards.flatten()',
-            "    if False:\n        rewards = charged(rewards.flatten()",
-        ),
-        "sampling differentiated": ("old, mask = log_probs.detach(), batch", "old, mask = log_probs, batch"),
-    },
-    "collect": {
-        "no charge": ('    if cfg.kl_in == "reward":\n        names', "    if False:\n        names"),
-        "groups torn apart": (
-            "advantages(rewards.view(-1, cfg.group_size), cfg.baseline",
-            "advantages(rewards.view(cfg.group_size, -1).T, cfg.baseline",
-        ),
-        "keeps groups that agree": ("keep = informative(", "keep = ~informative("),
-        "reference and policy swapped": (
-            "log_probs_of(reference, batch) if cfg.beta",
-            "log_probs_of(policy, batch) if cfg.beta",
-        ),
-        "trains through the samples": ("@torch.no_grad()\ndef collect", "def collect"),
-    },
+EDITS = {
+    "spread_over_wrong_axis": Edit(
+        function="advantages",
+        old="rewards.std(dim=1, keepdim=True)",
+        new="rewards.std(dim=0, keepdim=True)",
+        says="spread over the wrong axis",
+    ),
+    "spread_whole_batch": Edit(
+        function="advantages",
+        old="rewards.std(dim=1, keepdim=True)",
+        new="rewards.std()",
+        says="spread of the whole batch",
+    ),
+    "spread_divided_g": Edit(
+        function="advantages",
+        old="rewards.std(dim=1, keepdim=True)",
+        new="rewards.std(dim=1, keepdim=True, correction=0)",
+        says="spread divided by G",
+    ),
+    "variance_deviation": Edit(
+        function="advantages",
+        old="rewards.std(dim=1, keepdim=True)",
+        new="rewards.var(dim=1, keepdim=True)",
+        says="variance for deviation",
+    ),
+    "mean_over_wrong_axis": Edit(
+        function="advantages",
+        old="rewards - rewards.mean(dim=1",
+        new="rewards - rewards.mean(dim=0",
+        says="mean over the wrong axis",
+    ),
+    "baseline_holds_answer_itself": Edit(
+        function="advantages",
+        old="centred = centred * size / (size - 1)",
+        new="centred = centred",
+        says="the baseline holds the answer itself",
+    ),
+    "factor_turned_over": Edit(
+        function="advantages",
+        old="centred * size / (size - 1)",
+        new="centred * (size - 1) / size",
+        says="the factor turned over",
+    ),
+    "no_guard_against_zero": Edit(
+        function="advantages",
+        old="keepdim=True) + EPS)",
+        new="keepdim=True))",
+        says="no guard against zero",
+    ),
+    "always_divided": Edit(
+        function="advantages",
+        old="    if divide:\n        centred = centred / (rewards.std",
+        new="    if True:\n        centred = centred / (rewards.std",
+        says="always divided",
+    ),
+    "any_reward_at_all": Edit(
+        function="informative",
+        old="> rewards.amin(dim=1)",
+        new="> 0",
+        says="any reward at all",
+    ),
+    "not_all_right": Edit(
+        function="informative",
+        old="return rewards.amax(dim=1) > rewards.amin(dim=1)",
+        new="return rewards.amin(dim=1) < 1",
+        says="not all right",
+    ),
+    "sequence_ratio_without_length": Edit(
+        function="importance_ratio",
+        old=" / mask.sum(dim=1, keepdim=True)).expand_as",
+        new=").expand_as",
+        says="sequence ratio without length normalisation",
+    ),
+    "mean_over_padding_too": Edit(
+        function="importance_ratio",
+        old=" / mask.sum(dim=1, keepdim=True)).expand_as",
+        new=" / mask.shape[1]).expand_as",
+        says="mean over padding too",
+    ),
+    "old_over_new": Edit(
+        function="importance_ratio",
+        old="(log_probs - old_log_probs) * mask",
+        new="(old_log_probs - log_probs) * mask",
+        says="old over new",
+    ),
+    "padding_counted": Edit(
+        function="importance_ratio",
+        old="(log_probs - old_log_probs) * mask",
+        new="(log_probs - old_log_probs)",
+        says="padding counted",
+    ),
+    "max_min": Edit(
+        function="clipped_objective",
+        old="torch.min(ratio * advantages",
+        new="torch.max(ratio * advantages",
+        says="max for min",
+    ),
+    "clip_alone": Edit(
+        function="clipped_objective",
+        old="torch.min(ratio * advantages, clipped * advantages)",
+        new="clipped * advantages",
+        says="clip alone",
+    ),
+    "bounds_swapped": Edit(
+        function="clipped_objective",
+        old="1.0 - clip_low, 1.0 + clip_high",
+        new="1.0 - clip_high, 1.0 + clip_low",
+        says="bounds swapped",
+    ),
+    "one_bound_both": Edit(
+        function="clipped_objective",
+        old="1.0 - clip_low, 1.0 + clip_high",
+        new="1.0 - clip_low, 1.0 + clip_low",
+        says="one bound for both",
+    ),
+    "clip_sign": Edit(
+        function="clipped_objective",
+        old="1.0 - clip_low, 1.0 + clip_high",
+        new="1.0 + clip_low, 1.0 + clip_high",
+        says="clip sign",
+    ),
+    "tokens_after_eos_counted": Edit(
+        function="average",
+        old="(losses * mask).sum(dim=1)  # [B]",
+        new="losses.sum(dim=1)  # [B]",
+        says="tokens after EOS counted",
+    ),
+    "length_padded_text": Edit(
+        function="average",
+        old="lengths, sums = mask.sum(dim=1)",
+        new="lengths, sums = mask.long().sum(dim=1) * 0 + mask.shape[1]",
+        says="length of the padded text",
+    ),
+    "texts_tokens_swapped": Edit(
+        function="average",
+        old='kind == "texts"',
+        new='kind != "texts"',
+        says="texts and tokens swapped",
+    ),
+    "weights_forgotten": Edit(
+        function="average",
+        old="return (weights * sums / lengths).sum()",
+        new="return (sums / lengths).mean()",
+        says="weights forgotten",
+    ),
+    "unweighted_lengths": Edit(
+        function="average",
+        old="/ (weights * lengths).sum()",
+        new="/ lengths.sum()",
+        says="unweighted lengths",
+    ),
+    "lengths_constant": Edit(
+        function="average",
+        old="(weights * sums).sum() / num_tokens",
+        new="(weights * sums).sum() / mask.shape[1]",
+        says="lengths for the constant",
+    ),
+    "k1_s_sign": Edit(
+        function="kl_estimate",
+        old='"k1": -rho',
+        new='"k1": rho',
+        says="k1's sign",
+    ),
+    "k3_s_sign": Edit(
+        function="kl_estimate",
+        old="rho.exp() - 1.0 - rho}",
+        new="rho.exp() - 1.0 + rho}",
+        says="k3's sign",
+    ),
+    "k3_other_way_round": Edit(
+        function="kl_estimate",
+        old="rho.exp() - 1.0 - rho}",
+        new="(-rho).exp() - 1.0 + rho}",
+        says="k3 the other way round",
+    ),
+    "k3_without_one": Edit(
+        function="kl_estimate",
+        old="rho.exp() - 1.0 - rho}",
+        new="rho.exp() - rho}",
+        says="k3 without the one",
+    ),
+    "k2_without_half": Edit(
+        function="kl_estimate",
+        old="0.5 * rho**2",
+        new="rho**2",
+        says="k2 without the half",
+    ),
+    "paid_leaving": Edit(
+        function="charged",
+        old="return rewards - beta *",
+        new="return rewards + beta *",
+        says="paid for leaving",
+    ),
+    "mean_sum": Edit(
+        function="charged",
+        old="* mask).sum(dim=1)  # eq. (8)",
+        new="* mask).mean(dim=1)  # eq. (8)",
+        says="mean for sum",
+    ),
+    "padding_charged": Edit(
+        function="charged",
+        old="((old_log_probs - ref_log_probs) * mask)",
+        new="(old_log_probs - ref_log_probs)",
+        says="padding charged",
+    ),
+    "sign": Edit(
+        function="grpo_loss",
+        old="losses = -clipped_objective",
+        new="losses = clipped_objective",
+        says="sign",
+    ),
+    "sign_kl": Edit(
+        function="grpo_loss",
+        old="losses + cfg.beta * distance",
+        new="losses - cfg.beta * distance",
+        says="sign of the KL",
+    ),
+    "charged_twice": Edit(
+        function="grpo_loss",
+        old='if cfg.beta and cfg.kl_in == "loss":',
+        new="if cfg.beta:",
+        says="charged twice",
+    ),
+    "ratio_always": Edit(
+        function="grpo_loss",
+        old="(ratio if cfg.kl_ratio else 1.0)",
+        new="ratio",
+        says="ratio always",
+    ),
+    "ratio_tokens_only": Edit(
+        function="grpo_loss",
+        old="mask, cfg.ratio)",
+        new='mask, "token")',
+        says="ratio of tokens only",
+    ),
+    "mask_after_eos": Edit(
+        function="sample",
+        old="token, ~done\n",
+        new="token, torch.ones_like(done)\n",
+        says="mask after EOS",
+    ),
+    "eos_left_out": Edit(
+        function="sample",
+        old="        completion_ids[:, t], completion_mask[:, t] = token, ~done\n        done = done | (token == eos_id)\n",
+        new="        done = done | (token == eos_id)\n        completion_ids[:, t], completion_mask[:, t] = token, ~done\n",
+        says="EOS left out",
+    ),
+    "off_one": Edit(
+        function="token_log_probs",
+        old="logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="logits[:, prompt_ids.shape[1] :]",
+        says="off by one",
+    ),
+    "token_log_probs_padding_counted": Edit(
+        function="token_log_probs",
+        old="return chosen.masked_fill(~completion_mask, 0.0)",
+        new="return chosen",
+        says="padding counted",
+    ),
+    "positions_padding_counted": Edit(
+        function="positions",
+        old="(mask.cumsum(1) - 1)",
+        new="(torch.ones_like(mask).cumsum(1) - 1)",
+        says="padding counted",
+    ),
+    "replacement": Edit(
+        function="pass_at_k",
+        old="math.comb(num_samples - int(c), k) / math.comb(num_samples, k)",
+        new="(1 - int(c) / num_samples) ** k",
+        says="with replacement",
+    ),
+    "all_right": Edit(
+        function="pass_at_k",
+        old="math.comb(num_samples - int(c), k) /",
+        new="math.comb(int(c), k) /",
+        says="all right",
+    ),
+    "chance_fail": Edit(
+        function="pass_at_k",
+        old="return 1.0 - float(np.mean(all_wrong))",
+        new="return float(np.mean(all_wrong))",
+        says="the chance to fail",
+    ),
+    "plain_mean": Edit(
+        function="exact_advantages",
+        old="rewards - (probs * rewards).sum(dim=1, keepdim=True)",
+        new="rewards - rewards.mean(dim=1, keepdim=True)",
+        says="plain mean",
+    ),
+    "exact_advantages_variance_deviation": Edit(
+        function="exact_advantages",
+        old="(probs * centred**2).sum(dim=1, keepdim=True).sqrt()  # eq. (10)",
+        new="(probs * centred**2).sum(dim=1, keepdim=True)  # eq. (10)",
+        says="variance for deviation",
+    ),
+    "over_prompts": Edit(
+        function="exact_advantages",
+        old="centred / (probs * centred**2).sum(dim=1",
+        new="centred / (probs * centred**2).sum(dim=0",
+        says="over the prompts",
+    ),
+    "weights_not_normalised": Edit(
+        function="expected_loss",
+        old="probs.flatten() / len(rewards)",
+        new="probs.flatten()",
+        says="weights not normalised",
+    ),
+    "every_completion_alike": Edit(
+        function="expected_loss",
+        old="weights=probs.flatten() / len(rewards)",
+        new="weights=torch.ones_like(probs.flatten()) / probs.numel()",
+        says="every completion alike",
+    ),
+    "no_charge": Edit(
+        function="expected_loss",
+        old='    if cfg.kl_in == "reward":\n        rewards = charged(rewards.flatten()',
+        new="    if False:\n        rewards = charged(rewards.flatten()",
+        says="no charge",
+    ),
+    "sampling_differentiated": Edit(
+        function="expected_loss",
+        old="old, mask = log_probs.detach(), batch",
+        new="old, mask = log_probs, batch",
+        says="sampling differentiated",
+    ),
+    "collect_no_charge": Edit(
+        function="collect",
+        old='    if cfg.kl_in == "reward":\n        names',
+        new="    if False:\n        names",
+        says="no charge",
+    ),
+    "groups_torn_apart": Edit(
+        function="collect",
+        old="advantages(rewards.view(-1, cfg.group_size), cfg.baseline",
+        new="advantages(rewards.view(cfg.group_size, -1).T, cfg.baseline",
+        says="groups torn apart",
+    ),
+    "keeps_groups_agree": Edit(
+        function="collect",
+        old="keep = informative(",
+        new="keep = ~informative(",
+        says="keeps groups that agree",
+    ),
+    "reference_policy_swapped": Edit(
+        function="collect",
+        old="log_probs_of(reference, batch) if cfg.beta",
+        new="log_probs_of(policy, batch) if cfg.beta",
+        says="reference and policy swapped",
+    ),
+    "trains_through_samples": Edit(
+        function="collect",
+        old="@torch.no_grad()\ndef collect",
+        new="def collect",
+        says="trains through the samples",
+    ),
 }

@@ -10,6 +10,7 @@ import torch
 from chapters.envs.rewriter import draw_requests, encode_prompts, encode_rewrites
 from chapters.text.models import pretrained
 from chapters.text.recipes import rewriter_recipe
+from chapters.utils.edits import Edit
 
 
 def check_preference(preference):
@@ -258,91 +259,209 @@ def check_rewrite(rewrite):
     assert same[0] == same[1] != same[2], "the seed, and nothing else, decides what is drawn"
 
 
-PLANTED = {
-    "preference": {
-        "prefers the worse": ("np.exp(-(first - second) / noise)", "np.exp((first - second) / noise)"),
-        "noise multiplies": ("-(first - second) / noise", "-(first - second) * noise"),
-    },
-    "ceiling": {
-        "the less likely answer": (
-            "np.maximum(probs, 1.0 - probs).mean()", "np.minimum(probs, 1.0 - probs).mean()",
-        ),
-        "as if it always took the first": ("np.maximum(probs, 1.0 - probs).mean()", "probs.mean()"),
-    },
-    "expected_accuracy": {
-        "signs swapped": ("np.where(margins > 0, probs,", "np.where(margins < 0, probs,"),
-        "a tie counts as right": ("1.0 - probs, 0.5))", "1.0 - probs, 1.0))"),
-    },
-    "label": {
-        "sides swapped": ("(a, b) if win else (b, a)", "(b, a) if win else (a, b)"),
-        "no luck": ("rng.random(len(compared.probs)) < compared.probs", "compared.probs > 0.5"),
-    },
-    "bradley_terry_loss": {
-        "sign": (
-            "-nn.functional.logsigmoid(chosen - rejected)", "nn.functional.logsigmoid(chosen - rejected)",
-        ),
-        "prefers the rejected": ("logsigmoid(chosen - rejected)", "logsigmoid(rejected - chosen)"),
-        "sum for mean": ("logsigmoid(chosen - rejected).mean()", "logsigmoid(chosen - rejected).sum()"),
-    },
-    "pack": {
-        "order of words lost": (
-            "mask.argsort(dim=1, descending=True, stable=True)[", "mask.argsort(dim=1, descending=False)[",
-        ),
-        "one column short": (": int(mask.sum(dim=1).max())]", ": int(mask.sum(dim=1).max()) - 1]"),
-        "completion left out of the mask": (
-            "mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)\n    order",
-            "mask = torch.cat([prompt_mask, 0 * completion_mask.long()], dim=1)\n    order",
-        ),
-    },
-    "minibatches": {
-        "nobody's answers are read": ("if num_human else 0", "if num_human else 1"),
-        "your answers come on top": ("rows[: batch_size - ours]", "rows"),
-        "only your first answer": (
-            "rng.integers(max(1, num_human), size=ours)", "rng.integers(1, size=ours)",
-        ),
-    },
-    "RewardModel": {
-        "reads the last column": ("last = mask.sum(dim=1) - 1\n        return", "last = -1\n        return"),
-        "reads one token too early": (
-            "last = mask.sum(dim=1) - 1\n        return", "last = mask.sum(dim=1) - 2\n        return",
-        ),
-        "shares the model's trunk": (
-            "self.trunk = copy.deepcopy(model.base_model).requires_grad_(True)",
-            "self.trunk = model.base_model",
-        ),
-    },
-    "collect": {
-        "tokens after EOS counted": (
-            "mask, log_ratio = text[3],", "mask, log_ratio = torch.ones_like(text[3]),",
-        ),
-        "sign of the charge": ("rewards = -beta * log_ratio", "rewards = beta * log_ratio"),
-        "score on the last column": ("last = completion_mask.sum(dim=1) - 1  # [B]", "last = -1"),
-        "whitened with the padding": ('"advantages": whiten(advantages, mask),',
-                                      '"advantages": whiten(advantages, mask | True),'),
-        "values one token late": (
-            "out.values[:, prompt_ids.shape[1] - 1 : -1]", "out.values[:, prompt_ids.shape[1] :]",
-        ),
-        "logits one off": ("logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, prompt_ids.shape[1] :]"),
-        "value lost from the returns": ('"returns": advantages + values * mask', '"returns": advantages'),
-    },
-    "minibatch_loss": {
-        "sign of the objective": ("cfg.vf_coef * errors - objective", "cfg.vf_coef * errors + objective"),
-        "ratio upside down": (
-            'ratio = (log_probs - batch["old_log_probs"][rows]).exp()',
-            'ratio = (batch["old_log_probs"][rows] - log_probs).exp()',
-        ),
-        "clip alone": (
-            "return torch.min(ratio * advantages, clipped * advantages)", "return clipped * advantages",
-        ),
-        "padding averaged in": ("masked_mean(cfg.vf_coef * errors - objective, text[3])",
-                                "(cfg.vf_coef * errors - objective).mean()"),
-        "another text's advantages": ('batch["advantages"][rows]', 'batch["advantages"][: len(rows)]'),
-    },
-    "rewrite": {
-        "in the order written": (
-            "zip(rows, tokenizer.batch_decode", "zip(range(start, start + chunk), tokenizer.batch_decode",
-        ),
-        "seed ignored": ("generator, tokenizer = torch.Generator().manual_seed(seed), lm.tokenizer",
-                         "generator, tokenizer = torch.Generator().manual_seed(0), lm.tokenizer"),
-    },
-}  # fmt: skip
+EDITS = {
+    "prefers_worse": Edit(
+        function="preference",
+        old="np.exp(-(first - second) / noise)",
+        new="np.exp((first - second) / noise)",
+        says="prefers the worse",
+    ),
+    "noise_multiplies": Edit(
+        function="preference",
+        old="-(first - second) / noise",
+        new="-(first - second) * noise",
+        says="noise multiplies",
+    ),
+    "less_likely_answer": Edit(
+        function="ceiling",
+        old="np.maximum(probs, 1.0 - probs).mean()",
+        new="np.minimum(probs, 1.0 - probs).mean()",
+        says="the less likely answer",
+    ),
+    "if_always_took_first": Edit(
+        function="ceiling",
+        old="np.maximum(probs, 1.0 - probs).mean()",
+        new="probs.mean()",
+        says="as if it always took the first",
+    ),
+    "signs_swapped": Edit(
+        function="expected_accuracy",
+        old="np.where(margins > 0, probs,",
+        new="np.where(margins < 0, probs,",
+        says="signs swapped",
+    ),
+    "tie_counts_right": Edit(
+        function="expected_accuracy",
+        old="1.0 - probs, 0.5))",
+        new="1.0 - probs, 1.0))",
+        says="a tie counts as right",
+    ),
+    "sides_swapped": Edit(
+        function="label",
+        old="(a, b) if win else (b, a)",
+        new="(b, a) if win else (a, b)",
+        says="sides swapped",
+    ),
+    "no_luck": Edit(
+        function="label",
+        old="rng.random(len(compared.probs)) < compared.probs",
+        new="compared.probs > 0.5",
+        says="no luck",
+    ),
+    "sign": Edit(
+        function="bradley_terry_loss",
+        old="-nn.functional.logsigmoid(chosen - rejected)",
+        new="nn.functional.logsigmoid(chosen - rejected)",
+        says="sign",
+    ),
+    "prefers_rejected": Edit(
+        function="bradley_terry_loss",
+        old="logsigmoid(chosen - rejected)",
+        new="logsigmoid(rejected - chosen)",
+        says="prefers the rejected",
+    ),
+    "sum_mean": Edit(
+        function="bradley_terry_loss",
+        old="logsigmoid(chosen - rejected).mean()",
+        new="logsigmoid(chosen - rejected).sum()",
+        says="sum for mean",
+    ),
+    "order_words_lost": Edit(
+        function="pack",
+        old="mask.argsort(dim=1, descending=True, stable=True)[",
+        new="mask.argsort(dim=1, descending=False)[",
+        says="order of words lost",
+    ),
+    "one_column_short": Edit(
+        function="pack",
+        old=": int(mask.sum(dim=1).max())]",
+        new=": int(mask.sum(dim=1).max()) - 1]",
+        says="one column short",
+    ),
+    "completion_left_out_mask": Edit(
+        function="pack",
+        old="mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)\n    order",
+        new="mask = torch.cat([prompt_mask, 0 * completion_mask.long()], dim=1)\n    order",
+        says="completion left out of the mask",
+    ),
+    "nobody_s_answers_are": Edit(
+        function="minibatches",
+        old="if num_human else 0",
+        new="if num_human else 1",
+        says="nobody's answers are read",
+    ),
+    "your_answers_come_top": Edit(
+        function="minibatches",
+        old="rows[: batch_size - ours]",
+        new="rows",
+        says="your answers come on top",
+    ),
+    "only_your_first_answer": Edit(
+        function="minibatches",
+        old="rng.integers(max(1, num_human), size=ours)",
+        new="rng.integers(1, size=ours)",
+        says="only your first answer",
+    ),
+    "reads_last_column": Edit(
+        function="RewardModel",
+        old="last = mask.sum(dim=1) - 1\n        return",
+        new="last = -1\n        return",
+        says="reads the last column",
+    ),
+    "reads_one_token_too": Edit(
+        function="RewardModel",
+        old="last = mask.sum(dim=1) - 1\n        return",
+        new="last = mask.sum(dim=1) - 2\n        return",
+        says="reads one token too early",
+    ),
+    "shares_model_s_trunk": Edit(
+        function="RewardModel",
+        old="self.trunk = copy.deepcopy(model.base_model).requires_grad_(True)",
+        new="self.trunk = model.base_model",
+        says="shares the model's trunk",
+    ),
+    "tokens_after_eos_counted": Edit(
+        function="collect",
+        old="mask, log_ratio = text[3],",
+        new="mask, log_ratio = torch.ones_like(text[3]),",
+        says="tokens after EOS counted",
+    ),
+    "sign_charge": Edit(
+        function="collect",
+        old="rewards = -beta * log_ratio",
+        new="rewards = beta * log_ratio",
+        says="sign of the charge",
+    ),
+    "score_last_column": Edit(
+        function="collect",
+        old="last = completion_mask.sum(dim=1) - 1  # [B]",
+        new="last = -1",
+        says="score on the last column",
+    ),
+    "whitened_padding": Edit(
+        function="collect",
+        old='"advantages": whiten(advantages, mask),',
+        new='"advantages": whiten(advantages, mask | True),',
+        says="whitened with the padding",
+    ),
+    "values_one_token_late": Edit(
+        function="collect",
+        old="out.values[:, prompt_ids.shape[1] - 1 : -1]",
+        new="out.values[:, prompt_ids.shape[1] :]",
+        says="values one token late",
+    ),
+    "logits_one_off": Edit(
+        function="collect",
+        old="logits[:, prompt_ids.shape[1] - 1 : -1]",
+        new="logits[:, prompt_ids.shape[1] :]",
+        says="logits one off",
+    ),
+    "value_lost_from_returns": Edit(
+        function="collect",
+        old='"returns": advantages + values * mask',
+        new='"returns": advantages',
+        says="value lost from the returns",
+    ),
+    "sign_objective": Edit(
+        function="minibatch_loss",
+        old="cfg.vf_coef * errors - objective",
+        new="cfg.vf_coef * errors + objective",
+        says="sign of the objective",
+    ),
+    "ratio_upside_down": Edit(
+        function="minibatch_loss",
+        old='ratio = (log_probs - batch["old_log_probs"][rows]).exp()',
+        new='ratio = (batch["old_log_probs"][rows] - log_probs).exp()',
+        says="ratio upside down",
+    ),
+    "clip_alone": Edit(
+        function="minibatch_loss",
+        old="return torch.min(ratio * advantages, clipped * advantages)",
+        new="return clipped * advantages",
+        says="clip alone",
+    ),
+    "padding_averaged": Edit(
+        function="minibatch_loss",
+        old="masked_mean(cfg.vf_coef * errors - objective, text[3])",
+        new="(cfg.vf_coef * errors - objective).mean()",
+        says="padding averaged in",
+    ),
+    "another_text_s_advantages": Edit(
+        function="minibatch_loss",
+        old='batch["advantages"][rows]',
+        new='batch["advantages"][: len(rows)]',
+        says="another text's advantages",
+    ),
+    "order_written": Edit(
+        function="rewrite",
+        old="zip(rows, tokenizer.batch_decode",
+        new="zip(range(start, start + chunk), tokenizer.batch_decode",
+        says="in the order written",
+    ),
+    "seed_ignored": Edit(
+        function="rewrite",
+        old="generator, tokenizer = torch.Generator().manual_seed(seed), lm.tokenizer",
+        new="generator, tokenizer = torch.Generator().manual_seed(0), lm.tokenizer",
+        says="seed ignored",
+    ),
+}

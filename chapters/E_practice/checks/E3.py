@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from chapters.utils.edits import Edit
+
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (T, N), or (B, L)
 
 
@@ -132,47 +134,137 @@ def check_policy_loss(policy_loss):
             assert log_prob.grad[~mask].abs().max() == 0
 
 
-PLANTED = {
-    "td_target": {
-        "bootstraps through an end": (" * ~terminated  # eq. (1)", "  # eq. (1)"),
-        "discounts the reward too": ("return rewards + gamma", "return gamma * rewards + gamma"),
-        "mask upside down": ("next_values * ~terminated  #", "next_values * terminated  #"),
-    },
-    "gae": {
-        "sums across a time limit": ("running * ~(terminated | truncated)[t]", "running * ~terminated[t]"),
-        "lambda missing": ("gamma * gae_lambda * running", "gamma * running"),
-        "forgets the value": (
-            "terminated, gamma) - values\n    advantages, running",
-            "terminated, gamma)\n    advantages, running",
-        ),
-        "runs forwards": ("for t in reversed(range(len(rewards))):", "for t in range(len(rewards)):"),
-    },
-    "approx_kl": {
-        "the plain log-ratio": ("((ratio - 1.0) - ratio.log()).mean()", "(-ratio.log()).mean()"),
-        "sign": ("((ratio - 1.0) - ratio.log())", "((ratio - 1.0) + ratio.log())"),
-    },
-    "clipped_surrogate": {
-        "a max for the min": ("torch.min(ratio * advantages", "torch.max(ratio * advantages"),
-        "clips the upper side alone": ("ratio.clamp(1.0 - clip_eps, 1", "ratio.clamp(0.0, 1"),
-    },
-    "first_end": {
-        "leaves the end out": ("ends.cumsum(dim=1) - ends == 0", "ends.cumsum(dim=1) == 0"),
-        "counts along the batch": ("ends.cumsum(dim=1)", "ends.cumsum(dim=0)"),
-    },
-    "token_rewards": {
-        "penalty's sign": ("penalties = -beta", "penalties = beta"),
-        "charges behind the end": ("(log_probs - ref_log_probs) * mask", "(log_probs - ref_log_probs)"),
-        "score one token late": ("keepdim=True) - 1, scores", "keepdim=True) % mask.shape[1], scores"),
-        "reference forgotten": ("(log_probs - ref_log_probs) * mask", "log_probs * mask"),
-    },
-    "policy_loss": {
-        "wrong sign": ("return -gain[mask].mean()", "return gain[mask].mean()"),
-        "no mask on the gain": ("-gain[mask].mean()", "-gain.mean()"),
-        "advantage not detached": (
-            'old_log_probs, advantages, mask = mini["old_log_probs"], mini["advantages"], ',
-            'old_log_probs, advantages, mask = mini["old_log_probs"], mini["returns"] - values, ',
-        ),
-        "normalised with the masked ones": ("advantages[mask].mean()", "advantages.mean()"),
-        "critic's weight": ("0.5 * value_loss", "value_loss"),
-    },
-}  # fmt: skip
+EDITS = {
+    "bootstraps_through_end": Edit(
+        function="td_target",
+        old=" * ~terminated  # eq. (1)",
+        new="  # eq. (1)",
+        says="bootstraps through an end",
+    ),
+    "discounts_reward_too": Edit(
+        function="td_target",
+        old="return rewards + gamma",
+        new="return gamma * rewards + gamma",
+        says="discounts the reward too",
+    ),
+    "mask_upside_down": Edit(
+        function="td_target",
+        old="next_values * ~terminated  #",
+        new="next_values * terminated  #",
+        says="mask upside down",
+    ),
+    "sums_across_time_limit": Edit(
+        function="gae",
+        old="running * ~(terminated | truncated)[t]",
+        new="running * ~terminated[t]",
+        says="sums across a time limit",
+    ),
+    "lambda_missing": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gamma * running",
+        says="lambda missing",
+    ),
+    "forgets_value": Edit(
+        function="gae",
+        old="terminated, gamma) - values\n    advantages, running",
+        new="terminated, gamma)\n    advantages, running",
+        says="forgets the value",
+    ),
+    "runs_forwards": Edit(
+        function="gae",
+        old="for t in reversed(range(len(rewards))):",
+        new="for t in range(len(rewards)):",
+        says="runs forwards",
+    ),
+    "plain_log_ratio": Edit(
+        function="approx_kl",
+        old="((ratio - 1.0) - ratio.log()).mean()",
+        new="(-ratio.log()).mean()",
+        says="the plain log-ratio",
+    ),
+    "sign": Edit(
+        function="approx_kl",
+        old="((ratio - 1.0) - ratio.log())",
+        new="((ratio - 1.0) + ratio.log())",
+        says="sign",
+    ),
+    "max_min": Edit(
+        function="clipped_surrogate",
+        old="torch.min(ratio * advantages",
+        new="torch.max(ratio * advantages",
+        says="a max for the min",
+    ),
+    "clips_upper_side_alone": Edit(
+        function="clipped_surrogate",
+        old="ratio.clamp(1.0 - clip_eps, 1",
+        new="ratio.clamp(0.0, 1",
+        says="clips the upper side alone",
+    ),
+    "leaves_end_out": Edit(
+        function="first_end",
+        old="ends.cumsum(dim=1) - ends == 0",
+        new="ends.cumsum(dim=1) == 0",
+        says="leaves the end out",
+    ),
+    "counts_along_batch": Edit(
+        function="first_end",
+        old="ends.cumsum(dim=1)",
+        new="ends.cumsum(dim=0)",
+        says="counts along the batch",
+    ),
+    "penalty_s_sign": Edit(
+        function="token_rewards",
+        old="penalties = -beta",
+        new="penalties = beta",
+        says="penalty's sign",
+    ),
+    "charges_behind_end": Edit(
+        function="token_rewards",
+        old="(log_probs - ref_log_probs) * mask",
+        new="(log_probs - ref_log_probs)",
+        says="charges behind the end",
+    ),
+    "score_one_token_late": Edit(
+        function="token_rewards",
+        old="keepdim=True) - 1, scores",
+        new="keepdim=True) % mask.shape[1], scores",
+        says="score one token late",
+    ),
+    "reference_forgotten": Edit(
+        function="token_rewards",
+        old="(log_probs - ref_log_probs) * mask",
+        new="log_probs * mask",
+        says="reference forgotten",
+    ),
+    "wrong_sign": Edit(
+        function="policy_loss",
+        old="return -gain[mask].mean()",
+        new="return gain[mask].mean()",
+        says="wrong sign",
+    ),
+    "no_mask_gain": Edit(
+        function="policy_loss",
+        old="-gain[mask].mean()",
+        new="-gain.mean()",
+        says="no mask on the gain",
+    ),
+    "advantage_not_detached": Edit(
+        function="policy_loss",
+        old='old_log_probs, advantages, mask = mini["old_log_probs"], mini["advantages"], ',
+        new='old_log_probs, advantages, mask = mini["old_log_probs"], mini["returns"] - values, ',
+        says="advantage not detached",
+    ),
+    "normalised_masked_ones": Edit(
+        function="policy_loss",
+        old="advantages[mask].mean()",
+        new="advantages.mean()",
+        says="normalised with the masked ones",
+    ),
+    "critic_s_weight": Edit(
+        function="policy_loss",
+        old="0.5 * value_loss",
+        new="value_loss",
+        says="critic's weight",
+    ),
+}

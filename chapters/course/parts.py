@@ -1,0 +1,48 @@
+"""What stands beside a lesson: its evidence, its checks, its named edits. Found by name; nothing is listed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+from collections.abc import Callable
+
+from chapters.course.catalog import Item
+from chapters.utils.edits import Edit
+
+
+def lesson_of(item: Item) -> types.ModuleType:
+    """The lesson itself, imported."""
+    return importlib.import_module(item.module)
+
+
+def checks_of(item: Item) -> types.ModuleType:
+    """`checks/<ID>.py`. Raises FileNotFoundError if the lesson has none."""
+    return _beside(item, "checks")
+
+
+def evidence_of(item: Item) -> types.ModuleType | None:
+    """`evidence/<ID>.py`, or None if the lesson has none."""
+    return _beside(item, "evidence") if item.evidence.exists() else None
+
+
+def edits_of(item: Item) -> dict[str, Edit]:
+    """The named edits of a lesson: every wrong or different version of it that has a name."""
+    return checks_of(item).EDITS
+
+
+def function_checks(checks: types.ModuleType) -> dict[str, Callable]:
+    """The checks of a module by the name of the function each one takes: `check_gae` checks `gae`."""
+    found = inspect.getmembers(checks, inspect.isfunction)
+    return {
+        name.removeprefix("check_"): check
+        for name, check in found
+        if name.startswith("check_") and check.__module__ == checks.__name__
+    }
+
+
+def _beside(item: Item, folder: str) -> types.ModuleType:
+    path = item.path.parent / folder / f"{item.id}.py"
+    if not path.exists():
+        raise FileNotFoundError(path)
+    return importlib.import_module(f"{item.module.rpartition('.')[0]}.{folder}.{item.id}")
