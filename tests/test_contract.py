@@ -2,15 +2,17 @@
 
 import ast
 import dataclasses
+import doctest
 import importlib
+import inspect
+import io
 import re
 
 import jupytext
 import pytest
 
 from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
-from chapters.course.planting import function_checks
-from tests.test_checks import load
+from chapters.course.parts import checks_of, edits_of, evidence_of, function_checks
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 HEADER = (
@@ -18,12 +20,18 @@ HEADER = (
     r"\*\*Question\.\*\*",
     r"\*\*Before this:\*\*",
     r"\*\*Next:\*\*",
-    r"\*\*Time budget\.\*\* \d+ s",
-    r"<!-- results: {id} -->",
+    r"\*\*Time\.\*\* \d+ s on 2 cores(; with all evidence \d+ s)?\.",
     r"^References:",
     r"^Symbols:",
 )
-MAX_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 750, 50, 2
+ENDING = (
+    r"!\[[^\]]{20,}\]\(results/{id}\.png\)",
+    r"\*\*The verdict\.\*\*",
+    r"<!-- results: {id} -->",
+    r"\*\*Break it\.\*\*",
+    r"\*\*Exercises\.\*\*",
+)
+MAX_LINES, MAX_MEAN_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 400, 350, 50, 2
 
 
 def source(item) -> str:
@@ -49,6 +57,69 @@ def test_header_has_its_parts_in_order(item):
         positions.append(found.start())
     assert positions == sorted(positions)
     assert item.question.endswith("?") or "?" in item.question
+    assert "<!-- results" not in item.text, (
+        "the table stands at the end: the reader has not met the words yet"
+    )
+
+
+@LESSONS
+def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
+    positions = []
+    for pattern in ENDING:
+        found = re.search(pattern.replace("{id}", item.id), source(item))
+        assert found, f"{item.id} lacks {pattern}"
+        positions.append(found.start())
+    assert positions[1:] == sorted(positions[1:])
+
+
+@LESSONS
+def test_worked_examples_come_out_as_written(item):
+    """Doctests in docstrings and in the text's python blocks, run in the lesson's own namespace."""
+    lesson = importlib.import_module(item.module)
+    notebook = jupytext.reads(source(item), fmt="py:percent")
+    blocks = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    blocks = [block for text in blocks for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    tests = [parser.get_doctest(block, vars(lesson), item.id, str(item.path), 0) for block in blocks]
+    tests += doctest.DocTestFinder().find(lesson, item.id, module=lesson)
+    printed = io.StringIO()
+    for test in tests:
+        runner.run(test, out=printed.write, clear_globs=False)
+    assert runner.tries, f"{item.id} has no worked example"
+    assert not runner.failures, printed.getvalue()
+
+
+@LESSONS
+def test_exercises_have_an_answer_or_a_grader(item):
+    """Each exercise is followed by a folded answer, or names the function that a check grades."""
+    last = source(item).partition("**Exercises.**")[2]
+    exercises = re.split(r"^\*{item.id}\.\d".replace("{item.id}", item.id), last, flags=re.MULTILINE)[1:]
+    assert 2 <= len(exercises) <= 5, f"{item.id}: write them as *{item.id}.1 · Title* ..."
+    for exercise in exercises:
+        assert "<details>" in exercise or re.search(rf"rl exercise {item.id}\b", exercise)
+
+
+@LESSONS
+def test_what_a_lesson_says_can_be_broken_can_be(item):
+    named = re.findall(rf"rl break {item.id} (\w+)", source(item))
+    assert len(named) >= 2
+    assert set(named) <= set(edits_of(item))
+
+
+@LESSONS
+def test_evidence_has_its_parts(item):
+    evidence = evidence_of(item)
+    if evidence is None:
+        return
+    assert list(inspect.signature(evidence.measure).parameters) == ["cfg", "extra", "log"]
+    assert evidence.Config.__dataclass_params__.frozen
+    own = {field.name for field in dataclasses.fields(evidence.Config)}
+    assert set(evidence.SMOKE) <= own
+    assert not own & {field.name for field in dataclasses.fields(importlib.import_module(item.module).Config)}
+    for path in item.evidence.parent.glob(f"{item.id}*.py"):
+        for function, _ in functions(ast.parse(path.read_text(encoding="utf-8"))):
+            lines = function.end_lineno - function.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{path.name}: {function.name} has {lines} lines"
 
 
 @LESSONS
@@ -62,19 +133,6 @@ def test_config_explains_every_field(item):
         if isinstance(node, ast.AnnAssign):
             documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             assert documented, f"{item.id}: Config.{node.target.id} has no docstring under it"
-
-
-@LESSONS
-def test_imports_run_one_way(item):
-    for node in ast.walk(ast.parse(source(item))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        for name in names:
-            if name.startswith("chapters"):
-                assert name.split(".")[1] in ("utils", "envs"), f"{item.id} imports {name}"
 
 
 @LESSONS
@@ -103,17 +161,24 @@ def test_nothing_happens_at_import(item):
                 assert name.id[0].isupper(), f"{item.id}: global {name.id} is no constant"
 
 
+def written_lines(item) -> int:
+    """Lines of a lesson without the generated ones."""
+    text = re.sub(r"(?s)(<!-- results: \w+ -->).*?(<!-- /results -->)", r"\1\n\2", source(item))
+    return len(text.splitlines())
+
+
 @LESSONS
 def test_readable_in_one_scroll(item):
-    text = source(item)
-    written = re.sub(
-        r"(?s)(<!-- results: \w+ -->).*?(<!-- /results -->)", r"\1\n\2", text
-    )  # not the generated
-    assert len(written.splitlines()) <= MAX_LINES
-    for function, nesting in functions(ast.parse(text)):
+    assert written_lines(item) <= MAX_LINES
+    for function, nesting in functions(ast.parse(source(item))):
         lines = function.end_lineno - function.lineno + 1
         assert lines <= MAX_FUNCTION_LINES, f"{item.id}: {function.name} has {lines} lines"
         assert nesting <= MAX_NESTING, f"{item.id}: {function.name} is nested {nesting} deep"
+
+
+def test_lessons_are_short_on_average():
+    lines = [written_lines(item) for item in lessons()]
+    assert sum(lines) / len(lines) <= MAX_MEAN_LINES
 
 
 @LESSONS
@@ -127,21 +192,19 @@ def test_round_trips_to_a_notebook(item):
     assert [cell.source for cell in again.cells] == [cell.source for cell in notebook.cells]
 
 
-@LESSONS
-def test_copies_meet_the_check_of_their_original(item):
+COPIES = re.compile(r"# same-as: ([A-E]\d+)\.(\w+)\n(?:@.*\n)*(?:def|class) (\w+)")
+COPYING = [path for path in CHAPTERS.rglob("*.py") if "# same-as: " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", COPYING, ids=lambda path: path.stem)
+def test_copies_meet_the_check_of_their_original(path):
     """`# same-as: A3.bellman_backup` above a def: the original's check runs on the copy."""
-    lesson = importlib.import_module(item.module)
-    marks = re.findall(r"# same-as: ([A-E]\d+)\.(\w+)\n(?:@.*\n)*(?:def|class) (\w+)", source(item))
-    assert len(marks) == source(item).count("# same-as:"), "a mark stands right above its def"
+    text = path.read_text(encoding="utf-8")
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    marks = COPIES.findall(text)
+    assert len(marks) == text.count("# same-as: "), "a mark stands right above its def"
     for original, name, copy in marks:
-        _, checks = load(find(original))
-        function_checks(checks)[name](getattr(lesson, copy))
-
-
-@LESSONS
-def test_breaks_something_and_sets_exercises(item):
-    assert re.search(r"\*\*Break( it)?\.", source(item))
-    assert re.search(r"\*\*Exercises?\.?\*\*", source(item))
+        function_checks(checks_of(find(original)))[name](getattr(module, copy))
 
 
 def test_every_numbered_file_is_found_and_no_id_is_used_twice():
