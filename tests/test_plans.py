@@ -79,7 +79,7 @@ def test_minutes_are_words_and_the_ledgers_seconds():
     from chapters.course import ledger
 
     read, run = plans.minutes("B1")
-    assert run * 60 == pytest.approx(ledger.seconds(ledger.load(find("B1"))))
+    assert run * 60 == pytest.approx(ledger.times(ledger.load(find("B1")))[1])
     words = len([word for word in find("B1").path.read_text().split() if re.search(r"\w", word)])
     assert 0.9 * words <= read * plans.WORDS_A_MINUTE <= words
     assert plans.minutes("A0") == plans.minutes("Z9") == (0.0, 0.0)

@@ -1,13 +1,14 @@
 """Every lesson, found by file name, runs in smoke mode; its ledger and its fingerprint are rechecked."""
 
 import dataclasses
-import importlib
 import json
 
 import pytest
 
 from chapters.course import ledger, tables
 from chapters.course.catalog import ROOT, lessons
+from chapters.course.parts import edits_of, evidence_of, lesson_of
+from chapters.utils.claims import Claim
 from chapters.utils.lesson import RunOptions, execute, failed_claims
 from chapters.utils.runlog import RunLog
 
@@ -16,25 +17,32 @@ LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 
 @pytest.fixture(scope="module")
 def smoke_runs() -> dict[str, RunLog]:
-    """One smoke run a lesson, shared by the tests below."""
+    """One smoke run a lesson, with its evidence, shared by the tests below."""
     return {}
+
+
+def run(item, out, evidence: bool) -> RunLog:
+    lesson = lesson_of(item)
+    options = RunOptions(smoke=True, evidence=evidence, out=out)
+    return execute(lesson.main, lesson.Config(**lesson.SMOKE), item.path, options, print_claims=False)
 
 
 def smoke_run(item, smoke_runs, tmp_path_factory) -> RunLog:
     if item.id not in smoke_runs:
-        lesson = importlib.import_module(item.module)
-        cfg = lesson.Config(**lesson.SMOKE)
-        options = RunOptions(smoke=True, out=tmp_path_factory.mktemp("runs"))
-        smoke_runs[item.id] = execute(lesson.main, cfg, item.path, options, print_claims=False)
+        smoke_runs[item.id] = run(item, tmp_path_factory.mktemp("runs"), item.evidence.exists())
     return smoke_runs[item.id]
 
 
 @LESSONS
 def test_smoke_run_holds_its_always_claims(item, smoke_runs, tmp_path_factory):
     log = smoke_run(item, smoke_runs, tmp_path_factory)
-    assert any(claim.always for claim in log.claims), "a smoke run must assert something"
+    own = [claim for claim in log.claims if not claim.evidence]
+    assert any(claim.always for claim in own), "a smoke run must assert something"
+    assert 2 <= len(own) <= 5, (
+        "a lesson makes the claims that a learner must see; its evidence makes the rest"
+    )
     assert not failed_claims(log)
-    assert log.figures, "every lesson draws what it claims"
+    assert f"{item.id}.png" in {figure.name for figure in log.figures}, "every lesson draws what it claims"
 
 
 @LESSONS
@@ -46,15 +54,31 @@ def test_fingerprint_equals_the_recorded_one(item, smoke_runs, tmp_path_factory)
 
 @LESSONS
 def test_ledger_is_true(item):
-    defaults = dataclasses.asdict(importlib.import_module(item.module).Config())
-    assert ledger.verify(item, ledger.load(item), defaults) == []
+    evidence = evidence_of(item)
+    own = dataclasses.asdict(evidence.Config()) if evidence else None
+    assert ledger.verify(item, ledger.load(item), dataclasses.asdict(lesson_of(item).Config()), own) == []
 
 
 @LESSONS
-def test_two_smoke_runs_with_one_seed_are_equal_to_the_bit(item, smoke_runs, tmp_path_factory):
+def test_ledger_says_and_demands_what_the_code_does(item, smoke_runs, tmp_path_factory):
+    log = smoke_run(item, smoke_runs, tmp_path_factory)
+    assert ledger.differing_claims(ledger.load(item), log.claims) == []
+
+
+@LESSONS
+def test_edits_predict_claims_that_the_lesson_makes(item):
+    own = {name for name, entry in ledger.load(item)["claims"].items() if not entry.get("evidence")}
+    predicting = [edit for edit in edits_of(item).values() if edit.fails]
+    assert len(predicting) >= 2
+    for edit in predicting:
+        assert set(edit.fails) <= own, edit.says
+
+
+@LESSONS
+def test_two_runs_with_one_seed_are_equal_to_the_bit(item, smoke_runs, tmp_path_factory):
     first = smoke_run(item, smoke_runs, tmp_path_factory)
-    second = smoke_run(item, {}, tmp_path_factory)
-    assert ledger.fingerprint(first.folder) == ledger.fingerprint(second.folder)
+    second = run(item, tmp_path_factory.mktemp("again"), evidence=False)
+    assert ledger.fingerprint(first.folder, lesson_only=True) == ledger.fingerprint(second.folder)
 
 
 @LESSONS
@@ -82,8 +106,9 @@ class TestTheLedgerChecksThemselves:
         return ledger.load(item)
 
     def problems(self, item, book):
-        defaults = dataclasses.asdict(importlib.import_module(item.module).Config())
-        return " ".join(ledger.verify(item, book, defaults))
+        evidence = evidence_of(item)
+        own = dataclasses.asdict(evidence.Config()) if evidence else None
+        return " ".join(ledger.verify(item, book, dataclasses.asdict(lesson_of(item).Config()), own))
 
     def test_a_value_beyond_its_bound(self, item, book):
         name = next(iter(book["claims"]))
@@ -98,7 +123,7 @@ class TestTheLedgerChecksThemselves:
 
     def test_other_defaults(self, item, book):
         book["config"] = {**book["config"], "another": 1}
-        assert "another configuration" in self.problems(item, book)
+        assert "other settings" in self.problems(item, book)
 
     def test_other_code(self, item, book):
         book["stamp"] = "0" * 16
@@ -106,8 +131,13 @@ class TestTheLedgerChecksThemselves:
 
     def test_over_budget(self, item, book):
         for run in book["runs"]:
-            run["cpu_seconds"] = item.budget + 1
-        assert "the budget is" in self.problems(item, book)
+            run["cpu_seconds"] = item.budgets[1] + 1
+        assert "the header says" in self.problems(item, book)
+
+    def test_a_lesson_that_keeps_its_reader_waiting(self, item, book):
+        for run in book["runs"]:
+            run["lesson_cpu_seconds"] = ledger.LESSON_SECONDS + 1
+        assert "own run takes at most" in self.problems(item, book)
 
     def test_too_few_seeds(self, item, book):
         book["runs"] = book["runs"][:4]
@@ -115,6 +145,65 @@ class TestTheLedgerChecksThemselves:
 
     def test_another_fingerprint(self, book):
         other = json.loads(json.dumps(book["fingerprint"]))
-        name = next(iter(other["metrics"]))
+        name = next(name for name, numbers in other["metrics"].items() if "last" in numbers)
         other["metrics"][name]["last"] = (other["metrics"][name]["last"] or 0) * 1.01 + 0.01
         assert ledger.compare_fingerprints(book["fingerprint"], other)
+
+    def test_a_metric_that_is_gone(self, book):
+        other = json.loads(json.dumps(book["fingerprint"]))
+        del other["metrics"][next(iter(other["metrics"]))]
+        assert "on one side only" in ledger.compare_fingerprints(book["fingerprint"], other)[0]
+
+
+CLAIM = {"name": "high", "statement": "It is high.", "value": 0.9, "at_least": 0.5, "seeds": "9/10"}
+BOOK = {
+    "claims": {"high": {"statement": "It is high.", "seeds": "9/10", "held": "1/1"}},
+    "runs": [{"claims": {"high": {"value": 0.9, "at_least": 0.5}}}],
+}
+
+
+class TestAChangedClaimIsNoticed:
+    """A bound that was loosened or turned, fewer seeds, another sentence: `differing_claims`, fingerprint."""
+
+    def differing(self, **changes):
+        fields = {**CLAIM, **changes}
+        return ledger.differing_claims(BOOK, [Claim.from_dict(fields)])
+
+    def test_the_same_claim_is_the_same(self):
+        assert self.differing() == []
+        assert self.differing(value=0.7) == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"statement": "It is low."},
+            {"seeds": "5/10"},
+            {"source": "nowhere"},
+            {"unit": "metres"},
+            {"timed": True},
+            {"evidence": True},
+            {"always": True},
+            {"at_least": None, "at_most": 0.5},
+            {"name": "low"},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_another_is_not(self, change):
+        assert self.differing(**change)
+
+    @pytest.mark.parametrize("bound", [{"at_least": 0.4}, {"at_most": 0.5}, {"near": (0.5, 0.1)}])
+    def test_a_moved_bound_is_in_the_fingerprint(self, bound, tmp_path):
+        found = []
+        for name, limits in (("before", {"at_least": 0.5}), ("after", bound)):
+            log = RunLog(tmp_path / name, "X0")
+            log.claim("high", "It is high.", 0.9, **limits)
+            log.close()
+            (log.folder / "run.json").write_text('{"lesson_rows": 0}')
+            found.append(ledger.fingerprint(log.folder))
+        assert ledger.compare_fingerprints(*found)
+
+    def test_a_moved_bound_is_refused_by_restamp(self):
+        before = {"high": {"value": 0.9, "at_least": 0.5}}
+        assert ledger._differences(before, {"high": {"value": 0.9, "at_least": 0.5}}, "claims") == []
+        assert ledger._differences(before, {"high": {"value": 0.9, "at_least": 0.4}}, "claims")
+        assert ledger._differences(before, {"high": {"value": 0.9, "at_most": 0.5}}, "claims")

@@ -59,22 +59,23 @@ def find(lesson: str, kinds: tuple[str, ...] = ("py",)) -> catalog.Item:
 
 @app.command("list")
 def list_() -> None:
-    """The syllabus: title, measured time, verdict of the ledger, your own status."""
+    """The syllabus: title, seconds (the lesson, all with its evidence), what the ledger says, your status."""
     from chapters.course import ledger
     from chapters.course.progress import own_status
 
-    print(f"{'id':<4}{'title':<46}{'kind':<8}{'time':>6}  {'ledger':<12}{'you'}")
+    print(f"{'id':<4}{'title':<46}{'kind':<8}{'time':>6}{'all':>7}  {'ledger':<12}{'you'}")
     for item in catalog.items():
         kind = {"py": "lesson", "md": "note", "sh": "set-up"}[item.kind]
-        time = verdict = you = ""
+        alone = whole = verdict = you = ""
         if item.kind == "py":
             you = own_status(item, RUNS)
             verdict = "not recorded"
             if item.ledger.exists():
                 book = ledger.load(item)
                 held, total = ledger.verdict(book)
-                time, verdict = f"{ledger.seconds(book):.0f} s", f"{held}/{total} hold"
-        print(f"{item.id:<4}{item.title[:44]:<46}{kind:<8}{time:>6}  {verdict:<12}{you}".rstrip())
+                verdict = f"{held}/{total} hold"
+                alone, whole = (f"{seconds:.0f} s" for seconds in ledger.times(book))
+        print(f"{item.id:<4}{item.title[:44]:<46}{kind:<8}{alone:>6}{whole:>7}  {verdict:<12}{you}".rstrip())
 
 
 @app.command(
@@ -90,6 +91,40 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
     item = find(lesson)
     sys.argv = [str(item.path), *ctx.args]
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
+
+
+@app.command("break")
+def break_(
+    lesson: Lesson,
+    edit: Annotated[str | None, typer.Argument(help="Name of the edit; without one, all are listed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of both runs.")] = 0,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run both in seconds, with tiny settings.")] = False,
+) -> None:
+    """Break a lesson by a named edit: show the diff, run it beside the right one, say what fails."""
+    from chapters.course import breaking
+    from chapters.utils.edits import EditError
+
+    item = find(lesson)
+    if edit is None:
+        print("\n".join(breaking.table(item)))
+        print(f"\nrl break {item.id} NAME shows one and runs it beside the right lesson.")
+        return
+    chosen = breaking.find_edit(item, edit)
+    try:
+        print(breaking.diff_of(item, chosen))
+        print(f"\n{item.id}, {edit}: {chosen.says}")
+        print(breaking.verdict_of_check(item, chosen))
+        print("running the lesson, then the edited one ...", flush=True)
+        found = breaking.compare(item, chosen, seed, smoke, RUNS / "break")
+    except EditError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(CLAIM_FAILED) from None
+    print("\n".join(breaking.report(found)))
+    folder = (found.broken or found.right).folder
+    if picture := breaking.side_by_side(found, folder / f"{item.id}_{edit}.png"):
+        print(f"figure: {_short(picture)}")
+    if not smoke and found.surprises():
+        raise typer.Exit(CLAIM_FAILED)
 
 
 @app.command("next")

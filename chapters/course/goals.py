@@ -98,8 +98,7 @@ def exercises(item: catalog.Item) -> int:
     if item.kind == "md":
         section = text.partition("## Check yourself")[2].partition("\n## ")[0]
     else:
-        found = re.search(r'\*\*Exercises?\.?\*\*(.*?)(?:\n"""|\n<details>|\Z)', text, re.DOTALL)
-        section = found[1] if found else ""
+        return len(set(re.findall(rf"^\*{item.id}\.(\d+) · ", text, re.MULTILINE)))
     count = 0
     while re.search(rf"(?:^|\s)(?:\({count + 1}\)|{count + 1}\.)\s", section):
         count += 1
@@ -124,7 +123,8 @@ def _lesson_state(lesson: str, names: list[str], runs: Path) -> tuple[bool, str]
     history = full_runs(lesson, runs)
     if not history:
         return False, f"no full run of {lesson} yet: rl run {lesson}"
-    nearest = (math.inf, f"no run of {lesson} measured {', '.join(names)}")
+    unmeasured = f"no run of {lesson} measured {', '.join(names)}: rl run {lesson} --evidence"
+    nearest = (math.inf, unmeasured)
     for folder, _ in history:
         made = claims_of_run(folder)
         claims = [made[name] for name in names if name in made]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import json
 import math
@@ -12,7 +11,6 @@ import platform
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,17 +18,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from chapters.course import rounding
 from chapters.course.catalog import Item
+from chapters.course.parts import edits_of, evidence_of
 from chapters.utils.claims import Claim
 from chapters.utils.files import jsonable, write_atomic, write_json
 from chapters.utils.lesson import CLAIM_FAILED, PASSED
 from chapters.utils.runlog import RunLog, is_timing, read_metrics
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "gymnasium", "stable-baselines3", "transformers", "trl")
-SHARED = ("statement", "unit", "source", "seeds", "always", "timed")
+SHARED = ("statement", "unit", "source", "seeds", "always", "timed", "evidence")
 """Fields of a claim that are the same on every seed."""
+BOUNDS = ("at_least", "at_most", "near")
+"""Fields of a claim of which it has exactly one: its direction is which, its bound is what stands in it."""
 TOLERANCE = 1e-3
 """Relative difference allowed between a fingerprint and a fresh smoke run, for other machines' rounding."""
+LESSON_SECONDS = 60
+"""What a lesson's own run, without its evidence, may take at most."""
+ROUNDING = 1e-5
+"""Absolute difference allowed: rounding errors (1e-16 against 3e-16) are no difference between machines."""
+
+
+ITEM_FILE = re.compile(r"([A-E]\d+)(_\w+)?")
 
 
 class RecordError(Exception):
@@ -45,7 +54,7 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
     """
     with tempfile.TemporaryDirectory() as scratch:
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(_run, item, seed, Path(scratch), ()) for seed in seeds]
+            futures = [pool.submit(_run, item, seed, Path(scratch)) for seed in seeds]
             runs = []
             for seed, future in zip(seeds, futures):
                 run = future.result()
@@ -53,9 +62,9 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
                 failed = [claim.name for claim in run["claims"] if not claim.holds]
                 verdict = f"failed: {', '.join(failed)}" if failed else "all claims hold"
                 say(f"{item.id} seed {seed}: {run['seconds']:.1f} s, {verdict}")
-        smoke = _run(item, seeds[0], Path(scratch), ("--smoke",))
+        found, smoke = smoke_fingerprint(item, seeds[0], Path(scratch))
         pooled, pooled_figures = _summarise(item, runs, Path(scratch) / "summary")
-        ledger = _compose(item, runs, smoke, pooled)
+        ledger = _compose(item, runs, smoke, found, pooled)
         figures = {path.name: path for path in runs[0]["figures"]} | {
             path.name: path for path in pooled_figures
         }
@@ -70,23 +79,62 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
 
 
 def restamp(item: Item, say=print) -> None:
-    """Renew the stamp after an edit that changed no number. Raises RecordError if one did change."""
+    """Renew the stamp after an edit that changed no number and no bound. Raises RecordError if one did.
+
+    What a claim says, its unit and its source may have changed: they are taken over from the code.
+    """
     ledger = load(item)
     seed = ledger["runs"][0]["seed"]
     with tempfile.TemporaryDirectory() as scratch:
-        smoke = _run(item, seed, Path(scratch), ("--smoke",))
+        found, smoke = smoke_fingerprint(item, seed, Path(scratch))
         say(f"{item.id} smoke run: {smoke['seconds']:.1f} s")
-        differences = compare_fingerprints(ledger["fingerprint"], fingerprint(smoke["folder"]))
-        run = _run(item, seed, Path(scratch), ())
+        run = _run(item, seed, Path(scratch))
         say(f"{item.id} seed {seed}: {run['seconds']:.1f} s")
         fresh = _seed_entry(run)
-        for kind in ("metrics", "claims"):
-            differences += _differences(ledger["runs"][0][kind], fresh[kind], kind)
+    differences = [
+        *compare_fingerprints(ledger["fingerprint"], found),
+        *_differences(ledger["runs"][0]["metrics"], fresh["metrics"], "metrics"),
+        *_differences(ledger["runs"][0]["claims"], fresh["claims"], "claims"),
+    ]
+    for claim in run["claims"]:
+        entry = ledger["claims"].get(claim.name, {})
+        for field in ("seeds", "always", "timed", "evidence"):
+            if entry.get(field, False) != getattr(claim, field):
+                differences.append(f"claim {claim.name}: {field} is now {getattr(claim, field)}")
     if differences:
         raise RecordError(f"numbers changed, so record again: {'; '.join(differences[:3])}")
-    ledger["stamp"] = stamp(item)
-    ledger["config"] = {key: value for key, value in run["config"].items() if key != "seed"}
+    for claim in run["claims"]:
+        ledger["claims"][claim.name].update(_said(claim))
+    ledger.update(
+        title=item.title,
+        stamp=stamp(item),
+        config=_lesson_config(run),
+        evidence_config=run["config"].get("evidence", {}),
+        fingerprint=found,
+    )
     write_json(item.ledger, ledger)
+
+
+def smoke_fingerprint(item: Item, seed: int, scratch: Path) -> tuple[dict, dict]:
+    """(fingerprint of a smoke run without what rounding alone moves, the run on this machine as it is)."""
+    smoke = _run(item, seed, scratch, "--smoke")
+    whole = fingerprint(smoke["folder"])
+    others = []
+    for setting in (*rounding.SETTINGS, *rounding.NOISE):
+        run = _run(item, seed, scratch, "--smoke", setting=setting)
+        others.append(fingerprint(run["folder"]))
+    try:
+        kept = rounding.stable(whole, others)
+    except ValueError as error:
+        raise RecordError(f"{item.id}: other rounding, other measurements: {error}") from None
+    return {**kept, "compared": f"{_count(kept)} of {_count(whole)}"}, smoke
+
+
+def _count(numbers: Any) -> int:
+    """How many numbers a nested dictionary holds."""
+    if isinstance(numbers, dict):
+        return sum(map(_count, numbers.values()))
+    return isinstance(numbers, int | float) and not isinstance(numbers, bool)
 
 
 def load(item: Item) -> dict:
@@ -102,18 +150,27 @@ def own_figures(item: Item) -> list[Path]:
 
 
 def stamp(item: Item) -> str:
-    """A hash of the lesson's code: prose, comments and blank lines do not count, everything else does."""
+    """A hash of the lesson's code, its evidence's, and the edits that this trains.
+
+    Prose, comments and blank lines do not count, everything else does.
+    """
     import jupytext
 
     notebook = jupytext.reads(item.path.read_text(encoding="utf-8"), fmt="py:percent")
-    code = [
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    beside = sorted(item.evidence.parent.glob(f"{item.id}*.py"))
+    beside = [path for path in beside if ITEM_FILE.fullmatch(path.stem)[1] == item.id]  # C1, but not C10
+    texts += [path.read_text(encoding="utf-8") for path in beside]
+    lines = [
         line.rstrip()
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for line in cell.source.splitlines()
+        for text in texts
+        for line in text.splitlines()
         if line.strip() and not line.strip().startswith("#")
     ]
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+    if evidence_of(item):
+        source = "\n".join(texts)
+        lines += [f"{e.old} -> {e.new}" for name, e in edits_of(item).items() if f'"{name}"' in source]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def claims_of(ledger: dict) -> Iterator[tuple[Claim, list[Claim]]]:
@@ -124,8 +181,11 @@ def claims_of(ledger: dict) -> Iterator[tuple[Claim, list[Claim]]]:
         yield records[0], records
 
 
-def verify(item: Item, ledger: dict, defaults: dict) -> list[str]:
-    """What is wrong with a ledger: verdicts are recomputed from values, nothing stored is believed."""
+def verify(item: Item, ledger: dict, defaults: dict, evidence_defaults: dict | None = None) -> list[str]:
+    """What is wrong with a ledger: verdicts are recomputed from values, nothing stored is believed.
+
+    That its claims say and demand what the code does is checked with the fingerprint: `differing_claims`.
+    """
     problems = []
     for first, records in claims_of(ledger):
         held = sum(claim.holds for claim in records)
@@ -139,22 +199,61 @@ def verify(item: Item, ledger: dict, defaults: dict) -> list[str]:
             problems.append(f"{claim.name} = {claim.value:.4g} over all seeds, needs {claim.bound}")
     if len(ledger["runs"]) < 5:
         problems.append(f"only {len(ledger['runs'])} seeds recorded, needs 5")
-    if ledger["config"] != {key: value for key, value in jsonable(defaults).items() if key != "seed"}:
-        problems.append("recorded with another configuration than today's defaults")
+    for key, now in (("config", defaults), ("evidence_config", evidence_defaults or {})):
+        if ledger[key] != {name: value for name, value in jsonable(now).items() if name != "seed"}:
+            problems.append(f"{key}: recorded with other settings than today's defaults")
     if ledger["stamp"] != stamp(item):
         problems.append(f"the code changed since: `rl record {item.id} --restamp`, or record again")
-    if item.budget is None or seconds(ledger) > item.budget:
-        problems.append(f"a full run takes {seconds(ledger):.0f} s, the budget is {item.budget} s")
+    if item.budgets is None:
+        problems.append("the header states no time")
+    else:
+        for what, took, budget in zip(("the lesson", "all of it"), times(ledger), item.budgets):
+            if took > budget:
+                problems.append(f"{what} takes {took:.0f} s, the header says {budget:g} s")
+    if times(ledger)[0] > LESSON_SECONDS:
+        problems.append(
+            f"a lesson's own run takes at most {LESSON_SECONDS} s, this one {times(ledger)[0]:.0f} s"
+        )
     return problems
 
 
-def seconds(ledger: dict) -> float:
-    """What a full run takes: the median over seeds of the CPU seconds of the whole process, imports included.
+def differing_claims(ledger: dict, fresh: list[Claim]) -> list[str]:
+    """Where the claims that the code makes now differ from the ledger's in anything but their values.
 
-    CPU seconds, because wall seconds tell as much about what else the machine did during the recording. On a
-    quiet machine a run takes no longer than this, save for pauses.
+    fresh: the claims of a smoke run, whose bounds may depend on the run's size; those are compared with the
+    smoke run's in the fingerprint. Here: which claims there are, on how many seeds they must hold, in which
+    direction, what they say, and by what right.
     """
-    return statistics.median(run["cpu_seconds"] for run in ledger["runs"])
+    problems = []
+    now = {claim.name: claim for claim in fresh}
+    if now.keys() != ledger["claims"].keys():
+        problems.append(f"claims {sorted(now.keys() ^ ledger['claims'].keys())} on one side only")
+    for first, _ in claims_of(ledger):
+        claim = now.get(first.name, first)
+        for field in SHARED:
+            if getattr(claim, field) != getattr(first, field):
+                problems.append(f"claim {first.name}: {field} is {getattr(claim, field)!r} in the code")
+        if direction(claim) != direction(first):
+            problems.append(
+                f"claim {first.name}: {direction(first)} in the ledger, {direction(claim)} in the code"
+            )
+    return problems
+
+
+def direction(claim: Claim) -> str:
+    """Which bound a claim has: at_least, at_most or near."""
+    return next(name for name in BOUNDS if getattr(claim, name) is not None)
+
+
+def times(ledger: dict) -> tuple[float, float]:
+    """What (the lesson, the lesson and all its evidence) take: medians over seeds, in CPU seconds.
+
+    CPU seconds of the whole process, imports included, because wall seconds tell as much about what else the
+    machine did during the recording. On a quiet machine a run takes no longer than this, save for pauses.
+    """
+    runs = ledger["runs"]
+    alone = statistics.median(run.get("lesson_cpu_seconds", run["cpu_seconds"]) for run in runs)
+    return alone, statistics.median(run["cpu_seconds"] for run in runs)
 
 
 def verdict(ledger: dict) -> tuple[int, int]:
@@ -167,62 +266,103 @@ def verdict(ledger: dict) -> tuple[int, int]:
     return sum(outcomes), len(outcomes)
 
 
-def fingerprint(folder: Path) -> dict:
-    """The numbers of a run by which another run is recognised: every metric and claim but timings."""
+def fingerprint(folder: Path, lesson_only: bool = False) -> dict:
+    """The numbers by which a run is recognised: every metric and claim but timings, and every bound.
+
+    lesson_only: of what was measured before the evidence began.
+    """
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rows = run["lesson_rows"] if lesson_only else None
     metrics = {
         name: {"count": len(rows), "mean": _mean([v for _, v in rows]), "last": rows[-1][1]}
-        for name, rows in read_metrics(folder).items()
+        for name, rows in read_metrics(folder, rows).items()
         if not is_timing(name)
     }
-    claims = {
-        claim["name"]: claim["value"]
-        for claim in json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-        if not claim.get("timed")
-    }
+    claims = {}
+    for fields in json.loads((folder / "claims.json").read_text(encoding="utf-8")):
+        if lesson_only and fields.get("evidence"):
+            continue
+        claim = Claim.from_dict(fields)
+        bound = direction(claim)
+        target = dict(zip(("target", "tolerance"), claim.near)) if claim.near else getattr(claim, bound)
+        claims[claim.name] = {bound: target} if claim.timed else {"value": claim.value, bound: target}
     return jsonable({"metrics": metrics, "claims": claims})
 
 
 def compare_fingerprints(recorded: dict, fresh: dict) -> list[str]:
-    """Where two fingerprints differ by more than the tolerance, in words; empty if they agree."""
-    problems = _differences(recorded["claims"], fresh["claims"], "claim", small_is_equal=True)
-    if recorded["metrics"].keys() != fresh["metrics"].keys():
-        return [*problems, f"metrics {sorted(recorded['metrics'].keys() ^ fresh['metrics'].keys())} differ"]
-    for name, numbers in recorded["metrics"].items():
-        problems += _differences(numbers, fresh["metrics"][name], f"metric {name}", small_is_equal=True)
+    """Where a fresh fingerprint differs from a recorded one, in words; empty if they agree.
+
+    Names must be the same; numbers are compared where the recorded one has them: what rounding alone moves
+    was left out of it.
+    """
+    problems = []
+    for kind in ("metrics", "claims"):
+        if recorded[kind].keys() != fresh[kind].keys():
+            problems.append(f"{kind} {sorted(recorded[kind].keys() ^ fresh[kind].keys())} on one side only")
+            continue
+        problems += _moved(recorded[kind], fresh[kind], kind)
     return problems
 
 
-def _differences(recorded: dict, fresh: dict, what: str, small_is_equal: bool = False) -> list[str]:
+def _moved(recorded: Any, fresh: Any, what: str) -> Iterator[str]:
+    if isinstance(recorded, dict):
+        for name, value in recorded.items():
+            if name not in fresh:
+                yield f"{what}.{name} is gone"
+            else:
+                yield from _moved(value, fresh[name], f"{what}.{name}")
+    elif recorded is None or fresh is None:
+        if recorded is not fresh:
+            yield f"{what}: recorded {recorded}, now {fresh}"
+    elif not math.isclose(recorded, fresh, rel_tol=TOLERANCE, abs_tol=ROUNDING):
+        yield f"{what}: recorded {recorded}, now {fresh}"
+
+
+def _differences(recorded: dict, fresh: dict, what: str) -> list[str]:
+    """The same for two full runs of one seed on one machine: every number but timings, and every bound."""
     if recorded.keys() != fresh.keys():
         return [f"{what}: {sorted(recorded.keys() ^ fresh.keys())} on one side only"]
     problems = []
     for name, old in recorded.items():
         new = fresh[name]
-        if isinstance(old, dict):  # a claim's entry: only its value is a measurement
-            if old.get("timed"):
-                continue
-            old, new = old["value"], new["value"]
-        if is_timing(name) or old is new is None:
+        if not isinstance(old, dict):
+            old, new = {"value": old}, {"value": new}
+        if old.keys() != new.keys():
+            problems.append(f"{what} {name}: {sorted(old.keys() ^ new.keys())} on one side only")
             continue
-        # rounding errors (1e-16 against 3e-16) are no difference between machines; 1e-5 is what parity allows
-        absolute = 1e-5 if small_is_equal else 0.0
-        if old is None or new is None or not math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=absolute):
-            problems.append(f"{what} {name}: recorded {old}, now {new}")
+        skip = is_timing(name) or old.get("timed")
+        for field in old:
+            if not (skip and field == "value") and not _close(old[field], new[field]):
+                problems.append(f"{what} {name}: {field} recorded {old[field]}, now {new[field]}")
     return problems
+
+
+def _close(old: Any, new: Any) -> bool:
+    if isinstance(old, list | tuple):
+        return len(old) == len(new) and all(map(_close, old, new))
+    if isinstance(old, bool) or old is None or new is None:
+        return old is new
+    return math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-9)
 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _run(item: Item, seed: int, scratch: Path, flags: tuple[str, ...]) -> dict:
-    """One fresh process; its run folder read back, with wall and CPU seconds of the whole process."""
-    out = scratch / f"{'smoke' if flags else 'full'}-{seed}"
-    command = [sys.executable, str(item.path), "--seed", str(seed), "--out", str(out), *flags]
+def _run(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "") -> dict:
+    """One fresh process, evidence included; its run folder read back, with seconds of the whole process."""
+    out = scratch / f"{'smoke' if flags else 'full'}-{seed}{setting}"
+    flags += ("--evidence",) if item.evidence.exists() else ()
+    arguments = ["--seed", str(seed), "--out", str(out), *flags]
+    command = rounding.command(setting, item.path, arguments)
     with tempfile.TemporaryFile() as printed:
         start = time.monotonic()
         process = subprocess.Popen(
-            command, stdout=printed, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=rounding.environment(setting),
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -248,6 +388,7 @@ def _run(item: Item, seed: int, scratch: Path, flags: tuple[str, ...]) -> dict:
         "metrics": read_metrics(folder),
         "claims": [Claim.from_dict(fields) for fields in read("claims.json")],
         "figures": sorted(path for path in folder.iterdir() if path.suffix in (".png", ".gif")),
+        "lesson_cpu_seconds": read("run.json")["lesson_cpu_seconds"],
         "seconds": round(seconds, 2),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_memory_mb": round(usage.ru_maxrss * unit / 1e6),
@@ -255,10 +396,10 @@ def _run(item: Item, seed: int, scratch: Path, flags: tuple[str, ...]) -> dict:
 
 
 def _summarise(item: Item, runs: list[dict], folder: Path) -> tuple[list[Claim], list[Path]]:
-    """The lesson's own claims and figures over all seeds, if it has a `summarise(runs, log)`."""
-    if "def summarise(" not in item.path.read_text(encoding="utf-8"):
+    """Claims and figures over all seeds, if the evidence has a `summarise(runs, log)`."""
+    evidence = evidence_of(item)
+    if not hasattr(evidence, "summarise"):
         return [], []
-    summarise = importlib.import_module(item.module).summarise
     log = RunLog(folder, item.id)
     plain = [
         {
@@ -269,15 +410,17 @@ def _summarise(item: Item, runs: list[dict], folder: Path) -> tuple[list[Claim],
         }
         for run in runs
     ]
-    summarise(plain, log)
+    log.in_evidence = True
+    evidence.summarise(plain, log)
     log.close()
     return log.claims, log.figures
 
 
 def _seed_entry(run: dict) -> dict:
-    measured = ("value", "at_least", "at_most", "near", "timed")
+    measured = ("value", *BOUNDS, "timed")
     return {
         "seed": run["seed"],
+        "lesson_cpu_seconds": run["lesson_cpu_seconds"],
         "seconds": run["seconds"],
         "cpu_seconds": run["cpu_seconds"],
         "peak_memory_mb": run["peak_memory_mb"],
@@ -289,7 +432,7 @@ def _seed_entry(run: dict) -> dict:
     }
 
 
-def _compose(item: Item, runs: list[dict], smoke: dict, pooled: list[Claim]) -> dict:
+def _compose(item: Item, runs: list[dict], smoke: dict, found: dict, pooled: list[Claim]) -> dict:
     from chapters.utils.evaluation import bootstrap_interval
 
     names = [[claim.name for claim in run["claims"]] for run in runs]
@@ -299,12 +442,10 @@ def _compose(item: Item, runs: list[dict], smoke: dict, pooled: list[Claim]) -> 
     for records in zip(*(run["claims"] for run in runs)):
         first, values = records[0], [claim.value for claim in records]
         held = sum(claim.holds for claim in records)
-        fields = {"statement": first.statement, "unit": first.unit, "source": first.source}
         claims[first.name] = {
-            **{key: value for key, value in fields.items() if value},
+            **_said(first),
             "seeds": first.seeds,
-            **({"always": True} if first.always else {}),
-            **({"timed": True} if first.timed else {}),
+            **{name: True for name in ("always", "timed", "evidence") if getattr(first, name)},
             "held": f"{held}/{len(records)}",
             "median": statistics.median(values),
             "min": min(values),
@@ -320,13 +461,25 @@ def _compose(item: Item, runs: list[dict], smoke: dict, pooled: list[Claim]) -> 
         "versions": {"python": platform.python_version()}
         | {name: installed[name] for name in PACKAGES if name in installed},
         "stamp": stamp(item),
-        "config": {key: value for key, value in runs[0]["config"].items() if key != "seed"},
+        "config": _lesson_config(runs[0]),
+        "evidence_config": runs[0]["config"].get("evidence", {}),
         "smoke_seconds": smoke["cpu_seconds"],
+        "evidence_seconds": statistics.median(run["cpu_seconds"] - run["lesson_cpu_seconds"] for run in runs),
         "claims": claims,
         "pooled": [claim.to_dict() for claim in pooled],
         "runs": [_seed_entry(run) for run in runs],
-        "fingerprint": fingerprint(smoke["folder"]),
+        "fingerprint": found,
     }
+
+
+def _said(claim: Claim) -> dict[str, str]:
+    """What a claim says, its unit and its source, as far as it has them."""
+    fields = {"statement": claim.statement, "unit": claim.unit, "source": claim.source}
+    return {name: text for name, text in fields.items() if text}
+
+
+def _lesson_config(run: dict) -> dict:
+    return {name: value for name, value in run["config"].items() if name not in ("seed", "evidence")}
 
 
 def parse_seeds(text: str) -> list[int]:

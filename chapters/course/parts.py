@@ -1,4 +1,4 @@
-"""What stands beside a lesson: its evidence, its checks, its named edits. Found by name; nothing is listed."""
+"""What stands beside a lesson, found by name: its evidence, its checks, its named edits."""
 
 from __future__ import annotations
 

@@ -120,9 +120,9 @@ def minutes(item_id: str) -> tuple[float, float]:
 
 def _run_seconds(item: catalog.Item) -> float:
     try:
-        return ledger.seconds(ledger.load(item))
+        return ledger.times(ledger.load(item))[1]
     except (KeyError, OSError, TypeError, ValueError):
-        return item.budget or 0.0
+        return item.budgets[1] if item.budgets else 0.0
 
 
 def day_minutes(day: Day) -> tuple[float, float]:

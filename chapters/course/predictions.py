@@ -68,9 +68,9 @@ def probability(text: str) -> float:
 
 
 def claims_ahead(item: Item) -> list[Claim]:
-    """What a lesson's run will claim, from its ledger. Raises JournalError if there is none to read."""
+    """What a lesson's own run will claim, from its ledger. Raises JournalError if there is none to read."""
     try:
-        return [first for first, _ in ledger.claims_of(ledger.load(item))]
+        return [first for first, _ in ledger.claims_of(ledger.load(item)) if not first.evidence]
     except FileNotFoundError:
         raise JournalError(f"{item.id} was never recorded, so its claims are not known yet") from None
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:

@@ -74,21 +74,27 @@ def results_table(lesson: str, only: str | None = None) -> str:
 
 
 def run_table(lesson: str) -> str:
-    """For a lesson's own header: how to run it, what it takes, what it showed; narrow, and aligned."""
+    """For a lesson's end: how to run it, what it takes, what it showed; narrow, and aligned."""
     item = catalog.find(lesson, kinds=("py",))
     if not item.ledger.exists():
         return f"\nNot recorded yet: `rl record {item.id} --seeds 0:5`.\n\n"
     book = ledger.load(item)
     memory = max(run["peak_memory_mb"] for run in book["runs"])
+    alone, whole = ledger.times(book)
     took = (
-        f"`rl run {item.id}`: {ledger.seconds(book):.0f} s, {memory} MB. "
-        f"`rl run {item.id} --smoke`: {book['smoke_seconds']:.0f} s.\n"
+        f"`rl run {item.id}`: {alone:.0f} s; with `--evidence`: {whole:.0f} s, {memory} MB. "
+        f"With `--smoke`, all of it: {book['smoke_seconds']:.0f} s.\n"
         f"(CPU seconds of the whole process on {book['machine']}.)\n\n"
     )
-    rows = [(claim.name, value, claim.bound, held) for claim, value, held in _measured(book)]
+    rows = [
+        (f"{claim.name}{' *' if claim.evidence else ''}", value, claim.bound, held)
+        for claim, value, held in _measured(book)
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     rows = [tuple(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
     head = ("claim", f"median (range), {len(book['runs'])} seeds", "bound", "holds")
+    if any(claim.evidence for claim, _, _ in _measured(book)):
+        return "\n" + took + _markdown(head, rows) + "\n\\* measured by the evidence beside the lesson\n\n"
     return "\n" + took + _markdown(head, rows) + "\n"
 
 
@@ -113,14 +119,19 @@ def _markdown(head: tuple, rows: list[tuple]) -> str:
 def syllabus_table(document: Path) -> str:
     """Every item of the course: question, measured time, claims held, figure."""
     here = document.parent
-    lines = ["", "| | lesson | question | time | claims | figure |", "|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| | lesson | question | time (with all evidence) | claims | figure |",
+        "|---|---|---|---|---|---|",
+    ]
     for item in catalog.items():
         link = f"[{item.title}]({_relative(item.path, here)})"
         time, claims, figure = _kind(item), "", ""
         if item.kind == "py" and item.ledger.exists():
             book = ledger.load(item)
             held, total = ledger.verdict(book)
-            time = f"{ledger.seconds(book):.0f} s"
+            alone, whole = ledger.times(book)
+            time = f"{alone:.0f} s ({whole:.0f} s)"
             claims = f"{held} of {total} hold, {len(book['runs'])} seeds"
             own = [path for path in ledger.own_figures(item) if path.name == f"{item.id}.png"]
             figure = f'<img src="{_relative(own[0], here)}" width="240" alt="{item.title}">' if own else ""

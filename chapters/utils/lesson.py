@@ -224,6 +224,7 @@ def execute(
     try:
         main(cfg, log)
         run["lesson_cpu_seconds"] = round(time.process_time(), 3)  # of the whole process, imports included
+        run["lesson_rows"] = log.num_rows
         if evidence:
             log.in_evidence = True
             evidence.measure(cfg, extra, log)

@@ -31,6 +31,7 @@ class RunLog:
         self.metrics: dict[str, list[tuple[int, float]]] = {}
         self.kept: dict[str, Any] = {}
         self.in_evidence = False
+        self.num_rows = 0
         self._trackers = list(trackers)
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
@@ -41,6 +42,7 @@ class RunLog:
         for name, value in values.items():
             self.metrics.setdefault(name, []).append((int(step), value))
         self._file.write(json.dumps({"step": int(step), **jsonable(values)}) + "\n")
+        self.num_rows += 1
         for tracker in list(self._trackers):
             try:
                 tracker.write(int(step), values)
@@ -118,11 +120,12 @@ def is_timing(metric: str) -> bool:
     return metric.endswith(("_seconds", "_per_second"))
 
 
-def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The metrics of a run folder; a last line torn by a kill is skipped, null reads as NaN."""
+def read_metrics(folder: Path, num_rows: int | None = None) -> dict[str, list[tuple[int, float]]]:
+    """The metrics of a run folder, or of its first rows; a line torn by a kill is skipped, null is NaN."""
     metrics: dict[str, list[tuple[int, float]]] = {}
     path = folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines[:num_rows]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -1,0 +1,98 @@
+"""`rl break`: what it lists, shows, runs and says; what it refuses."""
+
+import types
+
+import pytest
+
+from chapters.course import breaking
+from chapters.course.catalog import find
+from chapters.course.parts import edits_of
+from chapters.utils.claims import Claim
+from chapters.utils.edits import Edit
+
+LESSON = "B2"
+EDIT = next(name for name, edit in edits_of(find(LESSON)).items() if edit.fails)
+
+
+def claim(name, value):
+    return Claim(name, "It is high.", value, at_least=0.5)
+
+
+def comparison(right: dict, broken: dict | None, fails=()):
+    logs = [types.SimpleNamespace(claims=[claim(*c) for c in made.items()]) for made in (right, broken or {})]
+    edit = Edit("f", "a", "b", "says", fails)
+    return breaking.Comparison(edit, logs[0], logs[1] if broken is not None else None, "ValueError: no")
+
+
+def test_list_names_every_edit(course):
+    code, out, _ = course.rl("break", LESSON)
+    assert code == 0
+    for name, edit in edits_of(find(LESSON)).items():
+        assert name in out
+        assert edit.says in out
+
+
+def test_an_unknown_edit_is_refused_in_one_line(course):
+    assert "has no edit 'bogus' (there are: " in course.refused("break", LESSON, "bogus")
+
+
+def test_a_negative_seed_is_refused(course):
+    assert "seed" in course.refused("break", LESSON, EDIT, "--seed", "-1")
+
+
+def test_a_smoke_break_shows_the_diff_and_both_runs(course):
+    code, out, err = course.rl("break", LESSON, EDIT, "--smoke")
+    assert code == 0, err
+    edit = edits_of(find(LESSON))[EDIT]
+    assert edit.old.strip().splitlines()[0] in out
+    assert "right" in out
+    assert "broken" in out
+    assert list(course.runs.glob(f"break/broken/{LESSON}/*/{LESSON}_{EDIT}.png"))
+    assert not list(course.runs.glob(f"{LESSON}/*")), "a broken run is none of the learner's own"
+
+
+def test_an_edit_that_no_longer_fits_fails_in_one_line(course, monkeypatch):
+    item = find(LESSON)
+    monkeypatch.setitem(edits_of(item), EDIT, Edit("f", "this text is nowhere", "", "says"))
+    code, _, err = course.rl("break", LESSON, EDIT, "--smoke")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "occurs 0 times" in err
+
+
+def test_ctrl_c_ends_in_one_line(course, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(breaking, "compare", interrupted)
+    code, _, err = course.rl("break", LESSON, EDIT)
+    assert code == 130
+    assert err.count("\n") <= 1
+
+
+class TestWhatFails:
+    def test_a_claim_that_no_longer_holds(self):
+        assert comparison({"x": 1.0, "y": 1.0}, {"x": 0.0, "y": 1.0}).failed() == ["x"]
+
+    def test_a_claim_that_failed_before_does_not_count(self):
+        assert comparison({"x": 0.0}, {"x": 0.0}).failed() == []
+
+    def test_a_claim_that_is_not_made_any_more(self):
+        assert comparison({"x": 1.0}, {}).failed() == ["x"]
+
+    def test_a_lesson_that_stops_fails_every_claim(self):
+        found = comparison({"x": 1.0, "y": 1.0}, None, fails=("x",))
+        assert found.failed() == ["x", "y"]
+        assert found.surprises() == []
+        assert "the broken lesson stops: ValueError: no" in list(breaking.report(found))
+
+    def test_a_prediction_that_did_not_come_true_is_said(self):
+        found = comparison({"x": 1.0}, {"x": 1.0}, fails=("x",))
+        assert found.surprises() == ["x"]
+        assert "predicted and not seen: x" in list(breaking.report(found))
+
+
+@pytest.mark.parametrize("name", list(edits_of(find("C3")))[:3])
+def test_the_check_says_why(name):
+    item = find("C3")
+    assert "rejects it" in breaking.verdict_of_check(item, edits_of(item)[name])

@@ -1,0 +1,68 @@
+"""What rounding alone can move is left out of a fingerprint, and nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from chapters.course import rounding
+from chapters.course.catalog import lessons
+
+RUN = {"metrics": {"loss": {"count": 3, "mean": 0.5, "last": 0.25}, "nothing": {"last": None}}}
+
+
+def moved(**last):
+    return {"metrics": {**RUN["metrics"], "loss": {**RUN["metrics"]["loss"], **last}}}
+
+
+def test_numbers_that_agree_stay():
+    assert rounding.stable(RUN, [RUN, moved(last=0.25 + 1e-7)]) == RUN
+
+
+def test_a_number_that_moves_under_one_setting_is_left_out_and_its_name_stays():
+    kept = rounding.stable(RUN, [RUN, moved(last=0.26)])
+    assert kept == {"metrics": {"loss": {"count": 3, "mean": 0.5}, "nothing": {"last": None}}}
+
+
+def test_a_number_that_is_not_one_under_another_setting_is_left_out():
+    assert "last" not in rounding.stable(RUN, [moved(last=None)])["metrics"]["loss"]
+
+
+def test_a_missing_name_is_refused():
+    with pytest.raises(ValueError, match="one side only"):
+        rounding.stable(RUN, [{"metrics": {}}])
+
+
+def test_settings_reach_the_process():
+    for setting, variables in rounding.SETTINGS.items():
+        assert variables.items() <= rounding.environment(setting).items()
+    assert not set(rounding.SETTINGS) & set(rounding.NOISE)
+
+
+def test_noise_moves_weights_by_some_units_in_the_last_place_and_by_its_seed():
+    code = """
+import sys, torch
+from chapters.course.rounding import AMPLITUDE, add_noise
+from chapters.utils.optim import Adam
+add_noise(int(sys.argv[1]))
+moved = []
+for make in (lambda w: Adam([w], lr=1.0), lambda w: torch.optim.SGD([{"params": [w]}], lr=1.0)):
+    weight = torch.ones(100, requires_grad=True)
+    make(weight)
+    gap = (weight - 1).abs().max().item()
+    assert 1e-7 < gap < 2 * AMPLITUDE, gap
+    moved += weight.tolist()
+print(moved)
+"""
+    seeds = [
+        subprocess.run([sys.executable, "-c", code, seed], check=True, capture_output=True).stdout
+        for seed in ("1", "1", "2")
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_a_lesson_runs_with_noise(tmp_path):
+    item = lessons()[0]
+    command = rounding.command("noise-1", item.path, ["--smoke", "--out", str(tmp_path)])
+    subprocess.run(command, check=True, capture_output=True)
+    assert list(tmp_path.glob(f"{item.id}/*/claims.json"))
