@@ -1,0 +1,1 @@
+"""Right answers: exact solvers that lessons and evidence are held against."""
