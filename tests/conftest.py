@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,22 @@ from chapters.course.catalog import CHAPTERS
 folders = sorted(path.name for path in CHAPTERS.glob("[A-E]_*"))
 checked = [*folders, "text", "exact"]
 jaxtyping.install_import_hook([f"chapters.{name}" for name in checked], "beartype.beartype")
+
+
+LESSON = re.compile(r"\[([A-E])(\d+)\b")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker keeps to some lessons, so that what they import and run is imported and run once.
+
+    All tests of a lesson go to one worker; those of chapter D together, since importing TRL takes longer than
+    most of them; the others by file. The longest groups begin first.
+    """
+    for item in items:
+        found = LESSON.search(item.nodeid) or re.search(r"test_([A-E])(\d+)\.py", item.nodeid)
+        group = item.path.stem if found is None else "D" if found[1] == "D" else found[1] + found[2]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not item.get_closest_marker("xdist_group").args[0].startswith("D"))
 
 
 @pytest.fixture

@@ -1,20 +1,33 @@
 """Each lesson, as a notebook, executes from top to bottom in smoke mode."""
 
+import os
+
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
 from chapters.course.catalog import lessons
 from chapters.course.notebook import to_notebook
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """(a running kernel, the folder of its runs): it imports libraries once, and forgets each lesson's names."""
+    runs = tmp_path_factory.mktemp("runs")
+    manager = KernelManager()
+    manager.start_kernel(env={**os.environ, "RL_SMOKE": "1", "RL_RUNS": str(runs)})
+    yield manager, runs
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
-def test_notebook_runs(item, tmp_path, monkeypatch):
-    monkeypatch.setenv("RL_SMOKE", "1")
-    monkeypatch.setenv("RL_RUNS", str(tmp_path / "runs"))
+def test_notebook_runs(item, kernel, tmp_path):
+    manager, runs = kernel
     path = to_notebook(item, tmp_path / f"{item.id}.ipynb")
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    NotebookClient(notebook, km=manager, timeout=120).execute()
     pictures = [
         output
         for cell in notebook.cells
@@ -22,4 +35,4 @@ def test_notebook_runs(item, tmp_path, monkeypatch):
         if "image/png" in output.get("data", {})
     ]
     assert pictures, "the figure is shown in the notebook"
-    assert list((tmp_path / "runs" / item.id).glob("*/claims.json"))
+    assert list((runs / item.id).glob("*/claims.json"))

@@ -118,11 +118,18 @@ def add_noise(seed: int) -> None:
 
 
 def main() -> None:
-    """`python -m chapters.course.rounding SEED LESSON [FLAGS]`: run a lesson with noise in its weights."""
-    seed, lesson, *arguments = sys.argv[1:]
-    add_noise(int(seed))
-    sys.argv = [lesson, *arguments]
-    runpy.run_path(lesson, run_name="__main__")
+    """`python -m chapters.course.rounding noise SEED LESSON [FLAGS]`: run a lesson with noise in its weights.
+
+    `python -m chapters.course.rounding under SETTING COMMAND ...`: run anything under a setting.
+    """
+    what, which, *rest = sys.argv[1:]
+    if what == "under":
+        if which not in SETTINGS:
+            sys.exit(f"no setting {which!r} (there are: {', '.join(SETTINGS)})")
+        os.execvpe(rest[0], rest, environment(which))
+    add_noise(int(which))
+    sys.argv = rest
+    runpy.run_path(rest[0], run_name="__main__")
 
 
 if __name__ == "__main__":
