@@ -13,7 +13,7 @@ from chapters.course.notebook import to_notebook
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
-    """(a running kernel, the folder of its runs): it imports libraries once, and forgets each lesson's names."""
+    """(a running kernel, the folder of its runs): libraries are imported once, names forgotten."""
     runs = tmp_path_factory.mktemp("runs")
     manager = KernelManager()
     manager.start_kernel(env={**os.environ, "RL_SMOKE": "1", "RL_RUNS": str(runs)})

@@ -176,7 +176,8 @@ def test_contributing_names_every_step_of_adding_a_lesson():
     text = read(ROOT / "CONTRIBUTING.md")
     for step in (
         "log.claim",
-        "PLANTED",
+        "EDITS",
+        "measure(cfg, extra, log)",
         "rl record",
         "rl tables",
         "SMOKE",
