@@ -1,13 +1,20 @@
 """B2: the batched Blackjack against gymnasium's, and the learners against exact values."""
 
+import itertools
+import math
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from chapters.B_core_algorithms import B2_monte_carlo_methods as lesson
-from chapters.course.planting import plant
-from chapters.envs import blackjack
+from chapters.B_core_algorithms.checks.B2 import EDITS
+from chapters.B_core_algorithms.evidence import B2 as evidence
+from chapters.envs import blackjack, random_walk
+from chapters.envs.blackjack import HIT, SHAPE, STICK
+from chapters.exact.blackjack import policy_loss, policy_values, solve_blackjack
 from chapters.utils import RunLog
+from chapters.utils.edits import Edit, edited
 
 
 class OneCardAtATime:
@@ -62,28 +69,215 @@ def test_ended_hands_stay_as_they_are():
     assert np.abs(first).max() == 1
 
 
+def test_hands_follow_the_policy_and_pay_at_their_end():
+    rng = np.random.default_rng(5)
+    policy = rng.integers(2, size=SHAPE)
+    policy[1, 10, 21] = 1  # the last entry, which index -1 reads
+    starts = tuple(rng.integers((0, 1, 12), (2, 11, 22), (20_000, 3)).T)
+    first = rng.integers(2, size=20_000)
+    for start, first_actions in ((None, None), (starts, first), (starts, None)):
+        states, actions, rewards = blackjack.play_hands(policy, 20_000, rng, start, first_actions)
+        running = states >= 0
+        assert running[0].all()
+        assert (running[1:] <= running[:-1]).all()
+        assert (rewards[~running] == 0).all()
+        assert (actions[~running] == 0).all()
+        last = running & ~np.vstack([running[1:], np.zeros((1, 20_000), dtype=bool)])
+        assert (rewards[running & ~last] == 0).all()
+        assert (actions[running & ~last] == HIT).all()  # only a hit goes on
+        follows = running.copy()
+        if start is not None:
+            assert (states[0] == np.ravel_multi_index(start, SHAPE)).all()
+        if first_actions is not None:
+            follows[0] = False
+            assert (actions[0] == first_actions).all()
+        np.testing.assert_array_equal(actions[follows], policy.ravel()[states[follows]])
+        # a hit that ends a hand went bust; a stick pays the sign of the comparison
+        assert (rewards[last & (actions == HIT)] == -1).all()
+        stuck = last & (actions == STICK)
+        noise = rewards[stuck] - solve_blackjack()[STICK].ravel()[states[stuck]]
+        assert abs(noise.mean()) < 5 * noise.std() / np.sqrt(noise.size)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("np.where(running, actions, 0)", "actions"),
+        ("if steps or first_actions is None else", "if first_actions is None else"),
+        ("steps.append((state, np.where(running, actions, 0), rewards))",
+         "steps.append((state, np.where(running, actions, 0), 0 * rewards))"),
+        ("env.reset(start)", "env.reset()"),
+    ],
+    ids=["actions after the end", "first actions for ever", "rewards lost", "starts where it likes"],
+)  # fmt: skip
+def test_wrong_hands_are_noticed(old, new, monkeypatch):
+    monkeypatch.setattr(blackjack, "play_hands", edited_one(blackjack, "play_hands", old, new).play_hands)
+    with pytest.raises((AssertionError, IndexError)):
+        test_hands_follow_the_policy_and_pay_at_their_end()
+
+
+def edited_one(module, function, old, new):
+    return edited(module, Edit(function, old, new, "wrong"))
+
+
+def check_walk_episodes(walk_episodes):
+    walk, rewards, lengths = walk_episodes(5, 4000, np.random.default_rng(8))
+    assert (walk[0] == 3).all()
+    for run in range(100):
+        path, end = walk[:, run], lengths[run]
+        assert set(np.abs(np.diff(path[: end + 1]))) == {1}
+        assert (path[:end] % 6 != 0).all()
+        assert path[end] in (0, 6)
+        assert (path[end:] == path[end]).all()
+        assert rewards[end - 1, run] == (1 if path[end] == 6 else -1)
+        assert np.abs(rewards[:, run]).sum() == 1
+    assert abs(rewards.sum(axis=0).mean()) < 5 / np.sqrt(4000)  # left and right are equally likely
+    assert abs(lengths.mean() - 9) < 5 * lengths.std() / np.sqrt(4000)  # 3 x 3 steps: gambler's ruin
+
+
+def check_loop_estimates(loop_estimates):
+    """From the same episode lengths, by lists."""
+    p, num_experiments, num_episodes = 0.7, 50, 4
+    estimates = loop_estimates(p, num_experiments, num_episodes, np.random.default_rng(3))
+    lengths = np.random.default_rng(3).geometric(1 - p, num_experiments * num_episodes)
+    for e in range(num_experiments):
+        first, every = [], []
+        for n in range(num_episodes):
+            length = int(lengths[e * num_episodes + n])
+            first.append(length)
+            every.extend(range(1, length + 1))
+            np.testing.assert_allclose(estimates[:, e, n], [np.mean(first), np.mean(every)], rtol=1e-12)
+
+
+def check_expected_loop_estimates(expected_loop_estimates):
+    """By summing over the lengths of one, two and three episodes."""
+    p = 0.4
+    chance = [(1 - p) * p ** (length - 1) for length in range(1, 60)]
+    expected = np.zeros((2, 3))
+    triples = [(a, b, c) for a in range(1, 26) for b in range(1, 26) for c in range(1, 26)]
+    for lengths in triples:
+        weight = math.prod(chance[length - 1] for length in lengths)
+        for n in range(1, 4):
+            steps, returns = sum(lengths[:n]), sum(x * (x + 1) / 2 for x in lengths[:n])
+            expected[:, n - 1] += weight * np.array([steps / n, returns / steps])
+    np.testing.assert_allclose(expected_loop_estimates(p, 3), expected, rtol=1e-7)
+
+
+def check_standard_errors(standard_errors):
+    sample = np.random.default_rng(7).normal(2.0, 3.0, (40, 5))
+    sums = np.stack([np.full(5, 40.0), sample.sum(axis=0), (sample**2).sum(axis=0)])
+    np.testing.assert_allclose(standard_errors(sums), sample.std(axis=0, ddof=1) / math.sqrt(40), rtol=1e-9)
+
+
+def check_importance_returns(importance_returns):
+    """Each reward with the product of the ratios up to it; over all action sequences the right mean."""
+    rng = np.random.default_rng(2)
+    rewards, ratios = rng.normal(size=(6, 4)), rng.uniform(0.2, 3.0, (6, 4))
+    for gamma in (0.0, 0.8, 1.0):
+        returns = importance_returns(rewards, ratios, gamma)
+        for t, i in np.ndindex(6, 4):
+            terms = [gamma ** (k - t) * ratios[t : k + 1, i].prod() * rewards[k, i] for k in range(t, 6)]
+            assert math.isclose(returns[t, i], sum(terms), abs_tol=1e-12)
+    target, behaviour = 0.9, 0.6  # chance of the action that pays 1, over three steps
+    mean = 0.0
+    for sequence in itertools.product((0, 1), repeat=3):
+        good = np.array(sequence)[:, None]
+        chance = np.where(good, behaviour, 1 - behaviour).prod()
+        ratio = np.where(good, target / behaviour, (1 - target) / (1 - behaviour))
+        mean += chance * importance_returns(good.astype(float), ratio, 1.0)[0, 0]
+    assert math.isclose(mean, 3 * target, rel_tol=1e-12)
+
+
+PARTS = {
+    "walk_episodes": (random_walk, check_walk_episodes),
+    "loop_estimates": (evidence, check_loop_estimates),
+    "expected_loop_estimates": (evidence, check_expected_loop_estimates),
+    "standard_errors": (evidence, check_standard_errors),
+    "importance_returns": (evidence, check_importance_returns),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_part_meets_its_definition(name):
+    module, check = PARTS[name]
+    check(getattr(module, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("walk_episodes", " - (walk[1:] == 0))", ")"),
+        ("walk_episodes", "2 * rng.integers(2, size=num_walks) - 1", "2 * (rng.random(num_walks) < 0.6) - 1"),
+        ("walk_episodes", "(num_states + 1) // 2", "num_states // 2"),
+        ("loop_estimates", "np.where(running, 0, -1)), running)", "np.where(running, 0, -1)),) * 2"),
+        ("loop_estimates", "returns, 0.0).sum(axis=0).reshape(shape).cumsum(axis=1)",
+         "returns, 0.0).sum(axis=0).reshape(shape)"),
+        ("loop_estimates", "rng.geometric(1 - p,", "rng.geometric(p,"),
+        ("expected_loop_estimates", "(n * value + 1) / (n + 1)", "(n * value - 1) / (n - 1 + 1e-9)"),
+        ("expected_loop_estimates", "(n * value + 1) / (n + 1)", "(value + 1) / 2 + 0 * n"),
+        ("standard_errors", "variance / (count - 1)", "variance"),
+        ("standard_errors", " - (sums[1] / count) ** 2", ""),
+        ("importance_returns", "ratios[t] * (rewards[t] + gamma * following)",
+         "rewards[t] + gamma * ratios[t] * following"),
+        ("importance_returns", "ratios[t] * (rewards[t]", "ratios[0] * (rewards[t]"),
+    ],
+    ids=[
+        "left end pays nothing", "drifts", "starts beside the middle", "first-visit twice", "mean of means",
+        "wrong lengths", "bias of the wrong sign", "bias that stays", "standard deviation",
+        "mean not subtracted", "own ratio forgotten", "always the first ratio",
+    ],
+)  # fmt: skip
+def test_a_wrong_part_is_noticed(name, old, new):
+    module, check = PARTS[name]
+    with pytest.raises(AssertionError):
+        check(getattr(edited_one(module, name, old, new), name))
+
+
+def test_deviations_are_as_large_as_standard_errors_say(tmp_path):
+    policy = (np.indices(SHAPE)[2] < 17).astype(int)
+    cfg = lesson.Config(batch_size=20_000, num_doublings=2)
+    sums = lesson.evaluate_policy(policy, cfg, RunLog(tmp_path, "B2"), np.random.default_rng(6))
+    often = sums[0] > 200
+    deviations = sums[1, often] / sums[0, often] - policy_values(policy).ravel()[often]
+    scores = deviations / np.maximum(evidence.standard_errors(sums)[often], 1e-9)
+    assert often.sum() > 100
+    assert np.abs(scores).max() < 5
+    assert 0.8 < np.std(scores) < 1.2
+
+
 def control_loss(module, tmp_path):
-    """What the policy learned from 200,000 hands gives away, by the lesson's unaltered measure."""
+    """What the policy learned from 200,000 hands gives away."""
     cfg = module.Config(batch_size=5000, num_control_batches=40)
-    sums = module.control(cfg, RunLog(tmp_path, "B2"), np.random.default_rng(0))
-    q = sums[1] / np.maximum(sums[0], 1)
-    return lesson.policy_loss(np.where(q[lesson.HIT] > q[lesson.STICK], lesson.HIT, lesson.STICK))
+    policy, _ = module.control(cfg, RunLog(tmp_path, "B2"), np.random.default_rng(0))
+    return policy_loss(policy)
 
 
 def test_control_learns(tmp_path):
     assert control_loss(lesson, tmp_path) < 0.03
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("actions = rng.integers(2, size=num_hands)", "pass"),  # no exploring
-        ("policy = np.where(q[HIT] > q[STICK], HIT, STICK)\n        if", "if"),  # no improvement
-        (
-            "policy = np.where(q[HIT] > q[STICK], HIT, STICK)\n        if",
-            "policy = np.where(q[HIT] < q[STICK], HIT, STICK)\n        if",  # the worse action
-        ),
-    ],
-)
-def test_control_fails_with_a_planted_error(old, new, tmp_path):
-    assert control_loss(plant(lesson, old, new), tmp_path) > 0.1
+@pytest.mark.parametrize("name", ["no_exploring", "no_improvement", "worse_action"])
+def test_control_fails_without_its_parts(name, tmp_path):
+    assert control_loss(edited(lesson, EDITS[name]), tmp_path) > 0.1
+
+
+def test_starts_reach_every_state(tmp_path):
+    cfg = lesson.Config(batch_size=5000, num_control_batches=2)
+    log = RunLog(tmp_path, "B2")
+
+    def visits_of_21(module):
+        """How often the first of a hand's states was a 21 without an ace, over all dealer's cards."""
+        _, sums = module.control(cfg, log, np.random.default_rng(0))
+        return sums[0, STICK, :, 1:, 21].sum()
+
+    assert visits_of_21(lesson) > 1.5 * visits_of_21(edited(lesson, EDITS["starts_never_on_21"]))
+
+
+def test_most_exact_claims_of_the_text():
+    """Every-visit's lead over first-visit in the loop, and the returns of the importance sampling example."""
+    estimates = evidence.loop_estimates(0.8, 100_000, 6, np.random.default_rng(0))
+    first, every = ((estimates - 5.0) ** 2).mean(axis=1)
+    assert (every[:4] < first[:4]).all()
+    whole = np.array([[2.0, 2.0, 0.0, 0.0], [2.0, 0.0, 2.0, 0.0]]).prod(axis=0) * 2.0
+    assert whole.tolist() == [8.0, 0.0, 0.0, 0.0]
+    assert (whole.mean(), whole.var()) == (2.0, 12.0)

@@ -137,6 +137,25 @@ def test_loss_of_a_policy():
         assert exact.policy_loss(policy) == pytest.approx(lost.mean(), rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("policy_loss", "[PLAYED].mean()", ".mean()"),
+        (
+            "policy_values",
+            "np.where(policy == HIT, q[HIT], q[STICK])",
+            "np.where(policy == HIT, q[STICK], q[HIT])",
+        ),
+    ],
+    ids=["wrong states", "actions swapped"],
+)
+def test_a_wrong_loss_is_noticed(function, old, new, monkeypatch):
+    wrong = edited(exact, Edit(function, old, new, "wrong"))
+    monkeypatch.setattr(exact, "policy_loss", wrong.policy_loss)
+    with pytest.raises(AssertionError):
+        test_loss_of_a_policy()
+
+
 def test_same_tables_as_the_environment():
     assert (exact.STICK, exact.HIT, exact.SHAPE) == (env.STICK, env.HIT, env.SHAPE)
     np.testing.assert_allclose(np.bincount(exact.DECK)[1:] / 13, env.CARD_PROBABILITIES)

@@ -85,3 +85,29 @@ class BatchedBlackjack:
                 total[drawing], usable[drawing], self.draw(len(drawing))
             )
         return np.where(total > 21, 0, total)
+
+
+def play_hands(
+    policy: np.ndarray,
+    num_hands: int,
+    rng: np.random.Generator,
+    start: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    first_actions: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole hands: states (flat indices into `SHAPE`), actions, rewards, each [T, num_hands].
+
+    After its end a hand has the state -1, action 0 and reward 0. `policy` is a table of actions. With `start`
+    the hands begin there; `first_actions` are taken first whatever the policy says.
+    """
+    env = BatchedBlackjack(num_hands, rng)
+    usable, showing, total = env.reset(start)
+    steps: list[tuple] = []
+    running = np.ones(num_hands, dtype=bool)
+    while running.any():
+        state = np.where(running, np.ravel_multi_index((usable, showing, np.minimum(total, 21)), SHAPE), -1)
+        actions = policy.ravel()[state] if steps or first_actions is None else first_actions
+        (usable, showing, total), rewards, done = env.step(actions)
+        steps.append((state, np.where(running, actions, 0), rewards))
+        running = ~done
+    states, actions, rewards = (np.stack(arrays) for arrays in zip(*steps))
+    return states, actions, rewards
