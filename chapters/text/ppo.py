@@ -1,0 +1,119 @@
+"""PPO over the tokens of a completion: D2 shows every part, later lessons import them.
+
+A batch is a dictionary of tensors with a row for each completion: `prompt_ids`, `prompt_mask`,
+`completion_ids`, `completion_mask`, and what is known of each completion or each of its tokens. Prompts are
+padded on the left, completions on the right.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from chapters.text.generation import masked_mean, positions, token_log_probs
+
+Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
+TEXT = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+
+
+# same-as: D2.token_rewards
+def token_rewards(
+    scores: Float[Tensor, " B"], log_ratio: Grid, completion_mask: Mask, beta: float
+) -> Float[Tensor, "B T"]:
+    """A KL penalty for each token's `log_ratio`, policy over reference; the score comes with the last."""
+    last = completion_mask.sum(dim=1) - 1  # [B]
+    rewards = -beta * log_ratio * completion_mask
+    rewards[torch.arange(len(scores)), last] += scores
+    return rewards
+
+
+# same-as: D2.gae
+def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -> Float[Tensor, "B T"]:
+    """Advantages of tokens, undiscounted; behind the last token of a completion there is nothing."""
+    exists = completion_mask.to(rewards.dtype)
+    values = values * exists
+    advantages = torch.zeros_like(rewards)
+    next_values = torch.zeros_like(rewards[:, 0])  # [B]
+    running = torch.zeros_like(rewards[:, 0])  # [B]
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + next_values - values[:, t]
+        running = (delta + gae_lambda * running) * exists[:, t]
+        advantages[:, t] = running
+        next_values = values[:, t]
+    return advantages
+
+
+# same-as: D2.whiten
+def whiten(advantages: Grid, mask: Mask) -> Float[Tensor, "B T"]:
+    """Mean 0 and standard deviation 1 over the tokens that exist; 0 elsewhere."""
+    centred = (advantages - masked_mean(advantages, mask)) * mask
+    deviation = (centred.pow(2).sum() / (mask.sum() - 1)).sqrt()
+    return centred / (deviation + 1e-8)
+
+
+# same-as: C3.clipped_surrogate
+def clipped_surrogate(
+    ratio: Float[Tensor, "*B"], advantages: Float[Tensor, "*B"], clip_eps: float
+) -> Float[Tensor, "*B"]:
+    """PPO's objective of each token, to be raised (schulman2017ppo)."""
+    clipped = ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)
+    return torch.min(ratio * advantages, clipped * advantages)
+
+
+# same-as: D2.ppo_loss
+def ppo_loss(objective: Grid, values: Grid, returns: Grid, mask: Mask, vf_coef: float) -> Float[Tensor, ""]:
+    """What the optimiser lowers: minus the objective, plus the critic's squared error, over real tokens."""
+    losses = vf_coef * (values - returns).pow(2) - objective  # [B, T]
+    return masked_mean(losses, mask)
+
+
+# same-as: D2.PolicyWithValue
+class PolicyWithValue(nn.Module):
+    """A causal language model that also says, after each token, what reward it still expects.
+
+    It trains the model that it is given, in place: give it a copy if that is the reference too.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.value_head = nn.Linear(model.config.hidden_size, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def forward(self, **inputs) -> SimpleNamespace:
+        """`.logits` [B, T, V], `.values` [B, T], `.past_key_values`."""
+        out = self.model.base_model(**inputs)
+        hidden = out.last_hidden_state  # [B, T, width]
+        values = self.value_head(hidden).squeeze(-1)
+        logits = self.model.get_output_embeddings()(hidden)
+        return SimpleNamespace(logits=logits, values=values, past_key_values=out.past_key_values)
+
+
+# same-as: D2.log_probs_and_values
+def log_probs_and_values(policy: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """`token_log_probs` and, from the same pass, the value before each completion token: [B, T] each."""
+    prompt_ids, prompt_mask, completion_ids, completion_mask = text = [batch[name] for name in TEXT]
+    mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)  # [B, P + T]
+    ids = torch.cat([prompt_ids, completion_ids], dim=1)
+    out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask))
+    log_probs = token_log_probs(lambda **_: out, *text)  # of that pass: none is made twice
+    return log_probs, out.values[:, prompt_ids.shape[1] - 1 : -1]
+
+
+# same-as: D2.minibatch_loss
+def minibatch_loss(
+    policy: nn.Module, mini: dict[str, Tensor], clip_eps: float, vf_coef: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, "B T"]]:
+    """(loss, ratio of each token; 1 where there is none).
+
+    The batch also holds `old_log_probs`, `advantages` and `returns`, [B, T] each.
+    """
+    log_probs, values = log_probs_and_values(policy, mini)
+    ratio = (log_probs - mini["old_log_probs"]).exp()
+    objective = clipped_surrogate(ratio, mini["advantages"], clip_eps)
+    loss = ppo_loss(objective, values, mini["returns"], mini["completion_mask"], vf_coef)
+    return loss, ratio
