@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from chapters.B_core_algorithms import B3_deep_q_networks_dqn as lesson
-from chapters.course.planting import plant
+from chapters.B_core_algorithms.checks.B3 import EDITS
+from chapters.B_core_algorithms.evidence import B3 as evidence
 from chapters.utils import RunLog
+from chapters.utils.edits import edited
 from chapters.utils.runlog import is_timing
 
 TINY = lesson.Config(**{**lesson.SMOKE, "num_env_steps": 200})
@@ -24,35 +26,38 @@ def test_library_minimises_our_equations(trained):
     assert lesson.loss_gap(trained[0]) < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("return rewards + gamma", "return rewards - gamma"),
-        ("gamma * ~terminated *", "gamma *"),
-        ("return target_q.amax(dim=1)", "return target_q.mean(dim=1)"),
-        ("0.5 * error**2, error - 0.5", "error**2, error - 0.5"),
-    ],
-    ids=["sign of the TD target", "bootstraps through the end", "mean for max", "no half in the loss"],
-)
-def test_library_contradicts_a_wrong_equation(trained, old, new):
+CONTRADICTED = [name for name, edit in EDITS.items() if "loss_gap" in edit.fails]
+
+
+@pytest.mark.parametrize("name", CONTRADICTED)
+def test_library_contradicts_a_wrong_equation(trained, name):
     model, _ = trained
-    for parameters in model.q_net_target.parameters():  # values that matter, even after a tiny training
-        parameters.data.mul_(3.0)
-    assert lesson.loss_gap(model) < 1e-5
-    assert plant(lesson, old, new).loss_gap(model) > 1e-4
-    model.q_net_target.load_state_dict(model.q_net.state_dict())
+    wrong = edited(lesson, EDITS[name])
+    before = {key: value.clone() for key, value in model.q_net_target.state_dict().items()}
+    gaps = []
+    for scale in (1.0, 3.0):  # small errors and large ones, even after a tiny training
+        model.q_net_target.load_state_dict({key: scale * value for key, value in before.items()})
+        assert lesson.loss_gap(model) < 1e-5
+        gaps.append(wrong.loss_gap(model))
+    assert max(gaps) > 1e-4
+    model.q_net_target.load_state_dict(before)
 
 
-def test_time_limits_are_not_ends_to_the_library(trained):
-    """A cut episode is stored as done and as timeout; what is sampled says not terminated."""
-    buffer = trained[0].replay_buffer
+def sampled_as_terminated(buffer):
+    """Whether a step that a time limit cut is sampled as one into a terminal state."""
     position = buffer.pos
     obs = np.zeros((1, 4), dtype=np.float32)
     infos = [{"TimeLimit.truncated": True}]
     buffer.add(obs, obs, np.array([0]), np.array([1.0]), np.array([True]), infos)
-    sample = buffer._get_samples(np.array([position]))
     assert buffer.dones[position] == 1.0
-    assert sample.dones.item() == 0.0
+    return bool(buffer._get_samples(np.array([position])).dones.item())
+
+
+def test_time_limits_are_not_ends_to_the_library():
+    """A cut episode is stored as done and as timeout; what is sampled says not terminated."""
+    assert not sampled_as_terminated(lesson.make_model(TINY).replay_buffer)
+    merged = edited(lesson, EDITS["limit_merged"])
+    assert sampled_as_terminated(merged.make_model(TINY).replay_buffer)
 
 
 def test_callback_saves_the_best_and_the_log_mirrors_the_library(trained):
@@ -67,6 +72,34 @@ def test_callback_saves_the_best_and_the_log_mirrors_the_library(trained):
 
 
 def test_film_keeps_a_fallen_pole_in_the_picture(trained):
-    frames = lesson.film_frames({"best": trained[0], "last": trained[0]}, seed=0, every=50)
+    frames = evidence.film_frames({"best": trained[0], "last": trained[0]}, seed=0, every=50)
     assert len({frame.shape for frame in frames}) == 1
     assert all(np.array_equal(frame[60:210], frame[270:]) for frame in frames), "same model, same film"
+
+
+def test_the_worked_example_needs_all_three():
+    """Off-policy data and a bootstrap and one shared weight diverge; without any one of them w dies out."""
+
+    def steps(w, pairs, num=300, bootstrap=1.0):
+        for _ in range(num):
+            for x, next_x in pairs:
+                w = lesson.semi_gradient_step(w, x, bootstrap * next_x, 0.0, 0.99, 0.1)
+        return abs(w)
+
+    off_policy, on_policy = [(1.0, 2.0)], [(1.0, 2.0), (2.0, 0.0)]
+    assert steps(1.0, off_policy) > 1e6
+    assert steps(1.0, on_policy) < 1e-6
+    assert steps(1.0, off_policy, bootstrap=0.0) < 1e-6  # whole returns: the target is 0
+    table = [1.0, 2.0]  # a weight for each state; only the first is updated
+    for _ in range(300):
+        table[0] += 0.1 * (0.99 * table[1] - table[0])
+    assert abs(table[0] - 0.99 * 2.0) < 1e-6
+
+
+def test_a_target_network_only_slows_the_divergence():
+    w = 1.0
+    for _ in range(20):
+        target = w
+        for _ in range(200):
+            w += 0.1 * (0.99 * 2.0 * target - w)
+        assert abs(w / target - 2 * 0.99) < 1e-6

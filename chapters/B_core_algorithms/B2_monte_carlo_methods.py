@@ -318,7 +318,7 @@ steps and then one's own guess come to about half of Monte Carlo's error.
 **Break it.** `rl break B2 no_exploring`: the first action is the policy's own. It begins by always hitting,
 finds that this loses, turns to sticking, which it never tried, and never learns where one more card helps.
 `rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look worthless, however
-many hands are played. `rl break B2 no_bootstrap`: rewards alone, without the estimate of the rest.
+many hands are played. `rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
 
 **Exercises.**
 

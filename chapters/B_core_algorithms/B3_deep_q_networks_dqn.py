@@ -2,44 +2,30 @@
 r"""
 # B3 · Deep Q-networks with Stable-Baselines3
 
-**Question.** CartPole has infinitely many states, so no table can hold its values. What does a library's DQN
-put in the table's place, and when it has solved the task, does it stay solved?
+**Question.** CartPole has infinitely many states, so no table can hold its values. What does a library's deep
+Q-network (DQN) put in the table's place, and when it has solved the task, does it stay solved?
 
-**Before this:** B1 and B2 (Q-learning and SARSA in tables). **Changes from B1:** the table becomes a
-network, which brings replay and a target network with it; the loop is Stable-Baselines3's, and we watch it
-through callbacks. **Next:** B4 writes every part of this out.
+**Before this:** B1 and B2 (Q-learning in tables, bootstrapping, learning from another policy's steps).
+**Changes from B1:** the table becomes a network, which brings replay and a target network with it; the loop
+is Stable-Baselines3's (SB3), and we watch it through callbacks. **Next:** B4 writes every part of this out.
 
-**Time budget.** 120 s on 2 cores.
+**Time.** 60 s on 2 cores; with all evidence 65 s.
 
-<!-- results: B3 -->
+References: `mnih2015dqn`, `lin1992replay`, `suttonbarto2018` (chapters 9 and 11), `baird1995residual`,
+`tsitsiklis1997analysis`, `vanhasselt2018triad`, `machado2018revisiting`, `agarwal2021rliable`,
+`pardo2018timelimits`, `raffin2021sb3`, `raffin2020zoo`.
 
-`rl run B3`: 58 s, 1198 MB. `rl run B3 --smoke`: 7 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
-
-| claim | median (range), 5 seeds | bound | holds |
-| --- | --- | --- | --- |
-| actions_changed_by_reload | 0                | ≤ 0      | 5/5 |
-| best_return               | 500              | ≥ 475    | 5/5 |
-| loss_gap                  | 0                | ≤ 0.0001 | 5/5 |
-| film_kilobytes            | 269 (249 to 285) | ≤ 500    | 5/5 |
-
-<!-- /results -->
-
-References: `mnih2015dqn`, `lin1992replay`, `raffin2021sb3`, `raffin2020zoo`, `pardo2018timelimits`.
-
-Symbols: `B` transitions in a minibatch, `A` actions, $\theta$ online weights, $\theta^-$ target weights.
+Symbols: `B` transitions in a minibatch, `A` actions; $w, \theta$ weights, $\theta^-$ those of the target
+network, $x(s)$ features of a state, $\delta$ the TD error (*temporal difference*: target minus prediction).
 """
 
 # %%
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
-import gymnasium as gym
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image, ImageDraw
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -54,18 +40,16 @@ SOLVED = 475.0  # the threshold registered for CartPole-v1
 # %%
 @dataclass(frozen=True)
 class Config:
-    """Stable-Baselines3's DQN on CartPole; the defaults are rl-zoo's, but half as many steps again."""
+    """Stable-Baselines3's DQN on CartPole; the defaults are rl-zoo's, a collection of tuned settings."""
 
     seed: int = 0
     """Seed of torch, numpy and the environment."""
-    num_env_steps: Annotated[int, in_range(1, 10_000_000)] = 75_000
-    """Environment steps of training (rl-zoo stops after 50,000)."""
+    num_env_steps: Annotated[int, in_range(1, 10_000_000)] = 40_000
+    """Environment steps of training (rl-zoo: 50,000)."""
     learning_rate: Annotated[float, in_range(1e-6, 1.0)] = 2.3e-3
     """Adam step size."""
     gamma: Annotated[float, in_range(0.0, 1.0)] = 0.99
     """Discount factor."""
-    buffer_size: Annotated[int, in_range(1, 10_000_000)] = 100_000
-    """Transitions the replay buffer holds."""
     num_warmup_steps: Annotated[int, in_range(1, 1_000_000)] = 1000
     """Environment steps before the first gradient step."""
     minibatch_size: Annotated[int, in_range(1, 65_536)] = 64
@@ -89,38 +73,97 @@ class Config:
 
 
 SMOKE = {
-    "num_env_steps": 300, "num_exploration_steps": 100, "num_warmup_steps": 64, "num_steps": 64,
-    "num_gradient_steps": 4, "hidden_size": 16, "eval_every": 128, "num_eval_episodes": 4,
-}  # fmt: skip
+    "num_env_steps": 300,
+    "num_exploration_steps": 100,
+    "num_warmup_steps": 64,
+    "num_steps": 64,
+    "num_gradient_steps": 4,
+    "eval_every": 128,
+    "num_eval_episodes": 4,
+}
 
 # %% [markdown]
 r"""
-## 1. From a table to a network
+## 1. From a table to a function, and what can go wrong
 
 B1 kept one number for each state and action. CartPole's state is four real numbers: position, velocity,
-angle, angular velocity. No state is ever seen twice, so the values must *generalise*: a network
-$Q_\theta(s,\cdot)$ reads the four numbers and answers with one value for each of the two pushes. Training is
-regression of $Q_\theta(s,a)$ on the target that Q-learning always used,
+angle, angular velocity. No state is seen twice, so values must *generalise*: a function with weights $w$
+answers for states that it has never met. The simplest is linear in features, $V_w(s) = w \cdot x(s)$.
+Training is regression on the bootstrapped target, $r + \gamma V_w(s')$ with $V_w = 0$ after a terminal state:
 
-$$y = r + \gamma\,(1-\text{terminated})\,\max_a Q_{\theta^-}(s', a) \tag{1}$$
+$$w \leftarrow w + \alpha\, \delta\, \nabla_w V_w(s), \qquad
+\delta = r + \gamma V_w(s') - V_w(s), \qquad \nabla_w V_w(s) = x(s) \text{ if linear} \tag{1}$$
+
+This is a *semi-gradient*: the target depends on $w$ too, and we look away. Where states come as often as the
+evaluated policy visits them, linear TD(0) converges nevertheless (`tsitsiklis1997analysis`). Elsewhere it
+need not. *By hand:* two states, one weight, $V(s_1) = w$, $V(s_2) = 2w$; $s_1$ leads to $s_2$, $s_2$ to the
+end, nothing is ever paid. The truth, $w = 0$, is within reach.
+
+* Both steps equally often, as the policy takes them: the first moves $w$ up by $\alpha(2\gamma - 1)w$, the
+  second down by $4\alpha w$, and the weight dies out.
+* Only the first step, as another policy's data may have it: the same weight lifts the target twice as much as
+  the prediction, and $w$ grows by $1 + \alpha(2\gamma - 1)$ each time.
+
+```python
+>>> on_policy = off_policy = 1.0
+>>> for _ in range(100):
+...     on_policy = semi_gradient_step(on_policy, x=1.0, next_x=2.0, reward=0.0, gamma=0.99, alpha=0.1)
+...     on_policy = semi_gradient_step(on_policy, x=2.0, next_x=0.0, reward=0.0, gamma=0.99, alpha=0.1)
+...     off_policy = semi_gradient_step(off_policy, x=1.0, next_x=2.0, reward=0.0, gamma=0.99, alpha=0.1)
+>>> print(f"{on_policy:.4f} {off_policy:.0f}")
+0.0000 11488
+```
+
+It takes three, the *deadly triad*: approximation, bootstrapping, and data of another policy (off-policy;
+`suttonbarto2018`, chapter 11; `baird1995residual`). Without one of them, with a table, whole returns, or the
+policy's own steps, this example converges. Q-learning with a network has all three, and no theorem protects
+it. In practice its values seldom run to infinity (`vanhasselt2018triad`); how they swing we shall see.
+"""
+
+
+# %%
+def semi_gradient_step(w: float, x: float, next_x: float, reward: float, gamma: float, alpha: float) -> float:
+    """One weight after one step of linear TD(0); `next_x` is 0 after a terminal state."""
+    td_error = reward + gamma * w * next_x - w * x
+    return w + alpha * td_error * x  # eq. (1)
+
+
+# %% [markdown]
+r"""
+## 2. DQN: two remedies and a loss
+
+A network $Q_\theta(s,\cdot)$ reads the four numbers and answers with one value for each of the two pushes. It
+is trained on the target that Q-learning always used,
+
+$$y = r + \gamma\,(1-\text{terminated})\,\max_a Q_{\theta^-}(s', a) \tag{2}$$
 
 and regression wants two things that a stream of experience does not offer.
 
-* **Independent samples.** Step 101 of an episode looks like step 100. *Replay*: keep the last 100,000
-  transitions and train on random ones. Q-learning allows this: (1) does not care which policy chose $a$.
-* **A fixed target.** In (1) the network itself says what it should learn, and each step of learning moves all
-  of its answers, those in $y$ too. *Target network*: $\theta^-$ is a copy of $\theta$, renewed now and then.
+* **Independent samples.** Step 101 of an episode looks like step 100. *Replay*: keep the latest transitions
+  and train on random ones (`lin1992replay`). Q-learning allows it: (2) does not care which policy chose $a$.
+* **A fixed target.** In section 1 the target moved with the weight. *Target network*: $\theta^-$ is a copy of
+  $\theta$, renewed now and then; between copies the goal stands still.
 
-When the time limit of 500 steps cuts an episode, `terminated` is false and the bootstrap stays. The library
-knows this from `info["TimeLimit.truncated"]`, which its environments set.
+When the time limit of 500 steps cuts an episode, `terminated` is false and the bootstrap stays
+(`pardo2018timelimits`). The library knows this from `info["TimeLimit.truncated"]`.
 
-A large error counts less than its square, so that one wild target does not throw all the weights off
-(Huber's loss, with $e = Q_\theta(s,a) - y$):
+A large error counts less than its square, so that one wild target does not throw all weights off (Huber's
+loss, with $e = Q_\theta(s,a) - y$):
 
-$$\ell(e) = \begin{cases} \tfrac12 e^2 & |e| \le 1 \\ |e| - \tfrac12 & |e| > 1 \end{cases} \tag{2}$$
+$$\ell(e) = \begin{cases} \tfrac12 e^2 & |e| \le 1 \\ |e| - \tfrac12 & |e| > 1 \end{cases} \tag{3}$$
 
-This is all the mathematics in the library's `DQN.train`, and we hold it to that: one gradient step of the
-library, on a minibatch that we know, must log the very loss that (1) and (2) give.
+*By hand.* A reward of 1, a successor whose actions are worth 2 and 5, $\gamma = 0.9$: the target is $1 + 0.9
+\cdot 5 = 5.5$, or 1 if the pole fell. Against predictions of 5 and 4 the errors are 0.5 and 3:
+
+```python
+>>> successors = max_value(torch.tensor([[2.0, 5.0], [2.0, 5.0]]))
+>>> y = td_target(torch.ones(2), successors, terminated=torch.tensor([False, True]), gamma=0.9)
+>>> y.tolist(), huber_loss(torch.tensor([5.0, 4.0]), y).item()
+([5.5, 1.0], 1.3125)
+```
+
+That is all that the library's `DQN.train` minimises; it then clips the gradient's norm at 10 and takes a step
+of Adam. We hold it to that: one step on a minibatch that we know must log the very loss of (2) and (3).
 """
 
 
@@ -132,30 +175,28 @@ def td_target(
     gamma: float,
 ) -> Float[Tensor, " B"]:
     """What Q(s, a) should be, given the value of the true successor (mnih2015dqn)."""
-    return rewards + gamma * ~terminated * next_values  # eq. (1)
+    return rewards + gamma * ~terminated * next_values  # eq. (2)
 
 
 def max_value(target_q: Float[Tensor, "B A"]) -> Float[Tensor, " B"]:
     """The value of a state is that of its best action, as the target network sees it."""
-    return target_q.amax(dim=1)  # eq. (1), the maximum
+    return target_q.amax(dim=1)  # eq. (2), the maximum
 
 
 def huber_loss(predicted: Float[Tensor, " B"], target: Float[Tensor, " B"]) -> Float[Tensor, ""]:
-    """Mean of (2): its gradient in each prediction is the error, clipped to [-1, 1], over B."""
+    """Mean of (3): its gradient in each prediction is the error, clipped to [-1, 1], over B."""
     error = (predicted - target).abs()
-    return torch.where(error <= 1.0, 0.5 * error**2, error - 0.5).mean()  # eq. (2)
+    return torch.where(error <= 1.0, 0.5 * error**2, error - 0.5).mean()  # eq. (3)
 
 
 def loss_gap(model: DQN) -> float:
-    """|loss that the library logs for one gradient step - loss by (1) and (2)| on the same minibatch."""
+    """|loss that the library logs for one gradient step - loss by (2) and (3)| on the same minibatch."""
     state = np.random.get_state()  # noqa: NPY002 — the library draws from the global generator
     batch = model.replay_buffer.sample(model.batch_size)
     with torch.no_grad():
-        targets = td_target(
-            batch.rewards.squeeze(1), max_value(model.q_net_target(batch.next_observations)),
-            batch.dones.squeeze(1).bool(), model.gamma,
-        )  # fmt: skip
-        predicted = model.q_net(batch.observations).gather(1, batch.actions).squeeze(1)
+        next_values = max_value(model.q_net_target(batch.next_observations))
+        targets = td_target(batch.rewards[:, 0], next_values, batch.dones[:, 0].bool(), model.gamma)
+        predicted = model.q_net(batch.observations).gather(1, batch.actions)[:, 0]
         ours = huber_loss(predicted, targets)
     np.random.set_state(state)  # noqa: NPY002 — so that it draws the same minibatch
     model.train(gradient_steps=1, batch_size=model.batch_size)
@@ -164,9 +205,12 @@ def loss_gap(model: DQN) -> float:
 
 # %% [markdown]
 r"""
-## 2. The library, and our names for its settings
+## 3. The library, and how we watch it
 
-Every library has its own words. They are translated once, here.
+Every library has its own words: `make_model` translates them, once. SB3 logs through writers; ours passes
+everything on to the run log, so that `--track tensorboard` or `--track wandb` shows the library's curves. The
+callback plays 100 greedy episodes every thousand steps and keeps the best model on disk. (SB3's own
+`EvalCallback` steps one environment at a time, which would take longer than the training in between.)
 """
 
 
@@ -178,7 +222,7 @@ def make_model(cfg: Config) -> DQN:
         "CartPole-v1",
         learning_rate=cfg.learning_rate,
         gamma=cfg.gamma,
-        buffer_size=cfg.buffer_size,
+        buffer_size=100_000,  # more than a run has transitions
         learning_starts=cfg.num_warmup_steps,
         batch_size=cfg.minibatch_size,
         train_freq=cfg.num_steps,
@@ -192,20 +236,7 @@ def make_model(cfg: Config) -> DQN:
     )
 
 
-# %% [markdown]
-r"""
-## 3. Watching it: a logger and a callback
-
-The library logs through writers. Ours passes everything on to the run log, so that `--track tensorboard` or
-`--track wandb` shows the library's curves too. The callback plays 100 greedy episodes every thousand steps
-and keeps the best model on disk. (The library's own `EvalCallback` does the same, but steps one environment
-at a time: 100 episodes of 500 steps would take longer than the thousand steps of training in between.)
-"""
-
-
-# %%
-# the run log knows timings, which differ from run to run, by the ends of their names
-TIMINGS = {"time/fps": "steps_per_second", "time/time_elapsed": "elapsed_seconds"}
+TIMINGS = {"time/fps": "steps_per_second", "time/time_elapsed": "elapsed_seconds"}  # the run log's names
 
 
 class RunLogWriter(KVWriter):
@@ -217,9 +248,6 @@ class RunLogWriter(KVWriter):
     def write(self, key_values: dict, key_excluded: dict, step: int = 0) -> None:
         names = {key: TIMINGS.get(key, key.replace("/", "_")) for key in key_values}
         self.log.write(step, **{names[key]: value for key, value in key_values.items()})
-
-    def close(self) -> None:
-        """The run log closes itself."""
 
 
 class KeepBest(BaseCallback):
@@ -250,10 +278,8 @@ class KeepBest(BaseCallback):
 
 def greedy_returns(model: DQN, cfg: Config, seed: int) -> np.ndarray:
     """Returns [episodes] of the greedy policy, on seeds that training did not use."""
-    return evaluate(
-        lambda obs: model.predict(obs, deterministic=True)[0],
-        "CartPole-v1", episodes=cfg.num_eval_episodes, seed=seed,
-    )  # fmt: skip
+    policy = lambda obs: model.predict(obs, deterministic=True)[0]  # noqa: E731
+    return evaluate(policy, "CartPole-v1", episodes=cfg.num_eval_episodes, seed=seed)
 
 
 def train(cfg: Config, log: RunLog) -> DQN:
@@ -268,102 +294,104 @@ def train(cfg: Config, log: RunLog) -> DQN:
 
 # %% [markdown]
 r"""
-## 4. Run, look, break
+## 4. Look, break, write
 
-The figure shows the greedy return of the network after every thousand steps. A policy that scores 500 out of
-500 can score 100 a thousand steps later, and nothing is broken: each gradient step changes the values of all
-states at once, and the action changes wherever two values cross. Nothing in (1) asks the *policy* to stay. So
-the last model of a run is a lottery ticket. A DQN is judged by its best model, chosen on one set of episodes
-and tested on another: that is what the callback is for. `last_return` in the log is what you get without it,
-and the film shows both from the same start.
+![The greedy return reaches 500 and falls back below the threshold, several times; best and last are
+marked](results/B3.png)
 
-The pale line is the return while exploring, as the library logs it: the mean of the last 100 episodes, with
-one action in 25 random. It moves smoothly and hides most of the forgetting. Do not judge a DQN by it.
+A policy that scores 500 of 500 can score 100 a thousand steps later, and nothing is broken: each gradient
+step changes the values of all states at once, and the action changes wherever two values cross. Nothing in
+(2) asks the *policy* to stay, so the last model of a run is a lottery ticket. Hence the callback: it chooses
+the best model on one set of episodes, and we test it on another. The pale line is the library's own, the mean
+of the last 100 training episodes with one action in 25 random; it hides most of the forgetting.
 
-**Break it.** `--sync-every 5000` renews the target network fifteen times in a run instead of once a round.
-By (1) a reward travels back one step for each renewal. With seed 0 the greedy return then touched 500 in
-five of 75 evaluations, never in two together. And still the claim about the best model passed: a best of
-many looks forgives a lot. Read the curve, not only the claim.
+![Film from the same start: above the best model, which holds the pole, below the last](results/B3_film.gif)
 
-**Exercises.** (1) Halve and double `--num-gradient-steps` and predict which curve falls more often. (2) With
-these settings `--sync-every 1` changes next to nothing. Why? (When are the copies made, and when the gradient
-steps?) Which settings would take the target network away in earnest? (3) Let `KeepBest` stop the training at
-the first 475 by returning `False` from `_on_step`, and compare the time.
+*Judging by the best model is contested.* It says what you may keep, not what the algorithm does: a peak
+picked with hindsight looks the same on a run that stayed solved and on one that touched 500 once.
+`machado2018revisiting` asks for averages along the training, `agarwal2021rliable` for all seeds with
+intervals. So here are both, for all seeds:
+
+![For each seed: return of the best and the last model, share of evaluations solved](results/B3_seeds.png)
+
+**The verdict.** A network takes the table's place, trained by regression on its own delayed answers. It finds
+a policy that balances the pole, and does not stay there: the saved best model holds on fresh episodes, but
+after the first success the greedy return falls below the threshold again and again, on every seed.
+
+<!-- results: B3 -->
+<!-- /results -->
+
+**Break it.** Wrong equations that look right, and that only the library's own loss contradicts: `rl break B3
+mean_for_max` learns the value of random play, `rl break B3 no_terminal` lets a fallen pole earn on, `rl break
+B3 square` never clips an error. And `rl break B3 keeps_the_last` saves each model as the "best".
+
+**Exercises.**
+
+*B3.1 · The library's loss* (15 minutes). `rl exercise B3.huber_loss`, and `rl exercise B3.td_target`.
+
+*B3.2 · A target network that does nothing* (10 minutes). Here `--sync-every 1` changes next to nothing,
+`--sync-every 5000` a lot. Why? Which settings would take the target network away in earnest?
+
+<details><summary>Answer</summary>
+Copies are made while the environment is stepped, the gradient steps come in rounds between: within a round
+$\theta^-$ stands still anyway. With 5000 it is stale for some twenty rounds, and by (2) a reward travels back
+about one step a copy. `--num-steps 1 --num-gradient-steps 1 --sync-every 1` takes it away.
+</details>
+
+*B3.3 · The triad again* (15 minutes). Give section 1's off-policy example a target network: hold the target's
+$w^-$ fixed for many steps, then copy. Does it converge?
+
+<details><summary>Answer</summary>
+No. While $w^-$ stands still $w$ goes to $2\gamma w^-$, so a copy multiplies it by up to $2\gamma > 1$: slower
+divergence. Only taking away one of the three ends it.
+</details>
 """
 
 
 # %%
-def film_frames(models: dict[str, DQN], seed: int, every: int = 4) -> list[np.ndarray]:
-    """One greedy episode of each model, one above the other; a finished one stays on its last picture."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures without a window
-    films = []
-    for name, model in models.items():
-        env = gym.make("CartPole-v1", render_mode="rgb_array")
-        obs, _ = env.reset(seed=seed)
-        frames, done = [], False
-        while not done:
-            action, _ = model.predict(obs, deterministic=True)
-            obs, _, terminated, truncated, _ = env.step(int(action))
-            done = terminated or truncated
-            picture = Image.fromarray(env.render()[120:330])  # without the floor and the empty sky
-            text = f"{name}: step {len(frames) + 1}" + (", fallen" if terminated else "")
-            ImageDraw.Draw(picture).text((12, 4), text, fill="black", font_size=30)
-            frames.append(np.asarray(picture))
-        env.close()
-        films.append(frames[:-1:every] + frames[-1:])
-    length = max(map(len, films))
-    films = [frames + frames[-1:] * (length - len(frames)) for frames in films]
-    return [np.concatenate(pair, axis=0) for pair in zip(*films)]
-
-
 def draw(log: RunLog, best: int) -> None:
+    """The greedy return along the training, with the best and the last model."""
     figure, ax = plotting.new_figure(width=8.0)
     steps, returns = log.series("eval_return")
     ax.plot(steps, returns, color=plotting.BLUE, label="greedy, mean of 100 episodes")
     if "rollout_ep_rew_mean" in log.metrics:
-        ax.plot(
-            *log.series("rollout_ep_rew_mean"), color=plotting.SKY, linewidth=1.5, label="while exploring"
-        )
+        steps_logged, while_exploring = log.series("rollout_ep_rew_mean")
+        ax.plot(steps_logged, while_exploring, color=plotting.SKY, linewidth=1.5, label="while exploring")
     ax.plot(steps[best], returns[best], "o", color=plotting.GREEN, markersize=9, label="best, saved")
     ax.plot(steps[-1], returns[-1], "s", color=plotting.RED, markersize=9, label="last")
     ax.axhline(SOLVED, label="threshold 475", **plotting.REFERENCE)
-    ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 640), title="Does it stay solved?")
-    ax.legend(loc="upper center", ncols=3)
+    ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 510), title="Does it stay solved?")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     log.figure(figure)
 
 
 def main(cfg: Config, log: RunLog) -> None:
     last = train(cfg, log)
     best = DQN.load(log.folder / "best.zip", device="cpu")
-    again = DQN.load(log.folder / "last.zip", device="cpu")
-    obs = np.random.default_rng(cfg.seed).normal(size=(1000, 4)).astype(np.float32)
-    different = last.predict(obs, deterministic=True)[0] != again.predict(obs, deterministic=True)[0]
+    best_return = greedy_returns(best, cfg, cfg.seed + 20_000).mean()
+    last_return = greedy_returns(last, cfg, cfg.seed + 20_000).mean()
     log.claim(
-        "actions_changed_by_reload", "a model that was saved and loaded again acts identically",
-        different.sum(), at_most=0.0, unit="of 1000 observations", source="identity", always=True,
-    )  # fmt: skip
-    fresh = {name: greedy_returns(model, cfg, cfg.seed + 20_000).mean() for name, model in
-             (("best", best), ("last", last))}  # fmt: skip
+        "best_return",
+        "the saved best model balances the pole on fresh episodes",
+        best_return,
+        at_least=SOLVED,
+        unit="mean return of 100 episodes",
+        source="the threshold registered for CartPole-v1",
+        seeds="9/10",
+    )
     log.claim(
-        "best_return", "the saved best model balances the pole on fresh episodes",
-        fresh["best"], at_least=SOLVED, unit="mean return of 100 episodes",
-        source="the threshold registered for CartPole-v1", seeds="9/10",
-    )  # fmt: skip
-
-    log.claim(
-        "loss_gap", "the library's loss is equations (1) and (2), on the same minibatch",
-        loss_gap(last), at_most=1e-4, source="mnih2015dqn", always=True,
-    )  # fmt: skip
-
-    _, returns = log.series("eval_return")
-    solved = np.array(returns) >= SOLVED
-    log.write(cfg.num_env_steps, last_return=fresh["last"], share_of_evaluations_solved=solved.mean())
-    draw(log, int(np.argmax(returns)))
-    film = log.film(film_frames({"best": best, "last": last}, cfg.seed + 20_000))
-    log.claim(
-        "film_kilobytes", "the film of the best model above the last one is small enough to send around",
-        film.stat().st_size / 1000, at_most=500.0, unit="kB", source="our limit for films", always=True,
-    )  # fmt: skip
+        "loss_gap",
+        "the loss that the library minimises is that of equations (2) and (3), on the same minibatch",
+        loss_gap(last),
+        at_most=1e-4,
+        source="mnih2015dqn",
+        always=True,
+    )
+    returns = np.array(log.series("eval_return")[1])
+    solved = (returns >= SOLVED).mean()
+    log.write(cfg.num_env_steps, last_return=last_return, share_of_evaluations_solved=solved)
+    log.keep(best=best, last=last)
+    draw(log, int(returns.argmax()))
 
 
 # %%
