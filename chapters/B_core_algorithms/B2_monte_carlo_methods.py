@@ -191,17 +191,17 @@ r"""
 ## 4. Somebody else's episodes: importance sampling
 
 What if another policy $b$ played? An action that $\pi$ takes twice as often as $b$ counts twice: with the
-*ratio* $\rho = \pi(a \mid s) / b(a \mid s)$, $\mathbb E_b[\rho f(a)] = \sum_a b(a) \frac{\pi(a)}{b(a)} f(a) =
+*ratio* $w = \pi(a \mid s) / b(a \mid s)$, $\mathbb E_b[w f(a)] = \sum_a b(a) \frac{\pi(a)}{b(a)} f(a) =
 \mathbb E_\pi[f(a)]$. A reward depends on the actions up to it, and so gets their ratios, *per step*
 (`precup2000eligibility`):
 
-$$G^\rho_t = \rho_t\,\bigl(r_t + \gamma\, G^\rho_{t+1}\bigr), \qquad
-\mathbb E_b[G^\rho_t \mid s_t] = V^\pi(s_t) \tag{3}$$
+$$G^w_t = w_t\,\bigl(r_t + \gamma\, G^w_{t+1}\bigr), \qquad
+\mathbb E_b[G^w_t \mid s_t] = V^\pi(s_t) \tag{3}$$
 
 The price is variance. Each ratio has mean 1, but the product of $k$ of them has the mean square
 $(\sum_a \pi(a)^2 / b(a))^k$ (for policies that are the same in every state): exponential in the length.
 
-*By hand.* $\pi$ always goes right, $b$ tosses a coin, so $\rho$ is 2 or 0. Two steps pay 1 each: $V^\pi = 2$.
+*By hand.* $\pi$ always goes right, $b$ tosses a coin, so $w$ is 2 or 0. Two steps pay 1 each: $V^\pi = 2$.
 The four sequences of $b$ are equally likely (right-right, right-left, left-right, left-left):
 
 ```python
