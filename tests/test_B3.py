@@ -103,3 +103,15 @@ def test_a_target_network_only_slows_the_divergence():
         for _ in range(200):
             w += 0.1 * (0.99 * 2.0 * target - w)
         assert abs(w / target - 2 * 0.99) < 1e-6
+
+
+def test_when_a_target_network_does_something(tmp_path):
+    """Renewed at each step or each tenth: the same run; more rarely than a round is long: another."""
+
+    def weights(sync_every):
+        cfg = lesson.Config(**{**lesson.SMOKE, "sync_every": sync_every})
+        model = lesson.train(cfg, RunLog(tmp_path / str(sync_every), "B3"))
+        return np.concatenate([value.flatten().numpy() for value in model.q_net.state_dict().values()])
+
+    assert np.array_equal(weights(1), weights(10))
+    assert not np.array_equal(weights(1), weights(200))

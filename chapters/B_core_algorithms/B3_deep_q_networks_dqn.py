@@ -329,8 +329,8 @@ B3 square` never clips an error. And `rl break B3 keeps_the_last` saves each mod
 
 *B3.1 · The library's loss* (15 minutes). `rl exercise B3.huber_loss`, and `rl exercise B3.td_target`.
 
-*B3.2 · A target network that does nothing* (10 minutes). Here `--sync-every 1` changes next to nothing,
-`--sync-every 5000` a lot. Why? Which settings would take the target network away in earnest?
+*B3.2 · A target network that does nothing* (10 minutes). Here `--sync-every 1` gives the same run,
+number for number, `--sync-every 5000` quite another. Why? Which settings would take the target network away?
 
 <details><summary>Answer</summary>
 Copies are made while the environment is stepped, the gradient steps come in rounds between: within a round
@@ -357,8 +357,8 @@ def draw(log: RunLog, best: int) -> None:
     if "rollout_ep_rew_mean" in log.metrics:
         steps_logged, while_exploring = log.series("rollout_ep_rew_mean")
         ax.plot(steps_logged, while_exploring, color=plotting.SKY, linewidth=1.5, label="while exploring")
-    ax.plot(steps[best], returns[best], "o", color=plotting.GREEN, markersize=9, label="best, saved")
-    ax.plot(steps[-1], returns[-1], "s", color=plotting.RED, markersize=9, label="last")
+    ax.plot(steps[best], returns[best], "o", color=plotting.GREEN, label="best, saved", clip_on=False)
+    ax.plot(steps[-1], returns[-1], "s", color=plotting.RED, label="last", clip_on=False)
     ax.axhline(SOLVED, label="threshold 475", **plotting.REFERENCE)
     ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 510), title="Does it stay solved?")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)

@@ -157,7 +157,7 @@ EDITS = {
         function="KeepBest",
         old="if score > self.best_return:",
         new="if True:",
-        says="saves every model as the best: what you keep is the last one",
+        says="saves every model as the best: what you keep is the last one, which on seed 0 has forgotten",
         fails=("best_return",),
     ),
     "limit_merged": Edit(

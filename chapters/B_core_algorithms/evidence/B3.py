@@ -1,5 +1,6 @@
 """B3's evidence: what is saved comes back, whether it stays solved, and both models on film."""
 
+import io
 import os
 from dataclasses import dataclass
 from typing import Annotated
@@ -27,9 +28,12 @@ SMOKE = {}
 
 
 def claim_reload(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
-    again = DQN.load(log.folder / "last.zip", device="cpu")
+    model = log.kept["last"]
+    file = io.BytesIO()
+    model.save(file)
+    again = DQN.load(file, device="cpu")
     obs = np.random.default_rng(cfg.seed).normal(size=(extra.num_compared, 4)).astype(np.float32)
-    before = log.kept["last"].predict(obs, deterministic=True)[0]
+    before = model.predict(obs, deterministic=True)[0]
     after = again.predict(obs, deterministic=True)[0]
     log.claim(
         "actions_changed_by_reload",
