@@ -13,8 +13,10 @@ import pytest
 
 from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
 from chapters.course.parts import checks_of, edits_of, evidence_of, function_checks
+from tests.first_edition import second_edition
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+FORM = pytest.mark.parametrize("item", second_edition(), ids=lambda item: item.id)
 HEADER = (
     r"^# {id} · ",
     r"\*\*Question\.\*\*",
@@ -48,7 +50,7 @@ def functions(tree: ast.AST, depth: int = 1):
             yield from functions(node, depth)
 
 
-@LESSONS
+@FORM
 def test_header_has_its_parts_in_order(item):
     positions = []
     for pattern in HEADER:
@@ -62,7 +64,7 @@ def test_header_has_its_parts_in_order(item):
     )
 
 
-@LESSONS
+@FORM
 def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
     positions = []
     for pattern in ENDING:
@@ -72,7 +74,7 @@ def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
     assert positions[1:] == sorted(positions[1:])
 
 
-@LESSONS
+@FORM
 def test_worked_examples_come_out_as_written(item):
     """Doctests in docstrings and in the text's python blocks, run in the lesson's own namespace."""
     lesson = importlib.import_module(item.module)
@@ -89,7 +91,7 @@ def test_worked_examples_come_out_as_written(item):
     assert not runner.failures, printed.getvalue()
 
 
-@LESSONS
+@FORM
 def test_exercises_have_an_answer_or_a_grader(item):
     """Each exercise is followed by a folded answer, or names the function that a check grades."""
     last = source(item).partition("**Exercises.**")[2]
@@ -99,14 +101,14 @@ def test_exercises_have_an_answer_or_a_grader(item):
         assert "<details>" in exercise or re.search(rf"rl exercise {item.id}\b", exercise)
 
 
-@LESSONS
+@FORM
 def test_what_a_lesson_says_can_be_broken_can_be(item):
     named = re.findall(rf"rl break {item.id} (\w+)", source(item))
     assert len(named) >= 2
     assert set(named) <= set(edits_of(item))
 
 
-@LESSONS
+@FORM
 def test_evidence_has_its_parts(item):
     evidence = evidence_of(item)
     if evidence is None:
@@ -167,7 +169,7 @@ def written_lines(item) -> int:
     return len(text.splitlines())
 
 
-@LESSONS
+@FORM
 def test_readable_in_one_scroll(item):
     assert written_lines(item) <= MAX_LINES
     for function, nesting in functions(ast.parse(source(item))):
@@ -177,7 +179,7 @@ def test_readable_in_one_scroll(item):
 
 
 def test_lessons_are_short_on_average():
-    lines = [written_lines(item) for item in lessons()]
+    lines = [written_lines(item) for item in second_edition()]
     assert sum(lines) / len(lines) <= MAX_MEAN_LINES
 
 

@@ -45,7 +45,8 @@ class Item:
     @property
     def budgets(self) -> tuple[float, float] | None:
         """Seconds that (the lesson, the lesson and all its evidence) may take, from the **Time.** line."""
-        found = re.search(r"\*\*Time\.\*\* (\d+) s on 2 cores(?:; with all evidence (\d+) s)?\.", self.text)
+        pattern = r"\*\*Time(?: budget)?\.\*\*\s+(\d+) s on 2 cores(?:; with all evidence (\d+) s)?\."
+        found = re.search(pattern, self.text)
         if not found:
             return None
         own = float(found.group(1))

