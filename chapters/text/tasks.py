@@ -91,14 +91,20 @@ def log_probs_of(policy: Callable, batch: dict[str, Tensor]) -> Tensor:
 
 
 def every_completion(world: TokenWorld) -> dict[str, Tensor]:
-    """A batch of all M completions of each of the world's N prompts, N M rows; without rewards."""
+    """A batch of all M completions of each of the world's N prompts, N M rows.
+
+    Without rewards, and with the reference's log-probability of each token, in float64.
+    """
     prompt_ids = world.prompt_ids.repeat_interleave(len(world.completion_ids), dim=0)
-    return {
+    batch = {
         "prompt_ids": prompt_ids,
         "prompt_mask": torch.ones_like(prompt_ids),
         "completion_ids": world.completion_ids.repeat(world.num_prompts, 1),
         "completion_mask": world.completion_mask.repeat(world.num_prompts, 1),
     }
+    with torch.no_grad():
+        batch["ref_log_probs"] = log_probs_of(world.reference(torch.float64), batch)
+    return batch
 
 
 def greedy(policy: Callable) -> Callable:
@@ -153,9 +159,9 @@ def accuracy_watcher(
     """A `watch(policy, number of updates)` that writes accuracies every so many updates and at the last.
 
     `<name>_greedy`: share of prompts whose likeliest answer is right; `<name>_sampled`: the mean share of
-    four sampled answers; `<name>_cpu_seconds`: spent since the first call, measuring apart.
+    four sampled answers; `<name>_cpu_seconds`: spent since the call at step 0, measuring apart.
     """
-    start = 0.0
+    start = time.process_time()
 
     def watch(policy: nn.Module, step: int) -> None:
         nonlocal start

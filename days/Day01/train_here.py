@@ -36,7 +36,8 @@ def make_task(tokenizer, items: list[dict], grader: dict):
     """D5's task from a file's items: the model reads the last line of the message, the grader the whole item."""
     import torch
 
-    from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
+    from chapters.envs.arithmetic import ANSWER_TOKENS
+    from chapters.text.tasks import Task
 
     prompts = [item["messages"][-1]["content"].splitlines()[-1] for item in items]
     encoded = tokenizer(prompts, return_tensors="pt", padding=True)
@@ -50,16 +51,16 @@ def make_task(tokenizer, items: list[dict], grader: dict):
         pairs = zip(rows.tolist(), completion_ids.tolist())
         return torch.tensor([rft.grade(grader, items[row], text(ids)) for row, ids in pairs])
 
-    return lesson.Task(encoded["input_ids"], encoded["attention_mask"], end, pad, score)
+    return Task(encoded["input_ids"], encoded["attention_mask"], end, pad, ANSWER_TOKENS, score)
 
 
 def train(seed: int, grader_name: str) -> dict[str, float]:
     """One run: accuracies on the validation file by the exact check, before, meanwhile and after."""
     from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
+    from chapters.text import tasks
+    from chapters.text.models import load_model
     from chapters.text.recipes import arithmetic_recipe
     from chapters.utils import RunLog
-    from chapters.text.models import load_model
-    from chapters.D_rlhf.evidence import D5_tools as grpo_tools
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)
@@ -68,14 +69,13 @@ def train(seed: int, grader_name: str) -> dict[str, float]:
     exact, grader = (rft.read_grader(rft.GRADERS / f"{name}.json") for name in ("string_check", grader_name))
     task = make_task(tokenizer, rft.read_lines(rft.DATA / "training.jsonl"), grader)
     test = make_task(tokenizer, rft.read_lines(rft.DATA / "validation.jsonl"), exact)
-    count = grpo_tools.counter(lesson.answer_groups, lesson.log_probs_of, test, cfg)
 
     def accuracy(policy, num_samples: int) -> float:
-        return float(np.mean(count(policy, num_samples)[0])) / num_samples
+        return float(np.mean(tasks.count_right(policy, test, num_samples, seed)[0])) / num_samples
 
     curve = {0: accuracy(base, NUM_SAMPLES)}
 
-    def watch(policy, step: int, _seconds: float) -> None:
+    def watch(policy, step: int) -> None:
         if step % EVERY == 0:
             curve[step] = accuracy(policy, NUM_SAMPLES)
 
@@ -89,7 +89,7 @@ def train(seed: int, grader_name: str) -> dict[str, float]:
     return {
         "before": curve[0],
         "after": curve[NUM_UPDATES],
-        "greedy": accuracy(grpo_tools.greedy(policy), 1),
+        "greedy": accuracy(tasks.greedy(policy), 1),
         "updates": reached,
         **points,
     }

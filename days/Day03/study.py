@@ -42,34 +42,34 @@ METRICS = {
 def train(seed: int, changes: dict) -> dict[str, float]:
     """One run: accuracies on all held-out sums at the end, and the share of groups that taught nothing."""
     from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
+    from chapters.text import tasks
+    from chapters.text.grpo import informative
+    from chapters.text.models import load_model
     from chapters.text.recipes import arithmetic_recipe
     from chapters.utils import RunLog
-    from chapters.text.models import load_model
-    from chapters.D_rlhf.evidence import D5_tools as grpo_tools
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)
     cfg = dataclasses.replace(lesson.Config(seed=seed, num_updates=NUM_UPDATES), **changes)
     base, tokenizer = load_model("tiny", arithmetic_recipe(cfg.pretrain_steps))
-    (_, task), (_, test) = grpo_tools.encoded_sums(tokenizer), grpo_tools.encoded_sums(tokenizer, held_out=True)
+    _, task = tasks.sums_task(tokenizer)
+    _, test = tasks.sums_task(tokenizer, held_out=True)
     silent = []
-    ids, mask, end, pad, score = task
 
     def watched(rows, completion_ids):
-        rewards = score(rows, completion_ids)
-        silent.append(1.0 - float(lesson.informative(rewards.view(-1, cfg.group_size)).float().mean()))
+        rewards = task.score(rows, completion_ids)
+        silent.append(1.0 - float(informative(rewards.view(-1, cfg.group_size)).float().mean()))
         return rewards
 
     policy = copy.deepcopy(base).requires_grad_(True)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder) / "run", "Day03")
-        lesson.train(policy, base, lesson.Task(ids, mask, end, pad, watched), cfg, log, "study")
+        lesson.train(policy, base, task._replace(score=watched), cfg, log, "study")
         log.close()
-    count = grpo_tools.counter(lesson.answer_groups, lesson.log_probs_of, lesson.Task(*test), cfg)
-    right, entropy = count(policy, NUM_SAMPLES)
+    right, entropy = tasks.count_right(policy, test, NUM_SAMPLES, seed)
     return {
         "sampled": float(np.mean(right)) / NUM_SAMPLES,
-        "greedy": float(np.mean(count(grpo_tools.greedy(policy), 1)[0])),
+        "greedy": float(np.mean(tasks.count_right(tasks.greedy(policy), test, 1, seed)[0])),
         "entropy": entropy,
         "silent": float(np.mean(silent)),
     }
