@@ -1,6 +1,10 @@
-"""C3's learner on the probe environments, whole, and wrong on them once an error is planted in it."""
+"""C3's learner on the probe environments, whole and with edits; and what its evidence measures with."""
 
 import dataclasses
+import inspect
+import json
+import sys
+import types
 
 import gymnasium as gym
 import numpy as np
@@ -8,10 +12,15 @@ import pytest
 import torch
 
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
-from chapters.course.planting import plant
-from chapters.envs import make_envs
+from chapters.C_policy_gradients.checks.C3 import EDITS
+from chapters.C_policy_gradients.evidence import C3 as evidence
+from chapters.C_policy_gradients.evidence.C3_profile import product_cost
+from chapters.course.catalog import ROOT
+from chapters.envs import agents, make_envs
+from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import CutShort
 from chapters.utils import RunLog
+from chapters.utils.edits import edited
 from chapters.utils.networks import in_numpy
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -54,24 +63,16 @@ def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
 
 
-PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)
-    "merged in gae": ("Endless", "next_values * ~terminated", "next_values * ~(terminated | truncated)"),
-    "merged in prepare": (
-        "Endless", "    if cfg.merge_time_limit:\n        terminated", "    if True:\n        terminated",
-    ),
-    "bootstraps through a terminal state": (
-        "DelayedReward", "gamma * next_values * ~terminated", "gamma * next_values",
-    ),
-    "sign of the objective": ("ActionMatters", "return -objective.mean()", "return objective.mean()"),
-    "sign of the value loss": ("ConstantReward", "+ vf_coef * value_loss", "- vf_coef * value_loss"),
-    "no gradient step": ("ConstantReward", "            optimizer.step()\n", ""),
-    "probability of the first action": (
-        "BothMatter", "gather(1, actions.unsqueeze(1))", "gather(1, 0 * actions.unsqueeze(1))",
-    ),
-    "the next episode's first observation": (
-        "CutShort", "true_next_obs(next_obs, terminated | truncated, infos)", "next_obs",
-    ),
-}  # fmt: skip
+NOTICED = {  # named edit -> the probe that notices it
+    "merged": "Endless",
+    "merged_before": "Endless",
+    "past_the_end": "DelayedReward",
+    "objective_lowered": "ActionMatters",
+    "value_error_raised": "ConstantReward",
+    "no_step": "ConstantReward",
+    "detached_policy": "ActionMatters",
+    "new_episode_for_successor": "CutShort",
+}
 
 
 def cut_short_gap(module, folder):
@@ -86,14 +87,30 @@ def test_true_successor_is_bootstrapped(tmp_path):
     assert cut_short_gap(lesson, tmp_path) < 0.05
 
 
-@pytest.mark.parametrize("error", PLANTED)
-def test_probe_notices_planted_error(error, tmp_path):
-    probe, old, new = PLANTED[error]
-    wrong = plant(lesson, old, new)
-    if probe == "CutShort":
+@pytest.mark.parametrize("name", NOTICED)
+def test_probe_notices_edit(name, tmp_path):
+    wrong = edited(lesson, EDITS[name])
+    if NOTICED[name] == "CutShort":
         assert cut_short_gap(wrong, tmp_path) > 0.1
-    else:
-        assert not wrongness(wrong, probe, tmp_path) < 0.5  # a value that is not a number is wrong too
+    else:  # a value that is not a number is wrong too
+        assert not wrongness(wrong, NOTICED[name], tmp_path) < 0.5
+
+
+def with_head(old, new):
+    """The lesson with another agent: a piece of the shared heads' source replaced."""
+    source = inspect.getsource(agents)
+    assert source.count(old) == 1
+    module = types.ModuleType("planted_agents")
+    sys.modules[module.__name__] = module
+    exec(source.replace(old, new), module.__dict__)
+    wrong = edited(lesson)
+    wrong.ActorCritic = module.ActorCritic
+    return wrong
+
+
+def test_probe_notices_the_probability_of_the_first_action(tmp_path):
+    wrong = with_head("gather(1, actions.unsqueeze(1))", "gather(1, 0 * actions.unsqueeze(1))")
+    assert not wrongness(wrong, "BothMatter", tmp_path) < 0.5
 
 
 class Target(gym.Env):
@@ -113,11 +130,11 @@ class Target(gym.Env):
 
 
 def distance_to_target(module, folder):
-    """How far the mean action is from the best one after a brief training."""
+    """(how far the mean action is from the best one after a brief training, the largest width)."""
     envs = gym.vector.SyncVectorEnv([Target] * 8, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
     agent = trained(module, folder, envs, num_env_steps=12_800, learning_rate=3e-3)
-    mean = module.greedy(agent)(np.zeros((1, 1), dtype=np.float32))[0]
-    return float(np.abs(mean - [0.5, -1.0]).max()), float(agent.log_std.detach().exp().max())
+    mean = agent.greedy()(np.zeros((1, 1), dtype=np.float32))[0]
+    return float(np.abs(mean - [0.5, -1.0]).max()), float(agent.head.log_std.detach().exp().max())
 
 
 def test_continuous_actions_find_their_target(tmp_path):
@@ -127,8 +144,29 @@ def test_continuous_actions_find_their_target(tmp_path):
 
 
 def test_a_wrong_density_is_noticed(tmp_path):
-    wrong = plant(lesson, "deviation = (actions - mean)", "deviation = (actions + mean)")
+    wrong = with_head("deviation = (actions - mean)", "deviation = (actions + mean)")
     assert distance_to_target(wrong, tmp_path)[0] > 0.5
+
+
+class CountsFromFive(gym.Env):
+    """One step; the actions are 5 and 6, and 6 is rewarded."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
+    action_space = gym.spaces.Discrete(2, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(np.int64(action)), f"{action} is none of this space's actions"
+        return np.zeros(1, dtype=np.float32), float(action == 6), True, False, {}
+
+
+def test_discrete_actions_are_counted_from_the_first_of_their_space(tmp_path):
+    envs = gym.vector.SyncVectorEnv([CountsFromFive] * 8, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+    agent = trained(lesson, tmp_path, envs, num_env_steps=1280)
+    assert agent.greedy()(np.zeros((1, 1), dtype=np.float32)).tolist() == [6]
 
 
 def test_in_numpy_is_the_network_and_follows_its_weights():
@@ -155,27 +193,131 @@ def test_early_stop_counts_epochs(tmp_path):
     assert not torch.equal(few, unstopped)
 
 
-def test_learning_rate_falls(tmp_path, monkeypatch):
-    """The last update's step size is a small share of the first's, and without annealing it is not."""
-    rates, original = {}, torch.optim.Adam
-    for anneal in (True, False):
-        seen = []
+@pytest.mark.parametrize("name", ["lesson", "not_annealed"])
+def test_learning_rate_and_clip_fall_and_gradients_are_clipped(name, tmp_path, monkeypatch):
+    """Step size and clip range end at a small share of what they began with; an edit keeps them."""
+    module = edited(lesson, *([EDITS[name]] if name in EDITS else []))
+    rates, ranges, norms = [], [], []
 
-        class Adam(original):
-            def step(self, closure=None, seen=seen):
-                seen.append(self.param_groups[0]["lr"])
-                return super().step(closure)
+    class Spy(lesson.Adam):
+        def step(self):
+            rates.append(self.lr)
+            norms.append(float(torch.cat([p.grad.flatten() for p in self.parameters]).norm()))
+            super().step()
 
-        monkeypatch.setattr(torch.optim, "Adam", Adam)
-        trained(lesson, tmp_path, make_envs("ProbeActionMatters-v0", 8), anneal=anneal, num_env_steps=1280)
-        rates[anneal] = seen
-    assert rates[True][0] == rates[False][-1] == QUICK["learning_rate"]
-    assert rates[True][-1] == pytest.approx(0.1 * QUICK["learning_rate"])
+    surrogate = module.clipped_surrogate
+    module.Adam = Spy
+    module.clipped_surrogate = lambda ratio, advantages, eps: (
+        ranges.append(eps) or surrogate(ratio, advantages, eps)
+    )
+    envs = make_envs("ProbeActionMatters-v0", 8)
+    trained(module, tmp_path, envs, num_env_steps=1280, max_grad_norm=0.1)
+    last = 1.0 if name == "not_annealed" else 0.1
+    assert (rates[0], ranges[0]) == (QUICK["learning_rate"], 0.2)
+    assert rates[-1] == pytest.approx(last * QUICK["learning_rate"])
+    assert ranges[-1] == pytest.approx(last * 0.2)
+    assert max(norms) <= 0.1 + 1e-5, "the optimiser saw a gradient that was not clipped"
 
 
-def test_a_quick_look_makes_no_claim_about_the_library(tmp_path):
+def test_two_short_rollouts_are_one_long_one():
+    """State and episode clock are carried over: nothing is reset between rollouts."""
+    long, short = (lesson.Config(num_steps=num_steps) for num_steps in (30, 15))
+    rollouts = []
+    for cfg, times in ((long, 1), (short, 2)):
+        torch.manual_seed(0)
+        envs = BatchedCartPole(4, max_episode_steps=20)
+        agent, rng = agents.ActorCritic(envs), np.random.default_rng(0)
+        obs, _ = envs.reset(seed=0)
+        parts = []
+        for _ in range(times):
+            part, obs = lesson.collect(agent, envs, obs, rng, cfg)
+            parts.append(part)
+        rollouts.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    assert rollouts[0]["truncated"].any()
+    for name in rollouts[0]:
+        assert torch.equal(rollouts[0][name], rollouts[1][name]), name
+
+
+def test_training_selection_and_report_use_different_seeds(tmp_path, monkeypatch):
+    evaluated, reset = [], []
+    original = lesson.make_envs
+
+    def spied(env_id, num_envs):
+        envs = original(env_id, num_envs)
+        first = envs.reset
+        envs.reset = lambda *, seed: reset.append(seed) or first(seed=seed)
+        return envs
+
+    monkeypatch.setattr(lesson, "make_envs", spied)
+    monkeypatch.setattr(lesson, "evaluate", lambda *_, seed, **__: evaluated.append(seed) or np.zeros(1))
     log = RunLog(tmp_path, "C3", smoke=True)
-    lesson.main(dataclasses.replace(lesson.Config(**lesson.SMOKE), only="cartpole"), log)
+    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
     log.close()
-    assert not any("sb3" in claim.name or "pendulum" in claim.name for claim in log.claims)
-    assert log.figures
+    assert reset == [3]
+    assert evaluated[:-1] == [10_003] * (len(evaluated) - 1)
+    assert evaluated[-1] == 20_003
+
+
+# What the evidence measures with
+
+
+def test_gae_gap_notices_a_wrong_recursion(monkeypatch):
+    assert evidence.gae_gap(0) < 1e-12
+    for name in ("merged", "past_the_end", "no_lambda", "late_mask"):
+        monkeypatch.setattr(lesson, "gae", edited(lesson, EDITS[name]).gae)
+        assert evidence.gae_gap(0) > 1e-3, name
+
+
+def test_parity_notices_a_wrong_loss(monkeypatch):
+    cfg = lesson.Config()
+    right = evidence.sb3_gaps("CartPole-v1", cfg)
+    assert max(right[:2]) < 1e-5
+    assert 0.02 < right[2] < 0.98, "ratios on both sides of the clip's edge"
+    for name in ("no_min", "entropy_lowered"):
+        wrong = edited(lesson, EDITS[name])
+        monkeypatch.setattr(lesson, "minibatch_loss", wrong.minibatch_loss)
+        assert max(evidence.sb3_gaps("CartPole-v1", cfg)[:2]) > 1e-3, name
+
+
+def test_optimism_is_zero_for_a_critic_that_knows_and_one_for_one_that_sees_no_cost(monkeypatch):
+    """With gamma 0 the value is the reward alone; a critic of 0 leaves out all of the cost."""
+    cfg = dataclasses.replace(lesson.Config(), **evidence.PENDULUM)
+    agent = agents.ActorCritic(make_envs("Pendulum-v1", 1))
+    with torch.no_grad():
+        for parameter in agent.critic[-1].parameters():
+            parameter.zero_()
+    assert evidence.optimism(agent, cfg, num_steps=20) == pytest.approx(1.0)
+    blind = dataclasses.replace(cfg, gamma=0.0)
+    rollouts = []
+    original = lesson.collect
+    monkeypatch.setattr(lesson, "collect", lambda *args: rollouts.append(original(*args)) or rollouts[-1])
+    monkeypatch.setattr(agent, "value", lambda obs: rollouts[-1][0]["rewards"])
+    assert evidence.optimism(agent, blind, num_steps=20) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_product_cost_counts_what_a_pass_needs():
+    layers = [torch.nn.Linear(4, 64), torch.nn.Linear(64, 2)]
+    gflop, seconds = product_cost(layers, num_rows=3, obs_size=4)
+    assert gflop == pytest.approx(2e-9 * 3 * (2 * 4 * 64 + 3 * 64 * 2))
+    assert seconds > 0
+
+
+LEDGER = json.loads((ROOT / "chapters/C_policy_gradients/results/C3.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(
+    "no_min_return" not in LEDGER["runs"][0]["metrics"], reason="the ledger is an older lesson's"
+)
+def test_the_verdict_is_what_was_measured():
+    """Its words, by the last scores of all recorded seeds."""
+
+    def solved(name):
+        lasts = [run["metrics"][f"{name}_return"] for run in LEDGER["runs"]]
+        return sum(last >= lesson.SOLVED for last in lasts) / len(lasts)
+
+    for hangs in ("max_if_negative", "lambda_0", "no_min", "no_clip", "clipped_critic"):
+        assert solved(hangs) <= 0.8, hangs
+    assert solved("lambda_0") < 0.5, "mostly fails"
+    for hardly in ("default_weights", "not_annealed", "merged"):
+        assert solved(hardly) >= 0.8, hardly
+    assert LEDGER["claims"]["merged_optimism"]["median"] > 0.5, "most of the cost"

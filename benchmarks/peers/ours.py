@@ -67,9 +67,12 @@ def cartpole(job: dict[str, Any], record: Recorder) -> int:
 
 
 def pendulum(job: dict[str, Any], record: Recorder) -> int:
-    """C3 on Pendulum, with the settings it has for it."""
+    """C3 on Pendulum, with the settings that its evidence has for it."""
+    from chapters.C_policy_gradients.evidence import C3 as evidence
+
     lesson, cfg = configured(job)
-    cfg = dataclasses.replace(cfg, **lesson.PENDULUM, num_env_steps=cfg.num_pendulum_steps)
+    extra = evidence.Config(**(evidence.SMOKE if job["smoke"] else {}))
+    cfg = dataclasses.replace(cfg, **evidence.PENDULUM, num_env_steps=extra.num_pendulum_steps)
     cfg = dataclasses.replace(cfg, eval_every=job["eval_every"])  # finer than the lesson's, as for everyone
     learn(lesson, cfg, record)
     return cfg.num_env_steps

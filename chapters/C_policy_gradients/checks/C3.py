@@ -2,12 +2,12 @@
 
 import math
 import sys
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from chapters.envs import make_envs
+from chapters.envs.agents import ActorCritic
 from chapters.utils.edits import Edit
 
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (T, N), or (B, A)
@@ -46,53 +46,6 @@ def check_normalise(normalise):
         assert np.allclose(found.flatten().numpy(), expected, atol=1e-6)
         assert torch.equal(advantages, kept)
     assert torch.isfinite(normalise(torch.ones(8))).all(), "equal advantages must not divide by zero"
-
-
-def check_categorical(categorical):
-    torch.manual_seed(2)
-    for B, A in SHAPES:
-        logits, actions = 3.0 * torch.randn(B, A), torch.randint(A, (B,))
-        log_prob, entropy = categorical(logits, actions)
-        for b in range(B):
-            weights = [math.exp(float(z)) for z in logits[b]]
-            probs = [w / sum(weights) for w in weights]
-            assert math.isclose(log_prob[b], math.log(probs[int(actions[b])]), rel_tol=1e-4, abs_tol=1e-5)
-            assert math.isclose(entropy[b], -sum(p * math.log(p) for p in probs), rel_tol=1e-4, abs_tol=1e-5)
-
-
-def check_gaussian(gaussian):
-    torch.manual_seed(3)
-    for B, A in SHAPES:
-        mean, log_std, actions = torch.randn(B, A), torch.randn(A) - 0.5, 3.0 * torch.randn(B, A)
-        log_prob, entropy = gaussian(mean, log_std, actions)
-        assert log_prob.shape == entropy.shape == (B,)
-        for b in range(B):
-            expected, spread = 0.0, 0.0
-            for m, s, a in zip(mean[b].tolist(), log_std.exp().tolist(), actions[b].tolist()):
-                # far outside the range of any action space too: nothing is squashed or clipped
-                expected += -0.5 * ((a - m) / s) ** 2 - math.log(s * math.sqrt(2 * math.pi))
-                spread += 0.5 * math.log(2 * math.pi * math.e * s**2)
-            assert math.isclose(log_prob[b], expected, rel_tol=1e-4, abs_tol=1e-4)
-            assert math.isclose(entropy[b], spread, rel_tol=1e-4, abs_tol=1e-5)
-
-
-def check_sample_categorical(sample_categorical):
-    rng, size = np.random.default_rng(4), 60_000
-    logits = np.array([[0.0, 1.0, -1.0, 2.0], [1.5, 0.0, 0.5, -2.0]])
-    actions = sample_categorical(np.repeat(logits, size, axis=0), rng)
-    for row, chosen in zip(logits, (actions[:size], actions[size:])):
-        expected = np.exp(row) / np.exp(row).sum()
-        assert np.abs(np.bincount(chosen, minlength=4) / size - expected).max() < 0.01
-
-
-def check_sample_gaussian(sample_gaussian):
-    rng, size = np.random.default_rng(5), 60_000
-    mean, log_std = np.array([1.0, -6.0]), np.log(np.array([0.5, 2.0]))
-    actions = sample_gaussian(np.tile(mean, (size, 1)), log_std, rng)
-    assert actions.dtype == np.float32
-    assert np.abs(actions.mean(axis=0) - mean).max() < 0.04
-    assert np.abs(actions.std(axis=0) - [0.5, 2.0]).max() < 0.03
-    assert abs(np.corrcoef(actions.T)[0, 1]) < 0.02
 
 
 def check_clipped_surrogate(clipped_surrogate):
@@ -137,12 +90,12 @@ def check_approx_kl(approx_kl):
 def agent_for(function, env_id, num_envs, **config):
     """(agent with weights that matter, its environments, its config) from the function's own module."""
     lesson = sys.modules[function.__module__]
-    envs, cfg = make_envs(env_id, num_envs), lesson.Config(**config)
-    agent = lesson.Agent(envs, cfg)
+    envs = make_envs(env_id, num_envs)
+    agent = ActorCritic(envs)
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    return agent, envs, cfg
+    return agent, envs, lesson.Config(**config)
 
 
 def check_prepare(prepare):
@@ -153,31 +106,31 @@ def check_prepare(prepare):
     actor, critic = agent.actor, agent.critic
     terminated, truncated = torch.rand(2, T, N) < 0.3
     rollout = {
-        "obs": torch.randn(T, N, 4), "next_obs": torch.randn(T, N, 4), "rewards": torch.randn(T, N),
-        "actions": torch.randint(2, (T, N)), "terminated": terminated, "truncated": truncated,
-    }  # fmt: skip
-    for merged in (False, True):
-        batch = prepare(agent, rollout, replace(cfg, merge_time_limit=merged))
-        assert not any(values.requires_grad for values in batch.values()), "what is learned from is constant"
-        for t in range(T):
-            for n in range(N):
-                row, total = t * N + n, 0.0
-                log_probs = actor(rollout["obs"][t, n]).log_softmax(-1)
-                expected = log_probs[rollout["actions"][t, n]].item()
-                assert math.isclose(batch["old_log_probs"][row], expected, rel_tol=1e-4, abs_tol=1e-5)
-                assert torch.equal(batch["obs"][row], rollout["obs"][t, n])
-                for k in range(t, T):
-                    value = critic(rollout["obs"][k, n]).item()
-                    rest = 0.9 * critic(rollout["next_obs"][k, n]).item()
-                    ended = terminated[k, n] or (merged and truncated[k, n])
-                    total += 0.63 ** (k - t) * (
-                        float(rollout["rewards"][k, n]) + (0.0 if ended else rest) - value
-                    )
-                    if terminated[k, n] or truncated[k, n]:
-                        break
-                assert math.isclose(batch["advantages"][row], total, rel_tol=1e-3, abs_tol=1e-4)
-                target = total + critic(rollout["obs"][t, n]).item()
-                assert math.isclose(batch["returns"][row], target, rel_tol=1e-3, abs_tol=1e-4)
+        "obs": torch.randn(T, N, 4),
+        "next_obs": torch.randn(T, N, 4),
+        "rewards": torch.randn(T, N),
+        "actions": torch.randint(2, (T, N)),
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    batch = prepare(agent, rollout, cfg)
+    assert not any(values.requires_grad for values in batch.values()), "what is learned from is constant"
+    for t in range(T):
+        for n in range(N):
+            row, total = t * N + n, 0.0
+            log_probs = actor(rollout["obs"][t, n]).log_softmax(-1)
+            expected = log_probs[rollout["actions"][t, n]].item()
+            assert math.isclose(batch["old_log_probs"][row], expected, rel_tol=1e-4, abs_tol=1e-5)
+            assert torch.equal(batch["obs"][row], rollout["obs"][t, n])
+            for k in range(t, T):
+                value = critic(rollout["obs"][k, n]).item()
+                rest = 0.0 if terminated[k, n] else 0.9 * critic(rollout["next_obs"][k, n]).item()
+                total += 0.63 ** (k - t) * (float(rollout["rewards"][k, n]) + rest - value)
+                if terminated[k, n] or truncated[k, n]:
+                    break
+            assert math.isclose(batch["advantages"][row], total, rel_tol=1e-3, abs_tol=1e-4)
+            target = total + critic(rollout["obs"][t, n]).item()
+            assert math.isclose(batch["returns"][row], target, rel_tol=1e-3, abs_tol=1e-4)
 
 
 def check_collect(collect):
@@ -185,7 +138,7 @@ def check_collect(collect):
     torch.manual_seed(10)
     agent, envs, cfg = agent_for(collect, "Pendulum-v1", 3, num_steps=250, reward_scale=0.5)
     with torch.no_grad():
-        agent.log_std.fill_(1.0)
+        agent.head.log_std.fill_(1.0)
     obs, _ = envs.reset(seed=0)
     unit = np.array([1.0, 1.0, 8.0], dtype=np.float32)
     batch, last = collect(agent, envs, obs, np.random.default_rng(0), cfg)
@@ -203,365 +156,365 @@ def check_collect(collect):
     assert torch.allclose(batch["rewards"], -0.5 * cost, atol=1e-3)
 
 
+def check_minibatch_loss(minibatch_loss):
+    """Loss and ratio written out, with ratios on both sides of the clip range, and the gradient."""
+    torch.manual_seed(11)
+    agent, _, cfg = agent_for(minibatch_loss, "CartPole-v1", 1, vf_coef=0.7, ent_coef=0.3)
+    size, eps = 24, 0.2
+    mini = {
+        "obs": torch.randn(size, 4),
+        "actions": torch.randint(2, (size,)),
+        "old_log_probs": 0.3 * torch.randn(size) - 0.7,
+        "advantages": 2.0 + 3.0 * torch.randn(size),
+        "returns": torch.randn(size),
+    }
+    loss, ratio = minibatch_loss(agent, mini, eps, cfg)
+    policy = torch.distributions.Categorical(logits=agent.actor(mini["obs"]))
+    expected_ratio = (policy.log_prob(mini["actions"]) - mini["old_log_probs"]).exp()
+    assert torch.allclose(ratio, expected_ratio, atol=1e-5), "the ratio is new over old probability"
+    assert (expected_ratio < 1 - eps).any()
+    assert (expected_ratio > 1 + eps).any()
+    scaled = (mini["advantages"] - mini["advantages"].mean()) / mini["advantages"].std()
+    limited = torch.where(scaled > 0, expected_ratio.clamp(max=1 + eps), expected_ratio.clamp(min=1 - eps))
+    error = (agent.critic(mini["obs"])[:, 0] - mini["returns"]).square().mean()
+    expected = -(limited * scaled).mean() + 0.7 * error - 0.3 * policy.entropy().mean()
+    assert math.isclose(loss.item(), expected.item(), rel_tol=1e-4, abs_tol=1e-5)
+    weights = list(agent.parameters())
+    for found, right in zip(torch.autograd.grad(loss, weights), torch.autograd.grad(expected, weights)):
+        assert torch.allclose(found, right, rtol=1e-3, atol=1e-5), "the gradient of the loss"
+
+
 EDITS = {
-    "bootstraps_through_terminal_state": Edit(
+    # gae
+    "past_the_end": Edit(
         function="gae",
         old="gamma * next_values * ~terminated",
         new="gamma * next_values",
-        says="bootstraps through a terminal state",
+        says="bootstraps through a terminal state: the critic is asked what comes after the end",
     ),
-    "time_limits_merged_ends": Edit(
+    "merged": Edit(
         function="gae",
         old="next_values * ~terminated",
         new="next_values * ~(terminated | truncated)",
-        says="time limits merged with ends",
+        says="takes a time limit for an end: the state that it cuts is worth nothing",
     ),
-    "masks_swapped": Edit(
+    "swapped_masks": Edit(
         function="gae",
         old="next_values * ~terminated",
         new="next_values * ~truncated",
-        says="the masks swapped",
+        says="swaps the masks: a time limit loses the bootstrap, an end keeps it",
     ),
-    "sum_runs_through_time": Edit(
+    "sum_past_a_limit": Edit(
         function="gae",
         old="goes_on = ~(terminated | truncated)",
         new="goes_on = ~terminated",
-        says="the sum runs through a time limit",
+        says="sums through a time limit into the next episode",
     ),
-    "sum_runs_through_terminal": Edit(
+    "sum_past_an_end": Edit(
         function="gae",
         old="goes_on = ~(terminated | truncated)",
         new="goes_on = ~truncated",
-        says="the sum runs through a terminal state",
+        says="sums through a terminal state into the next episode",
     ),
-    "lambda_missing": Edit(
+    "no_lambda": Edit(
         function="gae",
         old="gamma * gae_lambda * running",
         new="gamma * running",
-        says="lambda missing",
+        says="leaves lambda out",
     ),
     "lambda_squared": Edit(
         function="gae",
         old="gamma * gae_lambda * running",
         new="gamma * gae_lambda**2 * running",
-        says="lambda squared",
+        says="squares lambda",
     ),
-    "sign_baseline": Edit(
+    "value_added": Edit(
         function="gae",
         old="~terminated - values  #",
         new="~terminated + values  #",
-        says="sign of the baseline",
+        says="adds the value that should be subtracted",
+        fails=("fresh_return",),
     ),
-    "values_one_row_next": Edit(
+    "off_by_one": Edit(
         function="gae",
         old="gamma * next_values *",
         new="gamma * torch.cat([values[1:], next_values[-1:]]) *",
-        says="values one row on, for next_values",
+        says="values[t + 1] for the successor: at an end that is another episode's state",
     ),
-    "mask_one_row_late": Edit(
+    "late_mask": Edit(
         function="gae",
         old="running * goes_on[t]",
         new="running * goes_on[t - 1]",
-        says="mask one row late",
+        says="masks the sum one row late",
     ),
     "forwards": Edit(
         function="gae",
         old="in reversed(range(len(rewards)))",
         new="in range(len(rewards))",
-        says="forwards",
+        says="runs forwards: advantages add up the past",
+        fails=("fresh_return",),
     ),
-    "over_first_axis": Edit(
+    # normalise
+    "normalised_by_column": Edit(
         function="normalise",
         old="advantages - advantages.mean())",
         new="advantages - advantages.mean(dim=0))",
-        says="over the first axis",
+        says="takes the mean over the first axis alone",
     ),
-    "spread_over_last_axis": Edit(
+    "spread_by_row": Edit(
         function="normalise",
         old="(advantages.std() + 1e-8)",
         new="(advantages.std(dim=-1, keepdim=True) + 1e-8)",
-        says="spread over the last axis",
+        says="takes the spread over the last axis alone",
     ),
-    "variance_deviation": Edit(
+    "divided_by_variance": Edit(
         function="normalise",
         old="(advantages.std() + 1e-8)",
         new="(advantages.var() + 1e-8)",
-        says="variance for deviation",
+        says="divides by the variance, not by the deviation",
     ),
-    "no_guard_against_zero": Edit(
+    "unguarded": Edit(
         function="normalise",
         old="(advantages.std() + 1e-8)",
         new="advantages.std()",
-        says="no guard against zero",
+        says="divides by zero when all advantages are alike",
     ),
-    "normalised_over_batch": Edit(
-        function="categorical",
-        old="logits.log_softmax(dim=-1)",
-        new="logits.log_softmax(dim=0)",
-        says="normalised over the batch",
-    ),
-    "not_normalised": Edit(
-        function="categorical",
-        old="logits.log_softmax(dim=-1)",
-        new="logits",
-        says="not normalised",
-    ),
-    "sign_entropy": Edit(
-        function="categorical",
-        old="entropy = -(log_probs.exp()",
-        new="entropy = (log_probs.exp()",
-        says="sign of the entropy",
-    ),
-    "first_action_s": Edit(
-        function="categorical",
-        old="gather(1, actions.unsqueeze(1))",
-        new="gather(1, 0 * actions.unsqueeze(1))",
-        says="the first action's",
-    ),
-    "log_deviation_missing": Edit(
-        function="gaussian",
-        old="deviation**2 + log_std + 0.5",
-        new="deviation**2 + 0.5",
-        says="log of the deviation missing",
-    ),
-    "constant_missing": Edit(
-        function="gaussian",
-        old="log_std + 0.5 * math.log(2 * math.pi)).sum",
-        new="log_std).sum",
-        says="constant missing",
-    ),
-    "gaussian_variance_deviation": Edit(
-        function="gaussian",
-        old="(actions - mean) / log_std.exp()",
-        new="(actions - mean) / (2 * log_std).exp()",
-        says="variance for deviation",
-    ),
-    "mean_over_numbers": Edit(
-        function="gaussian",
-        old="math.log(2 * math.pi)).sum(dim=-1)",
-        new="math.log(2 * math.pi)).mean(dim=-1)",
-        says="mean over the numbers",
-    ),
-    "density_clipped_action": Edit(
-        function="gaussian",
-        old="deviation = (actions - mean)",
-        new="deviation = (actions.clamp(-2, 2) - mean)",
-        says="density of the clipped action",
-    ),
-    "density_squashed_action": Edit(
-        function="gaussian",
-        old="deviation = (actions - mean)",
-        new="deviation = (actions.tanh() - mean)",
-        says="density of the squashed action",
-    ),
-    "half_missing": Edit(
-        function="gaussian",
-        old="-(0.5 * deviation**2",
-        new="-(deviation**2",
-        says="half missing",
-    ),
-    "entropy_one_number": Edit(
-        function="gaussian",
-        old="math.log(2 * math.pi * math.e)).sum()",
-        new="math.log(2 * math.pi * math.e)).mean()",
-        says="entropy of one number",
-    ),
-    "greedy": Edit(
-        function="sample_categorical",
-        old="logits + rng.gumbel(size=logits.shape)",
-        new="logits",
-        says="greedy",
-    ),
-    "normal_noise": Edit(
-        function="sample_categorical",
-        old="rng.gumbel(size=logits.shape)",
-        new="rng.standard_normal(logits.shape)",
-        says="normal noise",
-    ),
-    "one_noise_all": Edit(
-        function="sample_categorical",
-        old="rng.gumbel(size=logits.shape)",
-        new="rng.gumbel(size=(1, logits.shape[1]))",
-        says="one noise for all",
-    ),
-    "sample_gaussian_variance_deviation": Edit(
-        function="sample_gaussian",
-        old="mean + np.exp(log_std) *",
-        new="mean + np.exp(2 * log_std) *",
-        says="variance for deviation",
-    ),
-    "log_deviation_deviation": Edit(
-        function="sample_gaussian",
-        old="mean + np.exp(log_std) *",
-        new="mean + log_std *",
-        says="log deviation for deviation",
-    ),
-    "one_noise_all_numbers": Edit(
-        function="sample_gaussian",
-        old="rng.standard_normal(mean.shape)",
-        new="rng.standard_normal((len(mean), 1))",
-        says="one noise for all numbers",
-    ),
-    "clipped_when_sampled": Edit(
-        function="sample_gaussian",
-        old="rng.standard_normal(mean.shape)).astype",
-        new="rng.standard_normal(mean.shape)).clip(-2, 2).astype",
-        says="clipped when sampled",
-    ),
-    "max_min": Edit(
-        function="clipped_surrogate",
-        old="return torch.min(ratio * advantages",
-        new="return torch.max(ratio * advantages",
-        says="max for min",
-    ),
-    "clip_alone": Edit(
+    # clipped_surrogate
+    "no_min": Edit(
         function="clipped_surrogate",
         old="torch.min(ratio * advantages, clipped * advantages)",
         new="clipped * advantages",
-        says="clip alone",
+        says="a clip alone: nothing pulls a bad action back",
+        fails=("pull_back", "mean_kl"),
     ),
     "no_clip": Edit(
         function="clipped_surrogate",
         old="torch.min(ratio * advantages, clipped * advantages)",
         new="ratio * advantages",
-        says="no clip",
+        says="no clip: the further the policy moves, the better it looks",
+        fails=("mean_kl",),
     ),
-    "clip_one_sided": Edit(
+    "max_if_negative": Edit(
+        function="clipped_surrogate",
+        old="torch.min(ratio * advantages, clipped * advantages)",
+        new="torch.where(\n"
+        "        advantages < 0,\n"
+        "        torch.max(ratio * advantages, clipped * advantages),\n"
+        "        torch.min(ratio * advantages, clipped * advantages),\n"
+        "    )",
+        says="max in place of min where the advantage is negative: bad actions are pushed down without end",
+        fails=("pull_back", "mean_kl"),
+    ),
+    "max_for_min": Edit(
+        function="clipped_surrogate",
+        old="return torch.min(ratio * advantages",
+        new="return torch.max(ratio * advantages",
+        says="max in place of min: it pays for distance, and never pulls back",
+        fails=("pull_back", "mean_kl", "fresh_return"),
+    ),
+    "one_sided_clip": Edit(
         function="clipped_surrogate",
         old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
         new="ratio.clamp(max=1.0 + clip_eps)",
-        says="clip one-sided",
+        says="clips from above alone: bad actions are pushed down without end",
     ),
     "clip_around_zero": Edit(
         function="clipped_surrogate",
         old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
         new="ratio.clamp(-clip_eps, clip_eps)",
-        says="clip around zero",
+        says="clips the ratio around 0, not around 1",
+        fails=("mean_kl", "fresh_return"),
     ),
-    "sign_objective": Edit(
+    # ppo_loss
+    "objective_lowered": Edit(
         function="ppo_loss",
         old="return -objective.mean()",
         new="return objective.mean()",
-        says="sign of the objective",
+        says="lowers the objective: what went well becomes less likely",
+        fails=("fresh_return",),
     ),
-    "sign_value_loss": Edit(
+    "value_error_raised": Edit(
         function="ppo_loss",
         old="+ vf_coef * value_loss",
         new="- vf_coef * value_loss",
-        says="sign of the value loss",
+        says="raises the critic's error",
+        fails=("fresh_return",),
     ),
-    "ppo_loss_sign_entropy": Edit(
+    "entropy_lowered": Edit(
         function="ppo_loss",
         old="- ent_coef * entropy",
         new="+ ent_coef * entropy",
-        says="sign of the entropy",
+        says="punishes entropy, which the bonus should reward",
     ),
     "weights_swapped": Edit(
         function="ppo_loss",
         old="vf_coef * value_loss - ent_coef *",
         new="ent_coef * value_loss - vf_coef *",
-        says="weights swapped",
+        says="swaps the weights of value loss and entropy",
     ),
     "error_not_squared": Edit(
         function="ppo_loss",
         old="(values - returns).pow(2)",
         new="(values - returns).abs()",
-        says="error not squared",
+        says="takes the size of the critic's error, not its square: the median, not the mean",
     ),
-    "sign_log": Edit(
+    # approx_kl
+    "kl_log_sign": Edit(
         function="approx_kl",
         old="((ratio - 1.0) - ratio.log())",
         new="((ratio - 1.0) + ratio.log())",
-        says="sign of the log",
+        says="adds the logarithm that should be subtracted",
+        fails=("mean_kl",),
     ),
-    "estimate_may_be_negative": Edit(
+    "kl_may_be_negative": Edit(
         function="approx_kl",
         old="((ratio - 1.0) - ratio.log())",
         new="(-ratio.log() * 1.0)",
-        says="the estimate that may be negative",
+        says="the plain estimate: right on average, but negative on many batches",
     ),
-    "other_direction": Edit(
+    "kl_other_direction": Edit(
         function="approx_kl",
         old="((ratio - 1.0) - ratio.log())",
         new="(ratio * ratio.log() - (ratio - 1.0))",
-        says="the other direction",
+        says="estimates the divergence in the other direction",
     ),
-    "whole_sign": Edit(
+    "kl_negated": Edit(
         function="approx_kl",
         old="return ((ratio - 1.0) - ratio.log())",
         new="return -((ratio - 1.0) - ratio.log())",
-        says="the whole sign",
+        says="negates the divergence",
+        fails=("mean_kl",),
     ),
-    "old_log_probabilities_not": Edit(
-        function="prepare",
-        old="@torch.no_grad()\ndef prepare",
-        new="def prepare",
-        says="old log-probabilities not detached",
-    ),
-    "merges_time_limits_ends": Edit(
-        function="prepare",
-        old="    if cfg.merge_time_limit:\n        terminated",
-        new="    if True:\n        terminated",
-        says="merges time limits with ends",
-    ),
-    "target_lacks_values": Edit(
-        function="prepare",
-        old="(advantages + values).flatten()",
-        new="advantages.flatten()",
-        says="the target lacks the values",
-    ),
-    "target_adds_successor_s": Edit(
-        function="prepare",
-        old="(advantages + values).flatten()",
-        new="(advantages + next_values).flatten()",
-        says="the target adds the successor's value",
-    ),
-    "next_values_obs": Edit(
-        function="prepare",
-        old='agent.value(rollout["next_obs"])',
-        new='agent.value(rollout["obs"])',
-        says="next_values of obs",
-    ),
-    "transposed": Edit(
-        function="prepare",
-        old='batch["advantages"] = advantages.flatten()',
-        new='batch["advantages"] = advantages.T.flatten()',
-        says="transposed",
-    ),
-    "next_episode_s_first": Edit(
+    # collect
+    "new_episode_for_successor": Edit(
         function="collect",
-        old="successors = true_next_obs(next_obs, terminated | truncated, infos)",
-        new="successors = next_obs",
-        says="the next episode's first observation",
+        old="true_next_obs(obs, terminated | truncated, infos)",
+        new="obs",
+        says="the successor of an end is the first state of the next episode",
     ),
-    "stores_clipped_action": Edit(
+    "stores_the_clipped_action": Edit(
         function="collect",
-        old="            applied = actions.clip(space.low, space.high)",
-        new="            applied = actions = actions.clip(space.low, space.high)",
-        says="stores the clipped action",
+        old="        obs, rewards, terminated, truncated, infos = envs.step(agent.head.applied(actions))",
+        new="        actions = agent.head.applied(actions)\n"
+        "        obs, rewards, terminated, truncated, infos = envs.step(actions)",
+        says="stores what the environment was given, and judges an action that was never sampled",
     ),
-    "acts_old_observations": Edit(
+    "acts_on_the_past": Edit(
         function="collect",
-        old="        obs = next_obs\n",
-        new="        obs = obs\n",
-        says="acts on old observations",
+        old="        seen = obs / agent.obs_unit",
+        new="        seen = (rows[-1][0] * agent.obs_unit if rows else obs) / agent.obs_unit",
+        says="acts on the same observations for ever",
+        fails=("fresh_return",),
     ),
     "reward_not_scaled": Edit(
         function="collect",
         old="cfg.reward_scale * rewards.astype",
         new="rewards.astype",
-        says="reward not scaled",
+        says="forgets to scale the reward",
     ),
-    "successors_other_units": Edit(
+    "successor_in_other_units": Edit(
         function="collect",
-        old="successors / agent.obs_unit",
-        new="successors",
-        says="successors in other units",
+        old="infos) / agent.obs_unit",
+        new="infos)",
+        says="gives the critic successors in other units than states",
     ),
-    "flags_swapped": Edit(
+    "swapped_flags": Edit(
         function="collect",
-        old="agent.obs_unit, terminated, truncated)",
-        new="agent.obs_unit, truncated, terminated)",
-        says="flags swapped",
+        old="next_obs, terminated, truncated))",
+        new="next_obs, truncated, terminated))",
+        says="swaps terminated and truncated",
+    ),
+    # prepare
+    "old_log_probs_with_gradient": Edit(
+        function="prepare",
+        old="@torch.no_grad()\ndef prepare",
+        new="def prepare",
+        says="leaves a gradient on the old log-probabilities, which are data: the second minibatch stops",
+        fails=("pull_back", "mean_kl", "fresh_return"),
+    ),
+    "merged_before": Edit(
+        function="prepare",
+        old='ends = rollout["terminated"], rollout["truncated"]',
+        new='ends = rollout["terminated"] | rollout["truncated"], rollout["truncated"]',
+        says="merges time limits with ends before GAE sees them",
+    ),
+    "target_without_value": Edit(
+        function="prepare",
+        old="(advantages + values).flatten()",
+        new="advantages.flatten()",
+        says="the critic's target is the advantage: the value is missing",
+    ),
+    "target_from_the_successor": Edit(
+        function="prepare",
+        old="(advantages + values).flatten()",
+        new="(advantages + next_values).flatten()",
+        says="the critic's target adds the successor's value",
+    ),
+    "successor_is_the_state": Edit(
+        function="prepare",
+        old='agent.value(rollout["next_obs"])',
+        new='agent.value(rollout["obs"])',
+        says="takes the state's own value for its successor's",
+        fails=("fresh_return",),
+    ),
+    "transposed": Edit(
+        function="prepare",
+        old='batch["advantages"] = advantages.flatten()',
+        new='batch["advantages"] = advantages.T.flatten()',
+        says="flattens advantages in another order than the rest",
+        fails=("fresh_return",),
+    ),
+    # minibatch_loss
+    "raw_advantages": Edit(
+        function="minibatch_loss",
+        old='normalise(mini["advantages"])',
+        new='mini["advantages"]',
+        says="uses the advantages as they are",
+    ),
+    "ratio_upside_down": Edit(
+        function="minibatch_loss",
+        old='(log_prob - mini["old_log_probs"]).exp()',
+        new='(mini["old_log_probs"] - log_prob).exp()',
+        says="old over new probability: good actions become less likely",
+        fails=("fresh_return",),
+    ),
+    "detached_policy": Edit(
+        function="minibatch_loss",
+        old="ratio = (log_prob -",
+        new="ratio = (log_prob.detach() -",
+        says="detaches the new log-probabilities: the policy never moves",
+        fails=("fresh_return",),
+    ),
+    "clipped_critic": Edit(
+        function="minibatch_loss",
+        old='    values = agent.value(mini["obs"])\n',
+        new='    values = agent.value(mini["obs"])\n'
+        '    old_values = mini["returns"] - mini["advantages"]\n'
+        "    near = old_values + (values - old_values).clamp(-clip_eps, clip_eps)\n"
+        '    worse = (near - mini["returns"]).abs() > (values - mini["returns"]).abs()\n'
+        "    values = torch.where(worse, near, values)\n",
+        says="clips the critic's step too, and takes the larger of the two errors",
+    ),
+    # update and train
+    "no_step": Edit(
+        function="update",
+        old="            optimizer.step()\n",
+        new="",
+        says="never lets the optimiser step",
+        fails=("fresh_return",),
+    ),
+    "not_annealed": Edit(
+        function="train",
+        old="left = 1.0 - i / num_updates",
+        new="left = 1.0",
+        says="keeps step size and clip range as they began",
+    ),
+    "default_weights": Edit(
+        function="train",
+        old="    agent = ActorCritic(envs)\n",
+        new="    agent = ActorCritic(envs)\n"
+        "    for layer in (*agent.actor[::2], *agent.critic[::2]):\n"
+        "        layer.reset_parameters()\n",
+        says="starts from torch's own initial weights",
     ),
 }
