@@ -35,6 +35,7 @@ from chapters.envs import evaluate
 from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
 
 SOLVED = 475.0  # the threshold registered for CartPole-v1
+NUM_COMPARED = 2048  # transitions on which the library's loss is held to ours: some end an episode
 
 
 # %%
@@ -192,14 +193,14 @@ def huber_loss(predicted: Float[Tensor, " B"], target: Float[Tensor, " B"]) -> F
 def loss_gap(model: DQN) -> float:
     """|loss that the library logs for one gradient step - loss by (2) and (3)| on the same minibatch."""
     state = np.random.get_state()  # noqa: NPY002 — the library draws from the global generator
-    batch = model.replay_buffer.sample(model.batch_size)
+    batch = model.replay_buffer.sample(NUM_COMPARED)
     with torch.no_grad():
         next_values = max_value(model.q_net_target(batch.next_observations))
         targets = td_target(batch.rewards[:, 0], next_values, batch.dones[:, 0].bool(), model.gamma)
         predicted = model.q_net(batch.observations).gather(1, batch.actions)[:, 0]
         ours = huber_loss(predicted, targets)
     np.random.set_state(state)  # noqa: NPY002 — so that it draws the same minibatch
-    model.train(gradient_steps=1, batch_size=model.batch_size)
+    model.train(gradient_steps=1, batch_size=NUM_COMPARED)
     return abs(model.logger.name_to_value["train/loss"] - float(ours))
 
 

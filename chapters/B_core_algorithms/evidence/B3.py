@@ -113,7 +113,7 @@ def summarise(runs: list[dict], log: RunLog) -> None:
     plotting.dot_rows(ends, {"best, saved": best, "last": last}, (plotting.GREEN, plotting.RED))
     ends.axvline(lesson.SOLVED, **plotting.REFERENCE)
     ends.set(xlim=(0, 510), xlabel="return on fresh episodes (dashed: 475)")
-    ends.set_title(f"{len(runs)} seeds, a dot each")
+    ends.set_title(f"{len(runs)} seeds: a dot each, bar: median")
     successful = [
         run["metrics"]["share_after_success"] for run in runs if "share_after_success" in run["metrics"]
     ]
