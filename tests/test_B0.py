@@ -1,6 +1,7 @@
 """B0: whole agents against the exact regret, found by enumerating every history of a small bandit."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from scipy.integrate import quad
 from scipy.stats import beta
 
 from chapters.B_core_algorithms import B0_multi_armed_bandits as lesson
-from chapters.course.planting import plant
+from chapters.B_core_algorithms.checks.B0 import EDITS
+from chapters.B_core_algorithms.evidence import B0 as evidence
+from chapters.envs import bandits
+from chapters.utils.edits import Edit, edited
 
 MEANS, NUM_PLAYS, NUM_RUNS, EPSILON = (0.7, 0.4), 8, 40_000, 0.1
 
@@ -56,7 +60,7 @@ def exact_regret(choose):
 AGENTS = {
     "epsilon": (epsilon_greedy, lambda module, shape: module.ValueAgent(shape, module.greedy_rule(EPSILON))),
     "ucb1": (ucb1, lambda module, shape: module.ValueAgent(shape, module.ucb_rule(2**0.5))),
-    "thompson": (thompson, lambda module, shape: module.ThompsonAgent(shape)),
+    "thompson": (thompson, lambda module, shape: module.ValueAgent(shape, module.thompson_rule)),
 }
 
 
@@ -65,7 +69,7 @@ def deviation(module, name):
     choose, make = AGENTS[name]
     rng = np.random.default_rng(0)
     agent = make(module, (NUM_RUNS, 2))
-    curves = module.play(agent, np.tile(MEANS, (NUM_RUNS, 1)), NUM_PLAYS, rng, bernoulli=True)
+    curves = bandits.play(agent, np.tile(MEANS, (NUM_RUNS, 1)), NUM_PLAYS, rng, bernoulli=True)
     widest = NUM_PLAYS * (MEANS[0] - MEANS[1]) / 2  # no run's regret varies more than this
     return abs(curves.regret[-1] - exact_regret(choose)) / (widest / np.sqrt(NUM_RUNS))
 
@@ -76,17 +80,215 @@ def test_agent_has_the_exact_regret(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"),
+    ("name", "edit"),
     [
-        ("epsilon", "rng.random(num_bandits) < epsilon", "rng.random(num_bandits) > epsilon"),
-        ("epsilon", "np.argmax(best * (1.0 - rng.random(scores.shape)), axis=1)", "np.argmax(best, axis=1)"),
-        ("ucb1", "estimates + bonus", "estimates - bonus"),
-        (
-            "thompson",
-            "rng.beta(1.0 + successes, 1.0 + failures)",
-            "rng.beta(1.0 + failures, 1.0 + successes)",
-        ),
+        ("epsilon", "mostly_random"),
+        ("epsilon", "first_maximum"),
+        ("ucb1", "pessimism"),
+        ("ucb1", "untried_last"),
+        ("thompson", "swapped_belief"),
+        ("thompson", "no_draw"),
+        ("thompson", "every_pull_a_failure"),
     ],
 )
-def test_a_wrong_agent_has_not(name, old, new):
-    assert deviation(plant(lesson, old, new), name) > 5
+def test_a_wrong_agent_has_not(name, edit):
+    assert deviation(edited(lesson, EDITS[edit]), name) > 5
+
+
+# The bandits that are played
+
+
+class ScriptedAgent:
+    """Plays given actions [T, B] and keeps what it was told."""
+
+    def __init__(self, actions):
+        self.actions, self.rewards, self.asked = actions, [], []
+
+    def act(self, num_plays, rng):
+        self.asked.append(num_plays)
+        return self.actions[num_plays]
+
+    def learn(self, actions, rewards):
+        np.testing.assert_array_equal(actions, self.actions[len(self.rewards)])
+        self.rewards.append(rewards.copy())
+
+
+def check_play(module):
+    rng = np.random.default_rng(10)
+    num_steps, num_bandits = 40, 500
+    for bernoulli in (False, True):
+        means = rng.random((num_bandits, 3))
+        agent = ScriptedAgent(rng.integers(3, size=(num_steps, num_bandits)))
+        curves = module.play(agent, means, num_steps, rng, bernoulli)
+        assert agent.asked == list(range(num_steps))
+        rewards = np.array(agent.rewards)  # [T, B]
+        played = np.take_along_axis(means, agent.actions.T, axis=1).T
+        np.testing.assert_allclose(curves.reward, rewards.mean(axis=1))
+        np.testing.assert_allclose(curves.bandit_reward, rewards.mean(axis=0))
+        np.testing.assert_allclose(curves.optimal, (agent.actions == means.argmax(axis=1)).mean(axis=1))
+        np.testing.assert_allclose(curves.regret, np.cumsum((means.max(axis=1) - played).mean(axis=1)))
+        noise = rewards - played
+        variance = (played * (1 - played)).mean() if bernoulli else 1.0
+        assert abs(noise.mean()) < 5 / math.sqrt(noise.size)
+        assert abs(noise.var() - variance) < 0.05
+        assert set(np.unique(rewards)) <= {0.0, 1.0} or not bernoulli
+
+
+def test_play():
+    check_play(bandits)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("gaps.cumsum()", "gaps"),
+        ("(best - played).mean()", "(best - rewards).mean()"),
+        ("agent.learn(actions, rewards)", "agent.learn(actions, played)"),
+        ("(played == best).mean()", "(rewards == best).mean()"),
+        ("bandit_reward / num_steps", "bandit_reward"),
+    ],
+    ids=[
+        "regret not summed", "regret against the reward", "agent learns the mean", "reward for arm",
+        "total reward",
+    ],
+)  # fmt: skip
+def test_a_wrong_play_is_noticed(old, new):
+    with pytest.raises(AssertionError):
+        check_play(edited(bandits, Edit("play", old, new, "wrong")))
+
+
+# What the evidence measures with
+
+
+def check_gradient_step(module):
+    """Entry by entry as written; and on average over actions the gradient of the expected reward."""
+    rng = np.random.default_rng(6)
+    logits, rewards, baseline = rng.normal(size=(5, 4)), rng.normal(size=5), rng.normal(size=5)
+    actions = rng.integers(4, size=5)
+    stepped = module.gradient_step(logits, actions, rewards, baseline, 0.3)
+    for b in range(5):
+        pi = np.exp(logits[b]) / np.exp(logits[b]).sum()
+        for a in range(4):
+            step = 0.3 * (rewards[b] - baseline[b]) * ((a == actions[b]) - pi[a])
+            assert math.isclose(stepped[b, a], logits[b, a] + step, rel_tol=1e-9)
+
+    def expected_reward(row):
+        return float(np.exp(row) @ q / np.exp(row).sum())
+
+    q, row = rng.normal(size=4), rng.normal(size=4)
+    pi = np.exp(row) / np.exp(row).sum()
+    steps = module.gradient_step(np.tile(row, (4, 1)), np.arange(4), q, np.full(4, 0.7), 1.0) - row
+    nudges = 1e-5 * np.eye(4)
+    numeric = [(expected_reward(row + nudge) - expected_reward(row - nudge)) / 2e-5 for nudge in nudges]
+    np.testing.assert_allclose(pi @ steps, numeric, atol=1e-8)
+
+
+def check_gradient_agent(module):
+    """Plays from the softmax of its logits; its baseline is the mean of the rewards before this one."""
+    rng = np.random.default_rng(9)
+    agent = module.GradientAgent((30_000, 3), 0.1)
+    agent.logits[:] = [0.0, 1.0, -1.0]
+    shares = np.bincount(agent.act(0, rng), minlength=3) / 30_000
+    expected = np.exp([0.0, 1.0, -1.0]) / np.exp([0.0, 1.0, -1.0]).sum()
+    assert np.abs(shares - expected).max() < 5 * 0.5 / math.sqrt(30_000)
+
+    for use_baseline in (True, False):
+        agent, logits, earlier = module.GradientAgent((1, 3), 0.4, use_baseline), np.zeros(3), []
+        for _ in range(6):
+            action, reward = int(rng.integers(3)), float(rng.normal(4.0))
+            agent.learn(np.array([action]), np.array([reward]))
+            baseline = np.mean(earlier) if use_baseline and earlier else 0.0
+            pi = np.exp(logits) / np.exp(logits).sum()
+            logits = logits + 0.4 * (reward - baseline) * (np.eye(3)[action] - pi)
+            earlier.append(reward)
+            np.testing.assert_allclose(agent.logits[0], logits, rtol=1e-9)
+
+
+def check_known_best_regret(module):
+    """Against the same game played step by step."""
+    rng = np.random.default_rng(12)
+    num_runs, mean, best, horizons = 4000, 0.3, 0.6, np.array([5.0, 40.0, 200.0])
+    successes, failures, pulls = np.zeros((3, num_runs))
+    regret = []
+    for step in range(1, 201):
+        worse = rng.beta(1 + successes, 1 + failures) > best
+        success = rng.random(num_runs) < mean
+        successes += worse & success
+        failures += worse & ~success
+        pulls += worse
+        if step in horizons:
+            regret.append((best - mean) * pulls.mean())
+    jumped = module.known_best_regret(mean, best, horizons, 4000, rng)
+    spread = (best - mean) * pulls.std() / math.sqrt(num_runs)
+    assert np.abs(jumped - regret).max() < 5 * math.sqrt(2) * spread
+
+
+def check_gradient_error(module):
+    assert module.gradient_error(10, np.random.default_rng(0)) < 1e-12
+
+
+EVIDENCE_CHECKS = [check_gradient_step, check_gradient_agent, check_known_best_regret, check_gradient_error]
+WRONG = {
+    "baseline added": (check_gradient_step, "(rewards - baseline)[:, None]", "(rewards + baseline)[:, None]"),
+    "descends": (check_gradient_step, "return logits + alpha *", "return logits - alpha *"),
+    "only the chosen arm": (
+        check_gradient_step, "(chosen - softmax(logits, axis=1))", "chosen * (1 - softmax(logits, axis=1))",
+    ),
+    "seen as no gradient": (
+        check_gradient_error, "softmax(logits, axis=1))", "1.1 * softmax(logits, axis=1))",
+    ),
+    "normalised over bandits": (
+        check_gradient_step, "(chosen - softmax(logits, axis=1))", "(chosen - softmax(logits, axis=0))",
+    ),
+    "baseline is the last reward": (
+        check_gradient_agent, "np.full(len(rewards), float(self.num_plays))", "np.ones(len(rewards))",
+    ),
+    "greedy instead of sampled": (
+        check_gradient_agent, "np.argmax(self.logits + gumbel, axis=1)", "np.argmax(self.logits, axis=1)",
+    ),
+    "Gumbel noise with one logarithm": (check_gradient_agent, "-np.log(-np.log(1.0 -", "-(-np.log(1.0 -"),
+    "always a baseline": (check_gradient_agent, "if self.use_baseline:", "if True:"),
+    "tail on the wrong side": (
+        check_known_best_regret, "1.0 + failures, 1.0 + successes, 1.0 - best",
+        "1.0 + successes, 1.0 + failures, 1.0 - best",
+    ),
+    "failures and successes swapped": (
+        check_known_best_regret, "rng.random(num_runs) < mean", "rng.random(num_runs) > mean",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("check", EVIDENCE_CHECKS)
+def test_what_the_evidence_measures_with(check):
+    check(evidence)
+
+
+@pytest.mark.parametrize(("check", "old", "new"), WRONG.values(), ids=WRONG)
+def test_a_wrong_measure_is_noticed(check, old, new):
+    with pytest.raises(AssertionError):
+        check(edited(evidence, Edit("", old, new, "wrong")))
+
+
+def test_the_known_arm_must_be_the_better_one():
+    with pytest.raises(ValueError, match="must be the better one"):
+        evidence.known_best_regret(0.5, 0.5, np.array([10.0]), 10, np.random.default_rng(0))
+
+
+def test_tie_bias_sees_a_favourite(monkeypatch):
+    rng = np.random.default_rng(0)
+    assert evidence.tie_bias(10, rng) < 4.5
+    monkeypatch.setattr(lesson, "random_argmax", lambda scores, rng: scores.argmax(axis=1))
+    assert evidence.tie_bias(10, rng) > 100
+
+
+def test_order_matters_to_the_first_maximum_alone():
+    """What B0 says of `first_maximum`: nothing changes on arms as drawn, everything on arms in order."""
+    rng = np.random.default_rng(0)
+    rising = np.sort(rng.standard_normal((500, 10)), axis=1)
+    naive = edited(lesson, EDITS["first_maximum"])
+    last, first = (
+        evidence.greedy_share(naive, np.ascontiguousarray(m), rng) for m in (rising, rising[:, ::-1])
+    )
+    assert last < 0.15
+    assert first > 0.8
+    assert 0.25 < evidence.greedy_share(lesson, rising, rng) < 0.45

@@ -2,46 +2,20 @@
 r"""
 # B0 · Multi-armed bandits
 
-**Question.** How much should you try things that look worse, when every try costs reward, and how close
-to the best possible answer do simple rules come?
+**Question.** How much should you try things that look worse, when every try costs reward, and how close to
+the best possible answer do simple rules come?
 
-**Before this:** A3 (values, and what "optimal" means). **Changes from A3:** the model is gone, you learn
-from samples; and there is only one state, so that nothing is left but the choice between exploring and
-exploiting. **Next:** B1 puts the states back.
+**Before this:** A3 (values, and what "optimal" means). **Changes from A3:** the model is gone, you learn from
+samples; and there is only one state, so that nothing is left but the choice between exploring and exploiting.
+**Next:** B1 puts the states back.
 
-**Time budget.** 15 s on 2 cores.
+**Time.** 25 s on 2 cores; with all evidence 35 s.
 
-<!-- results: B0 -->
+References: `suttonbarto2018` (chapter 2), `auer2002finite`, `hoeffding1963probability`,
+`lai1985asymptotically`, `kaufmann2012thompson`.
 
-`rl run B0`: 12 s, 169 MB. `rl run B0 --smoke`: 3 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
-
-| claim | median (range), 10 seeds | bound | holds |
-| --- | --- | --- | --- |
-| ties_at_random              | 2.2 (1.37 to 2.71)              | ≤ 4.5         | 10/10  |
-| order_does_not_matter       | 0.614 (0 to 1.88)               | ≤ 4.5         | 10/10  |
-| gradient_bandit_is_gradient | 8.33e-17 (4.16e-17 to 2.22e-16) | ≤ 1e-12       | 10/10  |
-| optimal_share_greedy        | 0.359 (0.343 to 0.38)           | 0.3333 ± 0.05 | 10/10  |
-| optimal_share_epsilon_0.01  | 0.603 (0.577 to 0.628)          | 0.6 ± 0.05    | 10/10  |
-| optimal_share_epsilon_0.1   | 0.8 (0.787 to 0.812)            | 0.8 ± 0.04    | 10/10  |
-| epsilon_ceiling             | 0.815 (0.803 to 0.834)          | ≤ 0.9356      | 10/10  |
-| ucb_beats_greedy            | 0.334 (0.308 to 0.353)          | ≥ 0           | 10/10  |
-| ucb_beats_epsilon_0.01      | 0.168 (0.15 to 0.19)            | ≥ 0           | 10/10  |
-| ucb_beats_epsilon_0.1       | 0.0795 (0.0742 to 0.0839)       | ≥ 0           | 10/10  |
-| baseline_helps              | 0.347 (0.317 to 0.365)          | ≥ 0.2         | 10/10  |
-| ucb1_below_bound            | 0.181 (0.178 to 0.184)          | ≤ 1           | 10/10  |
-| epsilon_regret_linear       | 1 (0.996 to 1)                  | 1 ± 0.05      | 10/10  |
-| thompson_slope              | 0.863 (0.777 to 0.921)          | 1 ± 0.3       | 10/10  |
-| thompson_approaches         | 0.772 (0.732 to 0.82)           | ≤ 1           | 10/10  |
-| thompson_slope_known_best   | 0.965 (0.962 to 0.973)          | 1 ± 0.05      | 10/10  |
-| thompson_slope_pooled       | 0.854                           | 1 ± 0.2       | pooled |
-
-<!-- /results -->
-
-References: `suttonbarto2018` (chapter 2), `auer2002finite`, `lai1985asymptotically`,
-`kaufmann2012thompson`, `williams1992reinforce`.
-
-Symbols: `B` bandits (or repeated runs) played at once, `K` arms, `T` steps.
+Symbols: `B` bandits (or repeated runs) played at once, `K` arms, `T` plays; $q_*(a)$ true mean reward of an
+arm, $Q(a)$ its estimate, $N(a)$ how often it was pulled.
 """
 
 # %%
@@ -51,13 +25,13 @@ from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.integrate import quad
-from scipy.special import betainc
-from scipy.stats import norm
 
+from chapters.envs.bandits import Curves, play
+from chapters.exact.bandits import auer_bound, lai_robbins, log_slope
 from chapters.utils import RunLog, in_range, plotting, run_lesson
 
-MEANS = (0.5, 0.25)  # the two Bernoulli arms of section 4
+NUM_ARMS = 10  # K: arms of each bandit in the testbed
+MEANS = (0.5, 0.25)  # the two Bernoulli arms on which regret is measured
 
 
 # %%
@@ -68,15 +42,11 @@ class Config:
     seed: int = 0
     """Seed of the bandits and of every draw."""
     num_bandits: Annotated[int, in_range(10, 100_000)] = 2000
-    """B: random 10-armed bandits in the testbed, all played at once."""
-    num_arms: Annotated[int, in_range(2, 1000)] = 10
-    """K: arms of each bandit in the testbed."""
+    """B: random bandits in the testbed, all played at once."""
     num_steps: Annotated[int, in_range(100, 100_000)] = 1000
     """T: plays of each bandit in the testbed."""
     ucb_c: Annotated[float, in_range(0.0, 100.0)] = 2.0
     """Width of the confidence bonus in the testbed (2 in Sutton and Barto's figure 2.4)."""
-    gradient_alpha: Annotated[float, in_range(0.0, 10.0)] = 0.1
-    """Step size of the gradient bandit."""
     num_runs: Annotated[int, in_range(10, 100_000)] = 400
     """Repetitions of the Bernoulli bandit."""
     horizon: Annotated[int, in_range(1000, 10_000_000)] = 100_000
@@ -91,17 +61,23 @@ SMOKE = {"num_bandits": 500, "num_steps": 100, "num_runs": 50, "horizon": 1000, 
 r"""
 ## 1. Values from samples, and ties
 
-A *bandit* has $K$ arms. Pulling arm $a$ pays a random reward with the unknown mean $q_*(a)$. The obvious
-estimate of $q_*(a)$ is the mean of the rewards seen so far. It needs no memory of them: with $N$ rewards
+A *bandit* is a row of slot machines: pulling arm $a$ pays a random reward with the unknown mean $q_*(a)$. The
+obvious estimate is the mean of the rewards seen so far. It needs no memory of them: with $N$ rewards
 including the new one,
 
 $$Q \leftarrow Q + \frac{1}{N}\,(r - Q) \tag{1}$$
 
-"Old estimate plus step size times error" is the shape of nearly every update in this course.
+"Old estimate plus step size times error" is the shape of nearly every update in this course. *By hand*, an
+arm that paid 2 and 4, so that its estimate is 3, pays 9 on its third pull: $3 + (9 - 3) / 3 = 5$.
 
-The obvious choice is the arm with the highest estimate. At the start all estimates are equal, and
-`np.argmax` then returns arm 0, always. That small thing has sunk whole experiments (B1 shows one that
-never learns at all), so here the maximum is drawn at random among the equals.
+```python
+>>> updated_mean(np.array([3.0]), np.array([3.0]), np.array([9.0])).tolist()
+[5.0]
+```
+
+The obvious choice is the arm with the highest estimate. At the start all estimates are equal, and `np.argmax`
+then returns arm 0, always. That small thing can sink an experiment (B1 shows an agent that never learns at
+all), so here the maximum is drawn at random among the equals.
 """
 
 
@@ -121,7 +97,7 @@ def random_argmax(scores: Float[np.ndarray, "B K"], rng: np.random.Generator) ->
 
 # %% [markdown]
 r"""
-## 2. Four ways to explore
+## 2. Three ways to explore
 
 **Epsilon-greedy** plays the best-looking arm, but with probability $\varepsilon$ any arm at all.
 
@@ -130,22 +106,31 @@ and plays the highest sum. The bonus shrinks with the pulls of the arm and grows
 
 $$\text{score}_t(a) = Q(a) + c\,\sqrt{\frac{\ln t}{N(a)}} \tag{2}$$
 
-An arm never pulled scores infinity. With rewards in $[0, 1]$ and $c = \sqrt 2$ this is UCB1.
+*Why this root?* For rewards in $[0, 1]$, Hoeffding's inequality bounds the chance that the true mean lies
+more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: the longer one plays, the more
+occasions to be fooled, so the surer one must be. Solved for $u$ this is the bonus with $c = \sqrt 2$, the
+rule called **UCB1**:
 
-**Thompson sampling** keeps a belief about each arm, draws one guess from each belief, and plays the arm
-with the highest guess. An arm is thus played as often as it is believed to be the best. For rewards 0 or
-1 and a uniform prior the belief is a Beta distribution that counts successes $S$ and failures $F$:
+$$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
+\quad\Longrightarrow\quad u = \sqrt{\frac{2 \ln t}{N}} \tag{3}$$
 
-$$\theta(a) \sim \mathrm{Beta}\bigl(1 + S(a),\; 1 + F(a)\bigr) \tag{3}$$
+*By hand*, after 110 plays: one arm has a mean of 0.5 over 10 pulls, another 0.6 over 100. The first looks
+worse, but might be much better, and is played:
 
-**The gradient bandit** learns no values. It has a logit $H(a)$ per arm, plays from their softmax $\pi$, and
-raises the logit of an arm that paid more than the average so far, the *baseline* $\bar r$:
+```python
+>>> estimates, counts = np.array([[0.5, 0.6]]), np.array([[10.0, 100.0]])
+>>> ucb_scores(estimates, counts, num_plays=110, c=2**0.5).round(2).tolist()
+[[1.47, 0.91]]
+```
 
-$$H(b) \leftarrow H(b) + \alpha\,(r - \bar r)\,\bigl(\mathbb 1[b = a] - \pi(b)\bigr) \tag{4}$$
+**Thompson sampling** keeps a belief about each arm, draws one guess from each belief, and plays the arm with
+the highest guess; so an arm is played as often as it is believed to be the best. For *Bernoulli* rewards (0
+or 1) and a uniform prior the belief is a Beta distribution, which counts successes $S$ and failures $F$:
 
-You know the bracket: it is minus the gradient of the cross-entropy loss on the label $a$. On average (4)
-climbs the expected reward, whatever the baseline is; the baseline only makes the climb steadier. With
-states added, (4) becomes REINFORCE in chapter C.
+$$\theta(a) \sim \mathrm{Beta}\bigl(1 + S(a),\; 1 + F(a)\bigr) \tag{4}$$
+
+*Another kind of rule* learns no values, but moves the logits of a softmax policy towards what paid more than
+usual: the *gradient bandit* of the evidence. With states added it becomes REINFORCE (C0).
 """
 
 
@@ -156,13 +141,14 @@ def epsilon_greedy(
     """The best-looking arm, or with probability `epsilon` any of the K arms."""
     num_bandits, num_arms = estimates.shape
     explore = rng.random(num_bandits) < epsilon
-    return np.where(explore, rng.integers(num_arms, size=num_bandits), random_argmax(estimates, rng))
+    any_arm = rng.integers(num_arms, size=num_bandits)
+    return np.where(explore, any_arm, random_argmax(estimates, rng))
 
 
 def ucb_scores(
     estimates: Float[np.ndarray, "B K"], counts: Float[np.ndarray, "B K"], num_plays: int, c: float
 ) -> Float[np.ndarray, "B K"]:
-    """Estimates plus confidence bonus after `num_plays` plays (auer2002finite, figure 1)."""
+    """Estimates plus bonus after `num_plays` plays; infinite for an arm that was never pulled."""
     bonus = c * np.sqrt(np.log(max(num_plays, 1)) / np.maximum(counts, 1))  # eq. (2)
     return np.where(counts > 0, estimates + bonus, np.inf)
 
@@ -171,30 +157,13 @@ def thompson_scores(
     successes: Float[np.ndarray, "B K"], failures: Float[np.ndarray, "B K"], rng: np.random.Generator
 ) -> Float[np.ndarray, "B K"]:
     """One draw from the belief about each arm."""
-    return rng.beta(1.0 + successes, 1.0 + failures)  # eq. (3)
-
-
-def softmax(logits: Float[np.ndarray, "B K"]) -> Float[np.ndarray, "B K"]:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def gradient_step(
-    logits: Float[np.ndarray, "B K"],
-    actions: Int[np.ndarray, " B"],
-    rewards: Float[np.ndarray, " B"],
-    baseline: Float[np.ndarray, " B"],
-    alpha: float,
-) -> Float[np.ndarray, "B K"]:
-    """The logits after one step of stochastic gradient ascent on the expected reward."""
-    chosen = np.arange(logits.shape[1]) == actions[:, None]  # [B, K] one-hot
-    return logits + alpha * (rewards - baseline)[:, None] * (chosen - softmax(logits))  # eq. (4)
+    return rng.beta(1.0 + successes, 1.0 + failures)  # eq. (4)
 
 
 # %% [markdown]
 r"""
-An agent is a rule plus what it remembers. All agents have the same two methods, and each of their arrays
-has one row per bandit, so that 2000 bandits cost little more than one.
+An agent is a rule plus what it remembers, with one row per bandit, so that 2000 bandits cost little more than
+one. For rewards 0 and 1, means and counts are all that Thompson sampling needs too: $S = Q \cdot N$.
 """
 
 
@@ -203,7 +172,9 @@ class ValueAgent:
     """Sample averages, and a rule `choose(estimates, counts, num_plays, rng)` that picks arms by them."""
 
     def __init__(self, shape: tuple[int, int], choose: Callable):
-        self.estimates, self.counts, self.choose = np.zeros(shape), np.zeros(shape), choose  # [B, K]
+        self.estimates = np.zeros(shape)  # [B, K]
+        self.counts = np.zeros(shape)  # [B, K]
+        self.choose = choose
 
     def act(self, num_plays: int, rng: np.random.Generator) -> np.ndarray:
         return self.choose(self.estimates, self.counts, num_plays, rng)
@@ -212,41 +183,6 @@ class ValueAgent:
         pulled = np.arange(len(actions)), actions
         self.counts[pulled] += 1
         self.estimates[pulled] = updated_mean(self.estimates[pulled], self.counts[pulled], rewards)
-
-
-class ThompsonAgent:
-    """Counts of successes and failures, for rewards 0 or 1."""
-
-    def __init__(self, shape: tuple[int, int]):
-        self.successes, self.failures = np.zeros(shape), np.zeros(shape)  # [B, K]
-
-    def act(self, num_plays: int, rng: np.random.Generator) -> np.ndarray:
-        scores = thompson_scores(self.successes, self.failures, rng)
-        return scores.argmax(axis=1)  # continuous draws never tie
-
-    def learn(self, actions: np.ndarray, rewards: np.ndarray) -> None:
-        pulled = np.arange(len(actions)), actions
-        self.successes[pulled] += rewards
-        self.failures[pulled] += 1.0 - rewards
-
-
-class GradientAgent:
-    """Softmax policy; the baseline is the mean of the earlier rewards, or 0 without one."""
-
-    def __init__(self, shape: tuple[int, int], alpha: float, use_baseline: bool = True):
-        self.logits, self.baseline = np.zeros(shape), np.zeros(shape[0])  # [B, K], [B]
-        self.alpha, self.use_baseline, self.num_plays = alpha, use_baseline, 0
-
-    def act(self, num_plays: int, rng: np.random.Generator) -> np.ndarray:
-        gumbel = -np.log(-np.log(1.0 - rng.random(self.logits.shape)))  # argmax of logit + Gumbel ~ softmax
-        return np.argmax(self.logits + gumbel, axis=1)
-
-    def learn(self, actions: np.ndarray, rewards: np.ndarray) -> None:
-        self.logits = gradient_step(self.logits, actions, rewards, self.baseline, self.alpha)
-        self.num_plays += 1
-        if self.use_baseline:
-            counts = np.full(len(rewards), float(self.num_plays))
-            self.baseline = updated_mean(self.baseline, counts, rewards)
 
 
 def greedy_rule(epsilon: float) -> Callable:
@@ -259,456 +195,194 @@ def ucb_rule(c: float) -> Callable:
     )
 
 
-# %%
-@dataclass
-class Curves:
-    """What happened over T plays: averages over the bandits, and one total per bandit."""
-
-    reward: Float[np.ndarray, " T"]
-    """Mean reward of each step."""
-    optimal: Float[np.ndarray, " T"]
-    """Share of the bandits on which the step played the best arm."""
-    regret: Float[np.ndarray, " T"]
-    """Mean regret so far: sum over steps of q*(best) - q*(played)."""
-    bandit_reward: Float[np.ndarray, " B"]
-    """Reward per step of each bandit."""
-
-
-def play(
-    agent, means: Float[np.ndarray, "B K"], num_steps: int, rng: np.random.Generator, bernoulli: bool = False
-) -> Curves:
-    """Let `agent` play each bandit `num_steps` times: rewards N(mean, 1), or 0 and 1 if `bernoulli`."""
-    num_bandits = len(means)
-    rows = np.arange(num_bandits)
-    best = means.max(axis=1)  # [B]
-    reward, optimal, gaps, bandit_reward = *np.zeros((3, num_steps)), np.zeros(num_bandits)
-    for step in range(num_steps):
-        actions = agent.act(step, rng)
-        played = means[rows, actions]  # [B]
-        if bernoulli:
-            rewards = (rng.random(num_bandits) < played).astype(float)
-        else:
-            rewards = played + rng.standard_normal(num_bandits)
-        agent.learn(actions, rewards)
-        reward[step], optimal[step] = rewards.mean(), (played == best).mean()
-        gaps[step] = (best - played).mean()
-        bandit_reward += rewards
-    return Curves(reward, optimal, gaps.cumsum(), bandit_reward / num_steps)
+def thompson_rule(estimates, counts, num_plays, rng) -> Int[np.ndarray, " B"]:
+    successes = np.round(estimates * counts)
+    return thompson_scores(successes, counts - successes, rng).argmax(axis=1)
 
 
 # %% [markdown]
 r"""
-## 3. The 10-armed testbed
+## 3. The testbed, and regret
 
-Each of 2000 bandits draws its ten means from $\mathcal N(0, 1)$; rewards have variance 1. Two exact
-numbers frame the result. The best arm pays $\mathbb E[\max_a q_*(a)] = 1.54$ on average. And epsilon-greedy
-can never play it more often than
+In the *10-armed testbed* each of 2000 bandits draws its ten means from $\mathcal N(0, 1)$; rewards have
+variance 1. Epsilon-greedy has a ceiling there: it can never play the best arm more often than $1 -
+\varepsilon + \varepsilon / K$, however good its estimates.
 
-$$1 - \varepsilon + \varepsilon / K, \tag{5}$$
-
-which is 91 % for $\varepsilon = 0.1$, even with perfect estimates.
-"""
-
-
-# %%
-def expected_maximum(num_arms: int) -> float:
-    """E of the largest of `num_arms` standard normal numbers, by numerical integration."""
-    return quad(lambda x: x * num_arms * norm.pdf(x) * norm.cdf(x) ** (num_arms - 1), -12, 12)[0]
-
-
-def run_testbed(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
-    """Every agent on the same bandits; the two gradient agents on the same bandits paying 4 more."""
-    shape = cfg.num_bandits, cfg.num_arms
-    means = rng.standard_normal(shape)
-    agents = {
-        "greedy": ValueAgent(shape, greedy_rule(0.0)),
-        "epsilon_0.01": ValueAgent(shape, greedy_rule(0.01)),
-        "epsilon_0.1": ValueAgent(shape, greedy_rule(0.1)),
-        "ucb": ValueAgent(shape, ucb_rule(cfg.ucb_c)),
-    }
-    curves = {name: play(agent, means, cfg.num_steps, rng) for name, agent in agents.items()}
-    for name, use_baseline in (("gradient", True), ("gradient_no_baseline", False)):
-        agent = GradientAgent(shape, cfg.gradient_alpha, use_baseline)
-        curves[name] = play(agent, means + 4.0, cfg.num_steps, rng)
-    return curves
-
-
-# %% [markdown]
-r"""
-## 4. Regret
-
-*Regret* is what the exploring has cost: the sum, over all plays so far, of the gap $\Delta$ between the best
-arm's mean and the played arm's. How small can it be? Lai and Robbins proved that a rule which is good on
-every bandit must, in the long run, pay at least
-
-$$\liminf_{T \to \infty} \frac{R(T)}{\ln T} \;\ge\; C = \sum_{a:\,\Delta_a > 0}
-\frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{6}$$
-
-The KL divergence says how many pulls it takes to tell the arm from the best one. Thompson sampling
-attains $C$. Mind the limit: (6) bounds nothing at a finite $T$, and Thompson's regret lies well *below*
-$C \ln T$ for as long as anyone will ever play. What can be watched is the slope of $R$ against $\ln T$. If
-the slope tends to $C$, so does $R / \ln T$; it only takes longer.
-
-For UCB1 there is a bound that holds at every $T$:
+*Regret* is what exploring has cost: the sum, over all plays so far, of the gap $\Delta$ between the best
+arm's mean and the played arm's. A fixed $\varepsilon$ never stops paying, $\varepsilon$ times the mean gap at
+each step: linear in $T$. For UCB1 there is a bound that holds at every $T$ and grows only with the logarithm:
 
 $$R(T) \le \sum_{a:\,\Delta_a > 0} \frac{8 \ln T}{\Delta_a}
-+ \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{7}$$
++ \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{6}$$
 
-And a fixed $\varepsilon$ never stops paying. Once the estimates are right, each step costs
-$\varepsilon$ times the mean gap: linear, not logarithmic.
+The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap, $2 \sqrt{2
+\ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls, at $\Delta$ each. The constant pays for those.
 
-How far away is the limit in (6)? A simpler game tells. Suppose the best arm's mean is known, and only the
-other arm's belief is sampled. Then nothing changes until that arm is played, and the waiting time is
-geometric; so we can draw it in one go and jump to $T = 10^{12}$. The constant is the same.
+> **Aside: how small can regret be?** A rule that is good on *every* bandit may give up a good arm with a
+> chance of about $1/T$ only. Each pull of a worse arm makes "it is as good as the best" less likely by a
+> factor of $e^{-\mathrm{KL}}$ on average, where KL is the Kullback–Leibler divergence of its rewards from the
+> best arm's. To be sure enough thus takes $\ln T / \mathrm{KL}$ pulls, at $\Delta$ each (Lai and Robbins):
+>
+> $$\liminf_{T \to \infty} \frac{R(T)}{\ln T} \;\ge\; C = \sum_{a:\,\Delta_a > 0}
+> \frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{7}$$
+>
+> Thompson sampling attains $C$. Mind the limit: (7) bounds nothing at a finite $T$, and Thompson's regret
+> stays *below* $C \ln T$ as far as we follow it. What can be watched is the slope of $R$ against $\ln T$.
 """
 
 
 # %%
-def bernoulli_kl(p: float, q: float) -> float:
-    """KL(Bernoulli(p) || Bernoulli(q)) in nats, for 0 < p, q < 1."""
-    return float(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
-
-
-def lai_robbins(means: tuple[float, ...]) -> float:
-    """C of eq. (6) for Bernoulli arms (lai1985asymptotically)."""
-    best = max(means)
-    worse = [mean for mean in means if mean < best]
-    return float(sum((best - mean) / bernoulli_kl(mean, best) for mean in worse))  # eq. (6)
-
-
-def auer_bound(means: tuple[float, ...], num_plays: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-    """UCB1's regret after `num_plays` plays is at most this (auer2002finite, theorem 1)."""
-    gaps = [max(means) - mean for mean in means if mean < max(means)]
-    return sum(8 * np.log(num_plays) / gap for gap in gaps) + (1 + np.pi**2 / 3) * sum(gaps)  # eq. (7)
-
-
-def log_slope(regret: Float[np.ndarray, " T"], start: int, stop: int) -> float:
-    """Slope of the regret against ln T between the horizons `start` and `stop`."""
-    return float((regret[stop - 1] - regret[start - 1]) / np.log(stop / start))
-
-
-def known_best_regret(
-    mean: float, best: float, horizons: Float[np.ndarray, " H"], num_runs: int, rng: np.random.Generator
-) -> Float[np.ndarray, " H"]:
-    """Mean regret at each horizon when only the worse arm must be learned, jumping from pull to pull."""
-    successes, failures, time = np.zeros((3, num_runs))
-    pulls = np.zeros(len(horizons))
-    while time.min() < horizons[-1]:
-        # P(theta > best) for theta ~ Beta(1 + S, 1 + F): how likely each step is to play the worse arm
-        chance = np.maximum(betainc(1.0 + failures, 1.0 + successes, 1.0 - best), 1e-300)
-        time += np.maximum(np.ceil(np.log(1.0 - rng.random(num_runs)) / np.log1p(-chance)), 1.0)
-        pulls += (time[:, None] <= horizons).mean(axis=0)
-        success = rng.random(num_runs) < mean  # [R]
-        successes += success
-        failures += ~success
-    return (best - mean) * pulls
+def run_testbed(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
+    """Every rule on the same bandits."""
+    means = rng.standard_normal((cfg.num_bandits, NUM_ARMS))
+    rules = {
+        "greedy": greedy_rule(0.0),
+        "epsilon_0.01": greedy_rule(0.01),
+        "epsilon_0.1": greedy_rule(0.1),
+        "ucb": ucb_rule(cfg.ucb_c),
+    }
+    return {
+        name: play(ValueAgent(means.shape, rule), means, cfg.num_steps, rng) for name, rule in rules.items()
+    }
 
 
 def run_bernoulli(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
     """Thompson sampling, UCB1 and epsilon-greedy on `num_runs` copies of one two-armed bandit."""
-    shape = cfg.num_runs, len(MEANS)
     means = np.tile(MEANS, (cfg.num_runs, 1))
+    rules = {
+        "thompson": (thompson_rule, cfg.horizon),
+        "ucb1": (ucb_rule(2**0.5), cfg.short_horizon),
+        "epsilon": (greedy_rule(0.1), cfg.short_horizon),
+    }
     return {
-        "thompson": play(ThompsonAgent(shape), means, cfg.horizon, rng, bernoulli=True),
-        "ucb1": play(ValueAgent(shape, ucb_rule(2**0.5)), means, cfg.short_horizon, rng, bernoulli=True),
-        "epsilon": play(ValueAgent(shape, greedy_rule(0.1)), means, cfg.short_horizon, rng, bernoulli=True),
+        name: play(ValueAgent(means.shape, rule), means, num_steps, rng, bernoulli=True)
+        for name, (rule, num_steps) in rules.items()
     }
 
 
 # %% [markdown]
 r"""
-## 5. Run, look, break
+## 4. Look, break, write
 
-**The first figure** is Sutton and Barto's figures 2.2 and 2.4, measured again. The greedy agent settles on
-the first arm that looks good, and on a third of the bandits that happens to be the best one. Epsilon 0.1
-finds the best arm sooner, but its 91 % ceiling is in sight; epsilon 0.01 is slower and will pass it one day.
-UCB spends its tries on the arms that might still be the best.
+![Left: UCB finds the best arm most often, then epsilon 0.1, epsilon 0.01 and greedy. Right: over the
+logarithm of the plays, Thompson's regret is a line, UCB1's a steeper one, epsilon's bends
+upwards](results/B0.png)
 
-**The second figure** shows regret on two Bernoulli arms. Epsilon-greedy's line bends upwards on the
-logarithmic axis, because it is straight on a linear one. UCB1 stays far below the bound (7), and its slope is
-several times the constant $C$. Thompson sampling's slope nears $C$, slowly: the right panel follows it over
-decades of $T$, and the simpler game with a known best arm takes over where simulation ends. The slope lags
-by a term of order $1 / \ln T$, so even at $T = 10^{12}$ a few per cent are missing.
+**Left**, as in Sutton and Barto's figures 2.2 and 2.4: the greedy agent settles on the first arm that looks
+good, which on about a third of the bandits is the best. Epsilon 0.1 finds the best arm sooner than epsilon
+0.01, but its ceiling is in sight. UCB tries the arms that might still be the best.
 
-**Break it.** Make `random_argmax` return `np.argmax(scores, axis=1)`. On the testbed nothing seems to change:
-its arms are exchangeable, so favouring arm 0 is as good as favouring any other. Now list each bandit's
-worst arm first (`means.sort(axis=1)` in `run_testbed`): the greedy agent finds the best arm on 9 % of the
-bandits instead of 36 %. Listed best first it finds it on 91 %, and would look like a discovery. With random
-ties the order makes no difference, and one of the claims says so.
+**Right**, epsilon-greedy's regret bends upwards on the logarithmic axis, because it is straight on a linear
+one. UCB1 stays far below its bound (6), but its slope is several times $C$. Thompson's slope nears $C$,
+slowly. The evidence follows it further where the best arm's mean is known, and the waiting time for the next
+pull of the other is drawn in one go. Even at $T = 10^{12}$ some is missing: the lag is of order $1 / \ln T$.
+
+![The slope of Thompson's regret over the constant rises with every decade towards one](results/B0_slope.png)
+
+**The verdict.** Try what looks worse less and less often, but never quite stop: as often as you could still
+be wrong about it. Never trying settles on a worse arm on most bandits; trying a fixed share of the time pays
+for ever. Rules that measure their own uncertainty pay a logarithm, and Thompson's comes close to the constant
+that no rule, good on every bandit, can beat.
+
+<!-- results: B0 -->
+<!-- /results -->
+
+**Break it.** `rl break B0 pessimism` subtracts the bonus: what was pulled often is pulled again. `rl break B0
+first_maximum`: no claim fails, since the testbed's arms are exchangeable. List each bandit's best arm last or
+first, as the evidence does, and the greedy agent looks hopeless or brilliant:
+
+![With random ties the order of the arms makes no difference; with the first maximum the greedy agent hardly
+ever finds the best arm when it is listed last, and nearly always when first](results/B0_order.png)
 
 **Exercises.**
-1. Start all estimates at 5 instead of 0 and set epsilon to 0 ("optimistic initial values"). Equation (1)
-   erases the optimism with the first pull of each arm. What step size keeps it for longer? Predict the
-   first 20 steps of the curve before you run it.
-2. Swap successes and failures in (3). Which of the claims fail, and which do not notice?
-3. UCB1's bonus treats every arm as if its rewards had the largest possible variance. Move both means near 1,
-   with the same gap: what happens to $C$, to UCB1's slope, to Thompson's? (Compare $2 \Delta^2$ with the KL.)
+
+*B0.1 · Optimism* (10 minutes). `rl exercise B0.ucb_scores`. What should an arm score that was never pulled?
+
+*B0.2 · Predict first* (10 minutes). Swap successes and failures in (4): `rl break B0 swapped_belief`. Which
+of the lesson's claims fail, and which do not notice?
+
+<details><summary>Answer</summary>
+Only the claim about Thompson's slope: the agent takes the worse arm for the better one, plays it ever more
+often, and its regret grows linearly. The other claims are about agents without such a belief.
+</details>
+
+*B0.3 · A bonus for noise that is not there* (15 minutes). Move both means near 1, with the same gap. What
+happens to $C$, to Thompson's slope, to UCB1's?
+
+<details><summary>Answer</summary>
+Near 1 a failure says much: KL grows, so $C$ and Thompson's slope fall. UCB1's bonus does not know that
+rewards hardly vary: the worse arm still gets some $2 \ln T / \Delta^2$ pulls, and the slope stays near $2 /
+\Delta$.
+</details>
 """
 
 
 # %%
-def tie_bias(num_arms: int, rng: np.random.Generator, num_draws: int = 50_000) -> float:
-    """Largest deviation of an arm's share from 1/K when all arms are tied, in standard errors."""
-    picks = random_argmax(np.zeros((num_draws, num_arms)), rng)
-    shares = np.bincount(picks, minlength=num_arms) / num_draws
-    return float(np.abs(shares - 1 / num_arms).max() / np.sqrt((1 - 1 / num_arms) / num_arms / num_draws))
+def write_curves(testbed: dict[str, Curves], bernoulli: dict[str, Curves], log: RunLog) -> None:
+    """The testbed in means over ten steps, and the regret at 60 horizons evenly apart in the logarithm."""
+    for name, curves in testbed.items():
+        for step in range(10, len(curves.optimal) + 1, 10):
+            log.write(step, **{f"optimal_{name}": curves.optimal[step - 10 : step].mean()})
+    for name, curves in bernoulli.items():
+        for plays in np.unique(np.geomspace(1, len(curves.regret), 61).round().astype(int)):
+            log.write(plays, **{f"regret_{name}": curves.regret[plays - 1]})
 
 
-def gradient_error(num_arms: int, rng: np.random.Generator) -> float:
-    """Largest difference between the mean of step (4) over actions and the gradient of sum pi(a) q(a)."""
-    logits, q = rng.standard_normal((2, num_arms))
-    pi = softmax(logits[None])[0]  # [K]
-    every_action = np.arange(num_arms)
-    baseline = np.full(num_arms, rng.standard_normal())  # any number will do
-    steps = gradient_step(np.tile(logits, (num_arms, 1)), every_action, q, baseline, 1.0) - logits  # [K, K]
-    return float(np.abs(pi @ steps - pi * (q - pi @ q)).max())
+def draw(runs: list[dict], log: RunLog) -> None:
+    """Best arm found and regret: means over the metrics of one run or of several."""
+    figure, (left, right) = plotting.new_figure(1, 2)
+    mean = {
+        name: np.mean([run[name] for run in runs], axis=0).T for name in runs[0]
+    }  # (steps, values) of each
+    for name in ("ucb", "epsilon_0.1", "epsilon_0.01", "greedy"):
+        steps, shares = mean[f"optimal_{name}"]
+        left.plot(steps, 100 * shares, label=name.replace("ucb", "UCB").replace("_", " "))
+    left.axhline(100 * (0.9 + 0.1 / NUM_ARMS), label="ceiling of epsilon 0.1", **plotting.REFERENCE)
+    left.set(xlabel="plays", ylabel="bandits playing the best arm (%)", ylim=(0, 100), title="Best arm found")
+    left.legend(loc="lower right", ncols=2)
+    for name, label in (("ucb1", "UCB1"), ("epsilon", "epsilon 0.1"), ("thompson", "Thompson")):
+        plays, regret = mean[f"regret_{name}"]
+        right.plot(plays, regret, label=label)
+    right.plot(plays, auer_bound(MEANS, plays), color="grey", linestyle=":", label="Auer's bound on UCB1")
+    right.plot(plays, lai_robbins(MEANS) * np.log(plays), label=r"$C\,\ln T$ (a limit)", **plotting.REFERENCE)
+    right.set(xscale="log", xlabel="plays T", ylabel="regret so far", title="Regret, two arms", ylim=(0, 150))
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    log.figure(figure)
 
 
-def order_effect(cfg: Config, rng: np.random.Generator) -> float:
-    """Change of the greedy agent's share of best arms when they are listed last, in standard errors."""
-    means = rng.standard_normal((cfg.num_bandits, cfg.num_arms))
-    shares = []
-    for bandits in (means, np.sort(means, axis=1)):
-        agent = ValueAgent(bandits.shape, greedy_rule(0.0))
-        shares.append(play(agent, bandits, 100, rng).optimal[-1])
-    share = float(np.mean(shares))
-    return abs(shares[0] - shares[1]) / np.sqrt(2 * share * (1 - share) / cfg.num_bandits)
-
-
-def claim_identities(cfg: Config, log: RunLog, rng: np.random.Generator) -> None:
+def main(cfg: Config, log: RunLog) -> None:
+    rng = np.random.default_rng(cfg.seed)
+    testbed = run_testbed(cfg, rng)
+    bernoulli = run_bernoulli(cfg, rng)
     log.claim(
-        "ties_at_random",
-        "tied arms are chosen equally often: the largest deviation is sampling noise",
-        tie_bias(cfg.num_arms, rng),
-        at_most=4.5,
-        unit="standard errors",
-        source="binomial distribution",
-        always=True,
+        "optimal_share_epsilon_0.1",
+        "epsilon 0.1 plays the best arm as often as published",
+        testbed["epsilon_0.1"].optimal[-100:].mean(),
+        near=(0.8, 0.04),
+        unit="share of the last 100 steps",
+        source="suttonbarto2018, figure 2.2 and its text",
     )
-    log.claim(
-        "order_does_not_matter",
-        "thanks to random ties the greedy agent finds the best arm as often when it is listed last",
-        order_effect(cfg, rng),
-        at_most=4.5,
-        unit="standard errors",
-        source="exchangeability of the arms",
-        always=True,
-    )
-    log.claim(
-        "gradient_bandit_is_gradient",
-        "averaged over actions, the gradient bandit's step is the exact gradient, with any baseline",
-        gradient_error(cfg.num_arms, rng),
-        at_most=1e-12,
-        source="closed form; suttonbarto2018, section 2.8",
-        always=True,
-    )
-
-
-def claim_testbed(curves: dict[str, Curves], cfg: Config, log: RunLog) -> None:
-    published = {"greedy": (1 / 3, 0.05), "epsilon_0.01": (0.6, 0.05), "epsilon_0.1": (0.8, 0.04)}
-    for name, near in published.items():
-        log.claim(
-            f"optimal_share_{name}",
-            f"{name.replace('_', ' ')} plays the best arm as often as published",
-            curves[name].optimal[-100:].mean(),
-            near=near,
-            unit="share of the last 100 steps",
-            source="suttonbarto2018, figure 2.2 and its text",
-        )
-    ceiling = 1 - 0.1 + 0.1 / cfg.num_arms  # eq. (5)
-    log.claim(
-        "epsilon_ceiling",
-        "epsilon 0.1 never plays the best arm more often than its ceiling, plus four standard errors",
-        curves["epsilon_0.1"].optimal.max(),
-        at_most=ceiling + 4 * np.sqrt(ceiling * (1 - ceiling) / cfg.num_bandits),
-        unit="share of one step",
-        source="eq. (5), exact",
-        always=True,
-    )
-    for rival in ("greedy", "epsilon_0.01", "epsilon_0.1"):
-        ahead = curves["ucb"].bandit_reward - curves[rival].bandit_reward  # [B] on the same bandits
-        log.claim(
-            f"ucb_beats_{rival}",
-            f"UCB earns more than {rival.replace('_', ' ')} (lower end of the difference's 95 % interval)",
-            ahead.mean() - 1.96 * ahead.std() / np.sqrt(len(ahead)),
-            at_least=0.0,
-            unit="reward per step",
-            source="suttonbarto2018, figure 2.4",
-        )
-    with_baseline, without = curves["gradient"].optimal, curves["gradient_no_baseline"].optimal
-    log.claim(
-        "baseline_helps",
-        "on rewards shifted by 4 the baseline lets the gradient bandit find the best arm far more often",
-        (with_baseline[-100:] - without[-100:]).mean(),
-        at_least=0.2,
-        unit="difference of shares",
-        source="suttonbarto2018, figure 2.5",
-    )
-
-
-def claim_regret(curves: dict[str, Curves], known: float, cfg: Config, log: RunLog) -> None:
-    """`known`: slope / C of the game with a known best arm, from 10^6 to 10^12."""
-    constant = lai_robbins(MEANS)
-    ucb1, epsilon, thompson = (curves[name].regret for name in ("ucb1", "epsilon", "thompson"))
+    regret = bernoulli["ucb1"].regret
     log.claim(
         "ucb1_below_bound",
         "UCB1's regret stays below Auer's finite-time bound at every step (largest ratio)",
-        (ucb1 / auer_bound(MEANS, np.arange(1.0, len(ucb1) + 1))).max(),
+        (regret / auer_bound(MEANS, np.arange(1.0, len(regret) + 1))).max(),
         at_most=1.0,
         unit="regret / bound",
         source="auer2002finite, theorem 1",
         always=True,
     )
-    half = len(epsilon) // 2
-    log.claim(
-        "epsilon_regret_linear",
-        "a fixed epsilon keeps paying epsilon times the mean gap per step (second half of the run)",
-        (epsilon[-1] - epsilon[half - 1]) / (len(epsilon) - half) / (0.1 * (max(MEANS) - np.mean(MEANS))),
-        near=(1.0, 0.05),
-        unit="measured / exact",
-        source="exact slope of epsilon-greedy with correct estimates",
-    )
     log.claim(
         "thompson_slope",
         "over the last decade the slope of Thompson's regret against ln T is near the constant, its limit",
-        log_slope(thompson, cfg.horizon // 10, cfg.horizon) / constant,
+        log_slope(bernoulli["thompson"].regret, cfg.horizon // 10, cfg.horizon) / lai_robbins(MEANS),
         near=(1.0, 0.3),
         unit="slope / C",
         source="lai1985asymptotically, kaufmann2012thompson (asymptotic)",
     )
-    early, late = (
-        abs(1 - thompson[plays - 1] / (constant * np.log(plays)))
-        for plays in (cfg.horizon // 100, cfg.horizon)
-    )
-    log.claim(
-        "thompson_approaches",
-        "Thompson's regret per ln T is nearer to the constant at the end than after a hundredth of the plays",
-        late / early,
-        at_most=1.0,
-        unit="ratio of distances",
-        source="kaufmann2012thompson (asymptotic)",
-    )
-    log.claim(
-        "thompson_slope_known_best",
-        "with a known best arm the slope from T = 10^6 to 10^12 reaches the constant to within 5 %",
-        known,
-        near=(1.0, 0.05),
-        unit="slope / C",
-        source="lai1985asymptotically (asymptotic)",
-    )
-
-
-# %%
-def write_curves(testbed: dict[str, Curves], bernoulli: dict[str, Curves], log: RunLog) -> None:
-    """Every tenth step of the testbed (means over ten), and the regret at 60 horizons a log-scale apart."""
-    num_steps = len(testbed["greedy"].reward)
-    for step in range(10, num_steps + 1, 10):
-        window = slice(step - 10, step)
-        shares = {f"optimal_{name}": c.optimal[window].mean() for name, c in testbed.items()}
-        log.write(step, **shares, **{f"reward_{n}": c.reward[window].mean() for n, c in testbed.items()})
-    for name, c in bernoulli.items():
-        for horizon in np.unique(np.geomspace(1, len(c.regret), 61).round().astype(int)):
-            log.write(horizon, **{f"regret_{name}": c.regret[horizon - 1]})
-
-
-def curve(runs: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values [runs, steps]) of one metric over runs."""
-    rows = [np.array(run["metrics"][name]) for run in runs]
-    return rows[0][:, 0], np.stack([row[:, 1] for row in rows])
-
-
-def draw_testbed(runs: list[dict], log: RunLog) -> None:
-    labels = {
-        "ucb": ("UCB, c = 2", plotting.ORANGE),
-        "epsilon_0.1": ("epsilon 0.1", plotting.BLUE),
-        "epsilon_0.01": ("epsilon 0.01", plotting.GREEN),
-        "greedy": ("greedy", plotting.PURPLE),
-    }
-    figure, (left, right) = plotting.new_figure(1, 2)
-    for name, (label, color) in labels.items():
-        for ax, metric, scale in ((left, "optimal", 100), (right, "reward", 1)):
-            steps, values = curve(runs, f"{metric}_{name}")
-            ax.plot(steps, scale * values.mean(axis=0), color=color, label=label)
-    left.axhline(91, **plotting.REFERENCE)
-    left.text(20, 93, "ceiling of epsilon 0.1: 91 %", fontsize=11)
-    right.axhline(expected_maximum(10), **plotting.REFERENCE)
-    right.text(20, expected_maximum(10) + 0.03, "best arm always: 1.54", fontsize=11)
-    left.set(xlabel="step", ylabel="bandits playing the best arm (%)", ylim=(0, 100), title="Best arm found")
-    right.set(xlabel="step", ylabel="mean reward", ylim=(0, 1.65), title="Reward")
-    right.legend(loc="lower right")
-    log.figure(figure)
-
-
-def draw_regret(runs: list[dict], log: RunLog) -> None:
-    figure, (left, right) = plotting.new_figure(1, 2)
-    constant = lai_robbins(MEANS)
-    labels = {  # colour and where its name stands
-        "epsilon": ("epsilon 0.1", plotting.BLUE, (12_000, 125)),
-        "ucb1": ("UCB1", plotting.ORANGE, (12_000, 52)),
-        "thompson": ("Thompson", plotting.GREEN, (12_000, 3)),
-    }
-    for name, (label, color, place) in labels.items():
-        steps, values = curve(runs, f"regret_{name}")
-        left.plot(steps, values.mean(axis=0), color=color)
-        left.text(*place, label, color=color)
-    left.plot(steps, constant * np.log(steps), **plotting.REFERENCE)
-    left.text(12_000, 25, r"$C\,\ln T$ (a limit)")
-    left.plot(steps, auer_bound(MEANS, steps), color="grey", linestyle=":")
-    left.text(125, 140, "Auer's bound on UCB1", color="dimgrey")
-    left.set(xscale="log", xlabel="plays T", ylabel="regret so far", title="Regret", ylim=(0, 150))
-    left.set_xlim(1, 200_000)
-
-    for name, label, color in (
-        ("thompson", "Thompson", plotting.GREEN),
-        ("known", "Thompson, best arm known", plotting.SKY),
-    ):
-        steps, values = curve(runs, f"slope_{name}")
-        right.plot(steps, values.mean(axis=0), marker="o", color=color, label=label)
-    right.axhline(1, label="Lai and Robbins' limit", **plotting.REFERENCE)
-    right.set(xscale="log", xlabel="plays T", ylabel="slope in the decade up to T / C", ylim=(0, 1.1))
-    right.set_title("Slope of regret against ln T")
-    right.legend(loc="lower right")
-    log.figure(figure, "regret")
-
-
-def summarise(runs: list[dict], log: RunLog) -> None:
-    """The same figures from all recorded seeds together, and the Thompson slope without most of its noise."""
-    draw_testbed(runs, log)
-    draw_regret(runs, log)
-    _, slopes = curve(runs, "slope_thompson")
-    log.claim(
-        "thompson_slope_pooled",
-        "pooled over the seeds, the last decade's slope of Thompson's regret is within 20 % of the constant",
-        slopes.mean(axis=0)[-1],
-        near=(1.0, 0.2),
-        unit="slope / C",
-        source="lai1985asymptotically, kaufmann2012thompson (asymptotic)",
-    )
-
-
-def main(cfg: Config, log: RunLog) -> None:
-    rng = np.random.default_rng(cfg.seed)
-    claim_identities(cfg, log, rng)
-    testbed = run_testbed(cfg, rng)
-    claim_testbed(testbed, cfg, log)
-    bernoulli = run_bernoulli(cfg, rng)
     write_curves(testbed, bernoulli, log)
-
-    constant = lai_robbins(MEANS)
-    horizons = 10.0 ** np.arange(1, 13)  # [H]
-    known = known_best_regret(MEANS[1], MEANS[0], horizons, 50 * cfg.num_runs, rng)
-    for decade in range(1, len(horizons)):
-        log.write(horizons[decade], slope_known=(known[decade] - known[decade - 1]) / np.log(10) / constant)
-        if horizons[decade] <= cfg.horizon:
-            stop = int(horizons[decade])
-            slope = log_slope(bernoulli["thompson"].regret, stop // 10, stop) / constant
-            log.write(stop, slope_thompson=slope)
-    late_slope = (known[11] - known[5]) / np.log(horizons[11] / horizons[5]) / constant
-    claim_regret(bernoulli, late_slope, cfg, log)
-
-    this_run = [{"metrics": log.metrics}]
-    draw_testbed(this_run, log)
-    draw_regret(this_run, log)
+    log.keep(testbed=testbed, bernoulli=bernoulli)
+    draw([log.metrics], log)
 
 
 # %%

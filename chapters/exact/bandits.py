@@ -1,0 +1,40 @@
+"""What theory says of bandits: how small regret can be, how large UCB1's may be, what the best arm pays."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.integrate import quad
+from scipy.special import rel_entr
+from scipy.stats import norm
+
+
+def bernoulli_kl(p: float, q: float) -> float:
+    """KL(Bernoulli(p) || Bernoulli(q)) in nats; infinite where q rules out what p may do."""
+    return float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))  # rel_entr(x, y) is x ln(x / y), 0 where x = 0
+
+
+def lai_robbins(means: tuple[float, ...]) -> float:
+    """The limit of regret / ln T on Bernoulli arms for the best of all rules that are good on every bandit.
+
+    Sum of gap / KL over the worse arms (lai1985asymptotically). An arm that a single reward can tell from the
+    best one (infinite KL) adds nothing.
+    """
+    best = max(means)
+    worse = [mean for mean in means if mean < best]
+    return float(sum((best - mean) / bernoulli_kl(mean, best) for mean in worse))
+
+
+def auer_bound(means: tuple[float, ...], num_plays: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """UCB1's regret after `num_plays` plays (each at least 1) is at most this (auer2002finite, theorem 1)."""
+    gaps = max(means) - np.array(means)  # [K]
+    gaps = gaps[gaps > 0]
+    return (8 / gaps).sum() * np.log(num_plays) + (1 + np.pi**2 / 3) * gaps.sum()
+
+
+def log_slope(regret: Float[np.ndarray, " T"], start: int, stop: int) -> float:
+    """Slope of the regret after 1, 2, ... plays against ln T, from `start` plays to `stop` > `start`."""
+    return float((regret[stop - 1] - regret[start - 1]) / np.log(stop / start))
+
+
+def expected_maximum(num_arms: int) -> float:
+    """E of the largest of `num_arms` standard normal numbers, by numerical integration."""
+    return quad(lambda x: x * num_arms * norm.pdf(x) * norm.cdf(x) ** (num_arms - 1), -12, 12)[0]
