@@ -106,8 +106,7 @@ A loss is differentiated, and the samples come from $\pi_\theta$ too, so $\theta
 
 $$\nabla\, \mathbb E_\pi[k] = \mathbb E_\pi[\nabla k] + \mathbb E_\pi[k\, \nabla \log \pi] \tag{2}$$
 
-Autograd on samples sees the first term only. With $\nabla u = -\nabla \log \pi$ it is, for a whole
-completion:
+Autograd on samples sees the first term only. For whole completions, as $\nabla u = -\nabla \log \pi$, it is
 
 $$\begin{aligned}
 \mathbb E[\nabla k_1] &= \mathbb E[\nabla \log \pi] = \nabla \textstyle\sum_y \pi(y) = 0 \\
@@ -124,9 +123,9 @@ forgets something: that a token decides which tokens come next. *By hand*, along
 policies above; the slope of the divergence is $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$:
 
 ```python
->>> logits = policy.log().requires_grad_()
->>> estimates = [kl_estimate(logits.log_softmax(0), reference.log(), kind) for kind in KINDS]
->>> slopes = [torch.autograd.grad((policy * k).sum(), logits, retain_graph=True)[0] for k in estimates]
+>>> logits, ref = torch.tensor([0.8, 0.2]).log().requires_grad_(), torch.tensor([0.5, 0.5]).log()
+>>> estimates = [kl_estimate(logits.log_softmax(0), ref, kind) for kind in KINDS]
+>>> slopes = [torch.autograd.grad(logits.detach().exp() @ k, logits, retain_graph=True)[0] for k in estimates]
 >>> [round(abs(slope[0].item()), 3) for slope in slopes]
 [0.0, 0.222, 0.3]
 ```
@@ -299,9 +298,8 @@ without a sample. Two causes: the other direction of the divergence, and the div
 
 **The verdict.** No. Taken from the reward, the penalty asks for $\pi^\ast$, and sampled GRPO gets there. In
 the loss, token by token, it asks for something else with every estimate: $k_1$ for nothing, $k_3$ for the
-other direction of the divergence, $k_2$ for that of the next token alone; and a division gives each prompt a
-$\beta$ of its own. Right as a value is not right as a gradient: if you mean $J$, take the penalty from the
-reward.
+other direction of the divergence, $k_2$ for that of the next token alone; and a division gives each prompt
+its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, use the reward.
 
 <!-- results: D15 -->
 <!-- /results -->
@@ -317,16 +315,17 @@ every $c$, and $k_3$ for $c = 1$. What is its gradient in a loss?
 <details><summary>Answer</summary>
 
 $c\, \mathbb E[\nabla e^u] = -c\, \mathbb E_{\pi_\text{ref}}[\nabla \log \pi] = c\, \nabla\,
-\mathrm{KL}(\pi_\text{ref} \Vert \pi)$. Free as a value (a *control variate*), it sets the strength of the
-penalty.
+\mathrm{KL}(\pi_\text{ref} \Vert \pi)$. Free as a value (a *control variate*), $c$ sets the penalty's
+strength.
 </details>
 
 *D15.2 · Write it* (20 minutes). `rl exercise D15.kl_estimate`, then `rl exercise D15.exact_advantages`.
 """
 
 # %%
-BARS = {f"{kind}_{of}": f"{kind} of {of}" for of in ("completions", "tokens") for kind in KINDS}
-BARS["k1_reward"] = "k1 in the reward"
+BARS = {f"{kind}_{of}": f"{kind} of {of}" for of in ("completions", "tokens") for kind in KINDS} | {
+    "k1_reward": "k1 in the reward"
+}
 IN_REWARD: dict[str, Any] = {"kl_in": "reward", "divide": False, "average": "constant"}
 METHODS = {"grpo_kl": IN_REWARD, "stock": {}}  # name of the metrics: settings
 

@@ -67,6 +67,7 @@ def check_token_losses(token_losses):
             cfg = config(token_losses, beta=0.3, kl_in=place, kl_kind=kind)
             found = token_losses(log_probs, batch, cfg)
             (slope,) = torch.autograd.grad((found * mask).sum(), log_probs)
+            found = found.detach()
             for b, t in itertools.product(range(num), range(length)):
                 if not mask[b, t]:
                     continue
