@@ -109,6 +109,7 @@ policy's actions, (3) takes the best. In the corridor, (3) first finds the cell 
 before it, discounted once:
 
 ```python
+>>> corridor = grid_mdp(["..G"], gamma=0.9)
 >>> once = optimality_backup(corridor, np.zeros(3))
 >>> once.tolist(), optimality_backup(corridor, once).tolist()
 ([0.0, 1.0, 0.0], [0.9, 1.0, 0.0])
@@ -145,6 +146,7 @@ In the corridor walked at random, $V_1 = \frac14 + 0.9\,(\frac14 V_0 + \frac12 V
 $V_0 = 0.9\,(\frac34 V_0 + \frac14 V_1)$, for bumping leaves one in place:
 
 ```python
+>>> corridor = grid_mdp(["..G"], gamma=0.9)
 >>> evaluate_exactly(corridor, np.full((3, 4), 0.25)).round(3).tolist()
 [0.439, 0.634, 0.0]
 ```
