@@ -108,7 +108,7 @@ array([[ 5. , -5. ],
 array([-0.25,  0.25])
 ```
 
-The mean is the gradient. But each sample is some twenty times as long, and the first one points the wrong way.
+The mean is the gradient. But each sample is some twenty times as long, and the first points the wrong way.
 """
 
 
