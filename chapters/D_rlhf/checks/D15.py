@@ -241,6 +241,7 @@ EDITS = {
         old="u.exp() - 1.0 - u}",
         new="(-u).exp() - 1.0 + u}",
         says="k3 with policy and reference swapped: an estimate of nothing",
+        fails=("k3_value",),
     ),
     "k3_without_one": Edit(
         function="kl_estimate",
@@ -253,12 +254,14 @@ EDITS = {
         old="return rewards - beta *",
         new="return rewards + beta *",
         says="pays for leaving the reference",
+        fails=("gap_grpo_kl",),
     ),
     "mean_of_ratios": Edit(
         function="penalised_rewards",
         old="* mask).sum(dim=1)",
         new="* mask).mean(dim=1)",
         says="the mean over tokens for the sum: less than the completion's divergence",
+        fails=("gap_grpo_kl",),
     ),
     "padding_penalised": Edit(
         function="penalised_rewards",
@@ -271,6 +274,7 @@ EDITS = {
         old="losses + cfg.beta",
         new="losses - cfg.beta",
         says="the sign of the penalty in the loss",
+        fails=("distance_stock",),
     ),
     "penalised_twice": Edit(
         function="token_losses",
@@ -295,6 +299,7 @@ EDITS = {
         old="probs = whole.detach().exp()",
         new="probs = whole.exp()",
         says="autograd sees where the samples come from, as it never does on samples",
+        fails=("gradient_k1_texts",),
     ),
     "reward_seen": Edit(
         function="exact_estimates",
@@ -313,12 +318,14 @@ EDITS = {
         old="rewards - (probs * rewards).sum(dim=1, keepdim=True)",
         new="rewards - rewards.mean(dim=1, keepdim=True)",
         says="a mean over completions that forgets how likely they are",
+        fails=("distance_stock",),
     ),
     "divides_by_variance": Edit(
         function="exact_advantages",
         old="(probs * centred**2).sum(dim=1, keepdim=True).sqrt()",
         new="(probs * centred**2).sum(dim=1, keepdim=True)",
         says="divides by the variance: beta is multiplied by it",
+        fails=("distance_stock",),
     ),
     "spread_over_prompts": Edit(
         function="exact_advantages",
@@ -343,6 +350,7 @@ EDITS = {
         old="weights = probs.flatten() / len(rewards)",
         new="weights = torch.full_like(probs.flatten(), 1.0 / probs.numel())",
         says="all completions alike, however seldom the policy writes them",
+        fails=("distance_stock",),
     ),
     "no_penalty": Edit(
         function="expected_loss",
@@ -373,6 +381,7 @@ EDITS = {
         old="rewards.view(-1, cfg.group_size)",
         new="rewards.view(cfg.group_size, -1).T",
         says="makes groups of completions of different prompts",
+        fails=("gap_grpo_kl", "distance_stock"),
     ),
     "reference_is_policy": Edit(
         function="collect",
@@ -391,5 +400,6 @@ EDITS = {
         old="    optimizer = Adam(",
         new="    reference = policy\n    optimizer = Adam(",
         says="the reference is the policy itself: nothing is held",
+        fails=("gap_grpo_kl", "distance_stock"),
     ),
 }
