@@ -1,16 +1,18 @@
 """D3's learner, whole: it finds a preference that is there, and errors planted in it show."""
 
-import dataclasses
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from chapters.course.planting import plant
 from chapters.D_rlhf import D3_reward_model as lesson
-from chapters.D_rlhf.evidence.D3_tools import gradient_gap
+from chapters.D_rlhf.checks.D3 import EDITS
+from chapters.D_rlhf.evidence.D3 import gradient_gap
+from chapters.envs.reviews import POSITIVE, gold_reward, sentiment
 from chapters.utils import RunLog
+from chapters.utils.edits import edited
 
 NUM_IDS, PREFERRED = 8, 3  # the text with more of this token is liked better
 
@@ -70,21 +72,13 @@ def accuracy(module, folder):
     return float(((scores[0] > scores[1]) == (liked[0] > liked[1]))[differ].float().mean())
 
 
-PLANTED = {
-    "sign of the difference": ("chosen - rejected - margin", "rejected - chosen - margin"),
-    "score read at the padding": ("(columns * mask).argmax(dim=1)", "columns[-1:].expand(len(mask))"),
-    "no gradient step": ("        optimizer.step()\n    return model", "    return model"),
-    "only the first token is read": ("(columns * mask).argmax(dim=1)", "mask.argmax(dim=1)"),
-}
-
-
 def test_reward_model_finds_the_preference(tmp_path):
     assert accuracy(lesson, tmp_path) > 0.9
 
 
-@pytest.mark.parametrize("error", PLANTED)
-def test_planted_error_shows(error, tmp_path):
-    assert accuracy(plant(lesson, *PLANTED[error]), tmp_path) < 0.8
+@pytest.mark.parametrize("name", ["wrong_sign", "last_column", "no_step", "first_token"])
+def test_an_edit_shows(name, tmp_path):
+    assert accuracy(edited(lesson, EDITS[name]), tmp_path) < 0.8
 
 
 def test_gradient_gap_tells_a_wrong_gradient():
@@ -103,39 +97,21 @@ def test_gradient_gap_tells_a_wrong_gradient():
     assert gradient_gap(detached, weights, 0) > 1e-3
 
 
-def token_turn(module, seed, kind):
-    """(gold at its peak, gold at the end) of the token world's curve, averaged over proxies."""
-    cfg = module.Config(seed=seed)
-    gold = module.token_curves(module.token_world(seed), kind, cfg)["gold"].mean(dim=0)
-    return float(gold.max()), float(gold[-1])
-
-
-@pytest.mark.parametrize("seed", [4])
-def test_blind_proxies_turn_and_a_seeing_one_does_not(seed):
-    peak, end = token_turn(lesson, seed, "few")
-    assert peak > end + 0.1
-    peak, end = token_turn(lesson, seed, "sees")
-    assert peak < end + 0.1
-
-
-def test_repeats_are_what_turns_it():
-    """Without the price of repeats the same proxies keep most of what they gain."""
-    kind = plant(lesson, "gold = reward - repeats", "gold = reward - 0 * repeats")
-    (peak, end), (free_peak, free_end) = token_turn(lesson, 1, "few"), token_turn(kind, 1, "few")
-    assert peak - end > 2 * (free_peak - free_end)
-
-
-def test_policy_is_trained_towards_the_proxy_alone(tmp_path):
-    """A proxy that likes one word: the policy comes to write it, and the base model is left as it was."""
-    base = lesson.load_model("tiny", lesson.review_recipe(20))
-    word = base.tokenizer.convert_tokens_to_ids("the")
-    before = [parameter.clone() for parameter in base.model.parameters()]
-    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4)
-    log = RunLog(tmp_path, "D3")
-    lesson.maximise(lambda ids, mask: (ids == word).sum(1).float(), base, cfg, log)
-    log.close()
-    proxy, kl = log.series("rloo_proxy")[1], log.series("rloo_kl")[1]
-    assert np.mean(proxy[-3:]) > np.mean(proxy[:3]) + 0.1
-    assert kl[-1] > abs(kl[0]) + 0.2
-    assert abs(kl[0]) < 1e-4, "the first batch is the reference's own"
-    assert all(torch.equal(a, b) for a, b in zip(before, base.model.parameters()))
+def test_the_reader_likes_warm_reviews_up_to_a_point():
+    """Against the reader's rule, written out one word at a time."""
+    texts = [
+        " ".join([*POSITIVE[:k], "and", *["dull"] * bad]) + " ." for k in range(8) for bad in (0, 1, 2, 5)
+    ]
+    texts += [
+        "joy joy joy joy joy .",
+        "i . . . . . .",
+        "the plot and the plot was the plot of the plot in the plot .",
+    ]
+    found, plain = gold_reward(texts), sentiment(texts)
+    for text, value, base in zip(texts, found, plain):
+        seen, echoes, praise = set(), 0, 0
+        for word in text.split():
+            praise += word in POSITIVE
+            echoes += word in seen
+            seen |= {word} - {"the", "was", "a", ".", "it", "this", "is", "and"}
+        assert math.isclose(value, base - 1.5 * max(0, praise - 3) - max(0, echoes - 3)), text

@@ -40,6 +40,10 @@ MOOD_SHARES = {1: 0.36, -1: 0.36, 0: 0.28}
 """How often a review is warm, cold or neutral; within a review, three words in four follow its mood."""
 
 
+FILLERS = frozenset(["the", "was", "a", ".", "it", "this", "is", "and"])
+"""Words that come back in any review."""
+
+
 def _leaning(rng: np.random.Generator, mood: int) -> int:
     """The mood of one word: the review's own three times in four, else any."""
     return mood if rng.random() < 0.75 else int(rng.choice([1, 0, -1]))
@@ -97,3 +101,16 @@ def sentiment(texts: Sequence[str], cap: float = 3.0) -> np.ndarray:
         words = re.findall(r"[a-z]+", text.lower())
         scores.append(sum(word in good for word in words) - sum(word in bad for word in words))
     return np.clip(np.array(scores, dtype=np.float64), -cap, cap)
+
+
+def gold_reward(texts: Sequence[str]) -> np.ndarray:
+    """What a reader thinks of each text: warm is good, gushing smells of being paid for, echoes bore.
+
+    sentiment - 3/2 max(0, praise - 3) - max(0, echoes - 3), float64 [num_texts]; praise counts positive words,
+    echoes those that stood there before, fillers apart.
+    """
+    words = [text.split() for text in texts]
+    praise = np.array([sum(word in POSITIVE for word in row) for row in words])
+    content = [[word for word in row if word not in FILLERS] for row in words]
+    echoes = np.array([len(row) - len(set(row)) for row in content])
+    return sentiment(texts) - 1.5 * np.maximum(0, praise - 3) - np.maximum(0, echoes - 3)

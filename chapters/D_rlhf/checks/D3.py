@@ -1,6 +1,5 @@
 """Definition checks of D3: each function against its equation, written out one pair or text at a time."""
 
-import itertools
 import math
 import sys
 import tempfile
@@ -10,29 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from chapters.envs.reviews import POSITIVE, sentiment
-from chapters.envs.token_world import token_world
 from chapters.utils import RunLog
 from chapters.utils.edits import Edit
-
-
-def check_gold_reward(gold_reward):
-    texts = [
-        " ".join([*POSITIVE[:k], "and", *["dull"] * bad]) + " ." for k in range(8) for bad in (0, 1, 2, 5)
-    ]
-    texts += [
-        "joy joy joy joy joy .",
-        "i . . . . . .",
-        "the plot and the plot was the plot of the plot in the plot .",
-    ]
-    found, plain = gold_reward(texts), sentiment(texts)
-    for text, value, base in zip(texts, found, plain):
-        seen, echoes, praise = set(), 0, 0
-        for word in text.split():
-            praise += word in POSITIVE
-            echoes += word in seen
-            seen |= {word} - {"the", "was", "a", ".", "it", "this", "is", "and"}
-        assert math.isclose(value, base - 1.5 * max(0, praise - 3) - max(0, echoes - 3)), text
 
 
 def check_preference_probability(preference_probability):
@@ -178,7 +156,8 @@ def check_train_reward_model(train_reward_model):
     ids = torch.arange(16).reshape(2, 8, 1).repeat(1, 1, 5)  # chosen 0 to 7, rejected 8 to 15
     mask = torch.ones_like(ids)
     mask[..., 2:] = 0
-    cfg = lesson.Config(batch_size=4, num_epochs=3, learning_rate=0.1)
+    settings = {"seed": 0, "batch_size": 4, "num_epochs": 3, "learning_rate": 0.1}
+    cfg = getattr(lesson, "Config", SimpleNamespace)(**settings)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), "D3")
         trained = train_reward_model(Head(), {"ids": ids, "mask": mask}, cfg, log).weights
@@ -236,134 +215,8 @@ def check_calibration_slope(calibration_slope):
     assert calibration_slope(-truth, 1 / (1 + np.exp(-truth))) < 1e-6, "the wrong way round: no slope helps"
 
 
-def check_best_of_n(best_of_n):
-    """Against every subset of that size, one by one."""
-    rng = np.random.default_rng(7)
-    for size in (1, 4, 7):
-        proxy, values = rng.normal(size=(2, size))
-        for n in range(1, size + 1):
-            subsets = list(itertools.combinations(range(size), n))
-            expected = sum(values[max(subset, key=lambda i: proxy[i])] for subset in subsets) / len(subsets)
-            assert math.isclose(best_of_n(proxy, values, n), expected, rel_tol=1e-9, abs_tol=1e-12)
-    assert math.isclose(best_of_n(np.arange(600.0), np.ones(600), 300), 1.0), "large numbers do not overflow"
-
-
-def check_best_of_n_kl(best_of_n_kl):
-    """With many texts of equal probability and no ties the bound is all but reached, and never passed."""
-    size = 20_000
-    for n in (1, 2, 7, 64):
-        ranks = np.arange(1, size + 1) / size
-        probs = ranks**n - (ranks - 1 / size) ** n
-        with np.errstate(divide="ignore", invalid="ignore"):
-            exact = np.nansum(probs * np.log(probs * size))
-        assert exact <= best_of_n_kl(n) + 1e-9
-        assert math.isclose(exact, best_of_n_kl(n), abs_tol=0.01)
-
-
-def check_leave_one_out(leave_one_out):
-    torch.manual_seed(8)
-    for groups, size in ((1, 2), (3, 4), (5, 8)):
-        rewards = torch.randn(groups, size)
-        found = leave_one_out(rewards)
-        for g in range(groups):
-            for i in range(size):
-                others = [float(rewards[g, j]) for j in range(size) if j != i]
-                assert math.isclose(found[g, i], rewards[g, i] - sum(others) / len(others), abs_tol=1e-5)
-
-
-def some_policies(seed, shape=(3, 12)):
-    generator = torch.Generator().manual_seed(seed)
-    logits, a, b = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
-    return logits.log_softmax(-1), a, b
-
-
-def check_tilt(tilt):
-    ref, proxy, _ = some_policies(9)
-    for inverse_beta in (0.0, 0.3, 5.0):
-        found = tilt(ref, proxy, inverse_beta)
-        for row in range(3):
-            weights = [
-                math.exp(float(p)) * math.exp(inverse_beta * float(r)) for p, r in zip(ref[row], proxy[row])
-            ]
-            expected = [math.log(weight / sum(weights)) for weight in weights]
-            assert np.allclose(found[row], expected)
-    world = token_world(1)
-    mine = tilt(world.reference_log_probs(), world.rewards, 2.0)
-    assert torch.allclose(mine, world.optimum(0.5))
-
-
-def check_covariance(covariance):
-    log_probs, a, b = some_policies(10)
-    a, b = a + 3.0, b - 2.0  # means that are not zero
-    found = covariance(log_probs, a, b)
-    for row in range(3):
-        probs = log_probs[row].exp().tolist()
-        mean_a = sum(p * float(x) for p, x in zip(probs, a[row]))
-        mean_b = sum(p * float(x) for p, x in zip(probs, b[row]))
-        expected = sum(p * float(x) * float(y) for p, x, y in zip(probs, a[row], b[row])) - mean_a * mean_b
-        assert math.isclose(found[row], expected, abs_tol=1e-9)
-
-
-def check_fit_weights(fit_weights):
-    """The gradient of the penalised likelihood vanishes at the answer, for each of the fits."""
-    generator = torch.Generator().manual_seed(11)
-    differences = torch.randn(3, 40, 4, generator=generator, dtype=torch.float64)
-    labels = (torch.rand(3, 40, generator=generator) < 0.5).double()
-    for ridge in (0.5, 2.0):
-        weights = fit_weights(differences, labels, ridge).requires_grad_()
-        gaps = (differences * weights[:, None]).sum(-1)
-        likelihood = (labels * gaps.sigmoid().log() + (1 - labels) * (-gaps).sigmoid().log()).sum()
-        (slope,) = torch.autograd.grad(likelihood - 0.5 * ridge * weights.pow(2).sum(), weights)
-        assert slope.abs().max() < 1e-8
-
-
-def check_symbol_features(symbol_features):
-    world = token_world(0)
-    rows = [*range(40), *range(500, 540), *range(2700, 2801)]
-    for sees in (False, True):
-        found = symbol_features(world, sees)
-        assert found.shape == (len(world.completion_ids), 8 + sees)
-        for row in rows:
-            written = [
-                int(t) for t, real in zip(world.completion_ids[row], world.completion_mask[row]) if real
-            ]
-            expected = [written.count(symbol) for symbol in range(8)]
-            expected += [sum(a == b for a, b in itertools.pairwise(written))] if sees else []
-            assert found[row].tolist() == expected
-
-
 LOGISTIC = "-(first - second) / temperature"
 EDITS = {
-    "gushing_pays": Edit(
-        function="gold_reward",
-        old="- 1.5 * np.maximum",
-        new="+ 1.5 * np.maximum",
-        says="gushing pays",
-    ),
-    "one_word_too_early": Edit(
-        function="gold_reward",
-        old="praise - 3)",
-        new="praise - 2)",
-        says="one word too early",
-    ),
-    "echoes_are_free": Edit(
-        function="gold_reward",
-        old="echoes - 3)",
-        new="0 * echoes)",
-        says="echoes are free",
-    ),
-    "fillers_bore_too": Edit(
-        function="gold_reward",
-        old="if word not in FILLERS]",
-        new="if word]",
-        says="fillers bore too",
-    ),
-    "word_counts_once": Edit(
-        function="gold_reward",
-        old="in POSITIVE for word in row)",
-        new="in POSITIVE for word in set(row))",
-        says="a word counts once",
-    ),
     "sign_difference": Edit(
         function="preference_probability",
         old="-(first - second) / temperature",
@@ -388,11 +241,12 @@ EDITS = {
         new="np.where(differences == 0, 1.0, right)",
         says="a tie is right",
     ),
-    "bradley_terry_loss_sign_difference": Edit(
+    "wrong_sign": Edit(
         function="bradley_terry_loss",
         old="chosen - rejected - margin",
         new="rejected - chosen - margin",
-        says="sign of the difference",
+        says="pushes the chosen score down and the rejected one up",
+        fails=("share_of_ceiling", "calibration_error"),
     ),
     "margin_ignored": Edit(
         function="bradley_terry_loss",
@@ -421,8 +275,9 @@ EDITS = {
     "last_column": Edit(
         function="last_token",
         old="(columns * mask).argmax(dim=1)",
-        new="0 * columns[-1] + mask.shape[1] - 1 + 0 * mask[:, 0]",
-        says="the last column",
+        new="columns[-1:].expand(len(mask))",
+        says="reads the score in the last column, padding or not",
+        fails=("padding_gap",),
     ),
     "if_padded_right": Edit(
         function="last_token",
@@ -440,7 +295,8 @@ EDITS = {
         function="RewardModel",
         old="hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
         new="hidden = self.body(input_ids=ids, attention_mask=mask, position_ids=positions(1 + 0 * mask))",
-        says="padding counts as positions",
+        says="padding counts as positions: the side of the padding matters",
+        fails=("padding_gap",),
     ),
     "language_model_trains_along": Edit(
         function="RewardModel",
@@ -448,7 +304,7 @@ EDITS = {
         new="language_model.base_model",
         says="the language model trains along",
     ),
-    "eos_was": Edit(
+    "eos_untouched": Edit(
         function="RewardModel",
         old="embeddings[eos_id] = embeddings[like_id]",
         new="pass",
@@ -478,11 +334,19 @@ EDITS = {
         new="(num_steps + 1 - step) / max",
         says="does not reach zero",
     ),
-    "chosen_rejected_exchanged": Edit(
+    "swapped": Edit(
         function="train_reward_model",
         old="loss = bradley_terry_loss(chosen, rejected)",
         new="loss = bradley_terry_loss(rejected, chosen)",
-        says="chosen and rejected exchanged",
+        says="learns that the rejected text was the better one",
+        fails=("share_of_ceiling", "calibration_error"),
+    ),
+    "no_step": Edit(
+        function="train_reward_model",
+        old="        optimizer.step()\n    return model",
+        new="    return model",
+        says="never takes a step",
+        fails=("share_of_ceiling",),
     ),
     "pairs_torn_apart": Edit(
         function="train_reward_model",
@@ -532,7 +396,7 @@ EDITS = {
         new="    return 1 / max(low, 1e-9)\n",
         says="the inverse",
     ),
-    "half_logistic_s_slope": Edit(
+    "half_the_slope": Edit(
         function="calibration_slope",
         old="np.tanh(0.5 * middle",
         new="np.tanh(middle",
@@ -543,113 +407,5 @@ EDITS = {
         old="if slope > 0 else (low, middle)",
         new="if slope < 0 else (low, middle)",
         says="the wrong half",
-    ),
-    "worst": Edit(
-        function="best_of_n",
-        old='np.argsort(proxy, kind="stable"), len',
-        new='np.argsort(-proxy, kind="stable"), len',
-        says="the worst",
-    ),
-    "sorted_what_averaged": Edit(
-        function="best_of_n",
-        old='np.argsort(proxy, kind="stable"), len',
-        new='np.argsort(values, kind="stable"), len',
-        says="sorted by what is averaged",
-    ),
-    "replacement": Edit(
-        function="best_of_n",
-        old="(rank - n) / max(1, rank - 1)",
-        new="((rank - 1) / rank) ** (n - 1)",
-        says="with replacement",
-    ),
-    "only_logarithm": Edit(
-        function="best_of_n_kl",
-        old="math.log(n) - (n - 1) / n",
-        new="math.log(n)",
-        says="only the logarithm",
-    ),
-    "n_1_over_n": Edit(
-        function="best_of_n_kl",
-        old="math.log(n) - (n - 1) / n",
-        new="math.log(n) - n / (n + 1)",
-        says="n - 1 over n the wrong way",
-    ),
-    "one_s_own_reward": Edit(
-        function="leave_one_out",
-        old="(rewards.shape[1] - 1)",
-        new="rewards.shape[1]",
-        says="one's own reward counts",
-    ),
-    "mean_over_all": Edit(
-        function="leave_one_out",
-        old="(rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)",
-        new="rewards.mean(dim=1, keepdim=True)",
-        says="mean over all",
-    ),
-    "across_prompts": Edit(
-        function="leave_one_out",
-        old="(rewards.sum(dim=1, keepdim=True) - rewards)",
-        new="(rewards.sum(dim=0, keepdim=True) - rewards)",
-        says="across prompts",
-    ),
-    "beta_inverse": Edit(
-        function="tilt",
-        old="ref_log_probs + inverse_beta * proxy",
-        new="ref_log_probs + proxy / max(inverse_beta, 1e-9)",
-        says="beta for its inverse",
-    ),
-    "forgets_reference": Edit(
-        function="tilt",
-        old="(ref_log_probs + inverse_beta * proxy)",
-        new="(0 * ref_log_probs + inverse_beta * proxy)",
-        says="forgets the reference",
-    ),
-    "not_normalised": Edit(
-        function="tilt",
-        old=".log_softmax(dim=-1)  # eq. (9)",
-        new="  # eq. (9)",
-        says="not normalised",
-    ),
-    "unweighted_means": Edit(
-        function="covariance",
-        old="(probs * values).sum(dim=-1, keepdim=True) for",
-        new="values.mean(dim=-1, keepdim=True) for",
-        says="unweighted means",
-    ),
-    "not_centred": Edit(
-        function="covariance",
-        old="(probs * (a - mean_a) * (b - mean_b))",
-        new="(probs * a * b)",
-        says="not centred",
-    ),
-    "fit_weights_labels_swapped": Edit(
-        function="fit_weights",
-        old="(probs - labels)",
-        new="(probs - (1 - labels))",
-        says="labels swapped",
-    ),
-    "no_pull_zero": Edit(
-        function="fit_weights",
-        old="[..., 0] + ridge * weights",
-        new="[..., 0]",
-        says="no pull to zero",
-    ),
-    "half_way": Edit(
-        function="fit_weights",
-        old="num_steps: int = 12",
-        new="num_steps: int = 1",
-        says="half-way",
-    ),
-    "padding_repeats_itself": Edit(
-        function="symbol_features",
-        old=" & mask[:, 1:]).sum",
-        new=").sum",
-        says="padding repeats itself",
-    ),
-    "any_symbol_again": Edit(
-        function="symbol_features",
-        old="ids[:, 1:] == ids[:, :-1]",
-        new="ids[:, 1:] == ids[:, :1]",
-        says="any symbol again",
     ),
 }

@@ -1,0 +1,388 @@
+# %% [markdown]
+r"""
+# D16 · What becomes of a learnt reward when a policy maximises it
+
+**Question.** A reward model is nearly as good as the truth on the texts it was tested on. What happens to
+the true reward when a policy maximises the learnt one?
+
+**Before this:** D3 (a reward model from noisy pairs), D2 (the token world). **Changes from D3:** the scorer
+is fixed now, and something pushes on it. **Next:** D4 learns from pairs without a reward model.
+
+**Time.** 60 s on 2 cores; with all evidence 150 s.
+
+References: `gao2023overoptimization`, `korbak2022bayesian`, `ahmadian2024rloo`, `beirami2024bestofn`.
+
+Symbols: $r$ the true reward (*gold*), $\hat r$ the learnt one (the *proxy*), $\pi_\text{ref}$ the reference
+that wrote the pairs, $\beta$ the weight of the KL penalty, $\lambda = 1/\beta$, $G$ completions in a group.
+"""
+
+# %%
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from chapters.envs.reviews import PROMPTS, gold_reward
+from chapters.envs.token_world import TokenWorld, token_world
+from chapters.text import preferences
+from chapters.text.generation import token_log_probs
+from chapters.text.models import LoadedModel, load_model
+from chapters.text.preferences import score_texts, write_texts
+from chapters.text.recipes import review_recipe
+from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
+from chapters.utils.optim import Adam
+
+
+# %%
+@dataclass(frozen=True)
+class Config:
+    """A policy that maximises a learnt reward, judged by the true one."""
+
+    seed: int = 0
+    """Seed of pairs, first weights, policy and token world."""
+    model: str = "tiny"
+    """Writes the reviews and is the reward model's body: tiny, a folder, or a hub id."""
+    pretrain_steps: Annotated[int, in_range(1, 100_000)] = 300
+    """Steps of making the tiny model; it is kept in the cache."""
+    num_tokens: Annotated[int, in_range(1, 40)] = 24
+    """Longest completion."""
+    num_pairs: Annotated[int, in_range(64, 1_000_000)] = 4096
+    """Labelled pairs that the reward model learns from, as in D3."""
+    temperature: Annotated[float, in_range(0.01, 100.0)] = 0.5
+    """How noisy the annotators are."""
+    num_epochs: Annotated[int, in_range(1, 100)] = 1
+    """The reward model's passes over the pairs."""
+    batch_size: Annotated[int, in_range(1, 4096)] = 8
+    """Pairs per gradient step of the reward model."""
+    learning_rate: Annotated[float, in_range(1e-7, 1.0)] = 7e-4
+    """The reward model's step size at its highest."""
+    num_policy_updates: Annotated[int, in_range(1, 10_000)] = 60
+    """Updates of the policy that maximises the proxy."""
+    policy_learning_rate: Annotated[float, in_range(1e-7, 1.0)] = 5e-4
+    """The policy's step size."""
+    num_judged: Annotated[int, in_range(8, 100_000)] = 512
+    """Fresh completions of a policy by which it is judged."""
+
+
+SMOKE = {
+    "pretrain_steps": 20,
+    "num_tokens": 8,
+    "num_pairs": 64,
+    "batch_size": 2,
+    "num_policy_updates": 2,
+    "num_judged": 16,
+}
+
+# %% [markdown]
+r"""
+## 1. The gentlest optimiser: the best of n
+
+Write $n$ completions and keep the one that the proxy scores highest. Nothing is trained. From one pool of
+$N$ scored completions the mean follows for every $n \le N$ at once. The completion of rank $i$ from below is
+the best of a random subset of size $n$ if it is in it, and the other $n - 1$ rank lower:
+
+$$\mathbb{E}[\text{best}] = \textstyle\sum_{i \ge n} \binom{i-1}{n-1} \binom{N}{n}^{-1} v_{(i)} \tag{1}$$
+
+Here $v$ is whatever one wants the mean of, proxy or gold, and the order is always the proxy's. How far has
+this moved from the model that wrote the pool? At most (`beirami2024bestofn`)
+
+$$\mathrm{KL} \le \log n - \frac{n-1}{n} \tag{2}$$
+
+*By hand.* Of three completions with proxy 1, 2, 3 the best of two is the third in two of three subsets, and
+the second in one. If gold is 0, 5, 1, the best of two earns $\tfrac23 \cdot 1 + \tfrac13 \cdot 5$:
+
+```python
+>>> proxy, gold = np.array([1.0, 2.0, 3.0]), np.array([0.0, 5.0, 1.0])
+>>> [round(best_of_n(proxy, gold, n), 3) for n in (1, 2, 3)]
+[2.0, 2.333, 1.0]
+>>> round(best_of_n_kl(512), 2)
+5.24
+```
+
+The second line is over-optimisation in small: with $n = 3$ the proxy's favourite wins, and gold has turned.
+"""
+
+
+# %%
+def best_of_n(proxy: Float[np.ndarray, " N"], values: Float[np.ndarray, " N"], n: int) -> float:
+    """Mean of `values` at the completion that is best by `proxy`, over all subsets of size n."""
+    order = np.argsort(proxy, kind="stable")
+    size = len(proxy)
+    weights = np.zeros(size)
+    weight = n / size  # of the highest rank: C(N-1, n-1) / C(N, n)
+    for rank in range(size, n - 1, -1):
+        weights[rank - 1] = weight
+        weight *= (rank - n) / max(1, rank - 1)  # C(i-2, n-1) / C(i-1, n-1)
+    return float(weights @ values[order])  # eq. (1)
+
+
+def best_of_n_kl(n: int) -> float:
+    """Bound on the divergence of the best of n from the policy that wrote them, in nats."""
+    return math.log(n) - (n - 1) / n  # eq. (2)
+
+
+# %% [markdown]
+r"""
+## 2. A stronger one: policy gradient
+
+REINFORCE leave-one-out (RLOO, `ahmadian2024rloo`) has the plainest baseline there is. Of $G$ completions of
+one prompt, each is compared with the mean of the others. Here it maximises the proxy and nothing else: no KL
+penalty.
+
+$$\hat A_i = r_i - \frac{1}{G-1} \textstyle\sum_{j \ne i} r_j, \qquad
+\nabla J = \mathbb{E}\bigl[\hat A_i \nabla \log\pi_\theta(y_i \mid x)\bigr] \tag{3}$$
+
+```python
+>>> leave_one_out(torch.tensor([[1.0, 2.0, 6.0]]))
+tensor([[-3.0000, -1.5000,  4.5000]])
+```
+"""
+
+
+# %%
+def leave_one_out(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
+    """Each reward minus the mean of the others in its row."""
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+    return rewards - others  # eq. (3)
+
+
+def maximise(
+    scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog, num_prompts: int = 8, group_size: int = 8
+) -> list[dict[str, Tensor]]:
+    """Train a copy of the base model on the proxy alone: its weights before each update, and at the end."""
+    policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
+    optimizer = Adam(policy.model.parameters(), lr=cfg.policy_learning_rate)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    weights = []
+    for update in log.track(range(cfg.num_policy_updates), "updates", show="rloo_gold"):
+        weights.append(copy.deepcopy(policy.model.state_dict()))
+        chosen = torch.randint(len(PROMPTS), (num_prompts,), generator=generator)
+        prompts = [PROMPTS[number] for number in chosen for _ in range(group_size)]
+        texts, written = write_texts(policy, prompts, cfg.num_tokens, generator)
+        rewards = torch.from_numpy(score_texts(scorer, base.tokenizer, texts)).float()
+        advantages = leave_one_out(rewards.reshape(num_prompts, group_size)).flatten()  # [B]
+        log_probs = token_log_probs(policy.model, *written).sum(dim=1)  # [B]
+        with torch.no_grad():
+            ref_log_probs = token_log_probs(base.model, *written).sum(dim=1)
+        log.write(
+            update,
+            rloo_kl=(log_probs - ref_log_probs).mean().item(),
+            rloo_gold=gold_reward(texts).mean(),
+            rloo_proxy=cfg.temperature * rewards.mean().item(),
+        )
+        optimizer.zero_grad()
+        (-(advantages * log_probs).mean()).backward()
+        nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
+        optimizer.step()
+    return [*weights, copy.deepcopy(policy.model.state_dict())]
+
+
+# %% [markdown]
+r"""
+## 3. The strongest: what mathematics allows
+
+In the token world there is no optimiser to blame. Under a KL penalty of weight $\beta$ the best policy for a
+proxy is known (`korbak2022bayesian`), and $\lambda = 1/\beta$ says how hard it is optimised:
+
+$$\pi_\lambda(y) \propto \pi_\text{ref}(y)\, e^{\lambda \hat r(y)} \tag{4}$$
+
+Take the derivative of any average $\mathbb{E}_{\pi_\lambda}[v]$. Since $\frac{d}{d\lambda} \log
+\pi_\lambda(y) = \hat r(y) - \mathbb{E}_{\pi_\lambda}[\hat r]$, it is a covariance, and the whole story is
+one line:
+
+$$\frac{d}{d\lambda}\, \mathbb{E}_{\pi_\lambda}[v] = \mathrm{Cov}_{\pi_\lambda}(v, \hat r) \tag{5}$$
+
+* With $v = \hat r$ it is a variance. The proxy's own reward **never** falls.
+* With $v = r$ it is the covariance of truth and proxy *among the texts that the policy writes now*. Where the
+  pairs came from, at $\lambda = 0$, the two go together; that is what held-out accuracy measures. Gold peaks
+  where the covariance reaches zero, and nothing measured on the reference's texts says where that is.
+
+*By hand.* Three texts, equally likely at first. The proxy likes the third best, the truth the second. At
+first both rise; optimised harder, gold turns:
+
+```python
+>>> ref = torch.full((3,), 1 / 3).log()
+>>> proxy, gold = torch.tensor([0.0, 1.0, 1.5]), torch.tensor([0.0, 1.0, 0.0])
+>>> [round((tilt(ref, proxy, x).exp() @ gold).item(), 2) for x in (0.0, 1.0, 2.0, 8.0)]
+[0.33, 0.33, 0.26, 0.02]
+>>> [round(covariance(tilt(ref, proxy, x), gold, proxy).item(), 2) for x in (0.0, 1.0, 2.0)]
+[0.06, -0.05, -0.08]
+```
+"""
+
+
+# %%
+def tilt(
+    ref_log_probs: Float[Tensor, "*D M"], proxy: Float[Tensor, "*D M"], inverse_beta: float
+) -> Float[Tensor, "*D M"]:
+    """Log-probabilities of the best policy for `proxy` under a KL penalty of weight beta."""
+    return (ref_log_probs + inverse_beta * proxy).log_softmax(dim=-1)  # eq. (4)
+
+
+def covariance(
+    log_probs: Float[Tensor, "*D M"], a: Float[Tensor, "*D M"], b: Float[Tensor, "*D M"]
+) -> Float[Tensor, "*D"]:
+    """Covariance of a and b under a policy: right side of eq. (5)."""
+    probs = log_probs.exp()
+    mean_a, mean_b = ((probs * values).sum(dim=-1, keepdim=True) for values in (a, b))
+    return (probs * (a - mean_a) * (b - mean_b)).sum(dim=-1)
+
+
+# %% [markdown]
+r"""
+## 4. Look
+
+![Gold rises and falls while the proxy climbs: chosen, trained, and exactly](results/D16.png)
+
+*Left: choosing.* The proxy promises more with every doubling of $n$ (dashed), and the fewer pairs it learnt
+from, the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold flattens rather than
+falls.
+
+*Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
+finds what the pairs never showed: praise without measure, words said again and again. Gold falls, the proxy
+climbs on. And this is the *good* proxy, near the ceiling of D3: such texts are too rare among the pairs to
+matter for its accuracy.
+
+*Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; the gold
+reward dislikes a symbol that repeats the one before it, and counts of symbols cannot see that. More pairs
+raise the peak. The lowest of five proxies puts the fall off; they had five times the pairs together, and all
+five are blind in the same place. The proxy that is shown repeats keeps what it gains.
+
+**The verdict.** The learnt reward goes on rising, by (5) always; the true one rises with it at first and
+then falls, as soon as the policy writes texts on which the two disagree. How far one may go is not decided
+by the accuracy on held-out pairs. It is decided by what the proxy cannot see, and found by looking: at gold,
+or at people, on what the policy writes now.
+
+<!-- results: D16 -->
+<!-- /results -->
+
+**Break it.** `rl break D16 not_centred` and `rl break D16 beta_inverse` break the one line of (5) that
+explains it all; `rl break D16 own_reward` lets a completion be its own baseline: say first which claim
+notices.
+
+**Exercises.**
+
+*D16.1 · A penalty* (30 minutes). Give `maximise` a KL penalty: subtract `beta` times the log-ratio from the
+rewards. Which beta ends near gold's peak?
+
+<details><summary>Answer</summary>
+
+`rewards -= beta * (log_probs - ref_log_probs).detach()` before the baseline, with the rewards in the proxy's
+units. A beta of the order of the proxy's gain per nat at the peak holds it there; the middle panel shows
+that slope. </details>
+
+*D16.2 · Ask again* (30 minutes). Label 500 pairs of the *optimised* policy, train the reward model on all
+pairs, and maximise again. What moves, the height of the peak or its place?
+
+<details><summary>Answer</summary>
+
+Both, and the place more: the proxy has now seen gushing and echoes lose. It will be found out again further
+away. This loop, policy, pairs, reward model, is how it is done at scale (D1). </details>
+"""
+
+
+# %%
+def train_proxy(base: LoadedModel, cfg: Config, log: RunLog) -> nn.Module:
+    """The reward model of D3, from the same pairs and the same first weights."""
+    pairs = preferences.collect_pairs(base, cfg.num_pairs, cfg.seed, cfg.num_tokens, cfg.temperature)
+    tokens = preferences.as_tokens(pairs, base.tokenizer)
+    torch.manual_seed(cfg.seed)
+    model = preferences.RewardModel(base.model, *preferences.marks(base.tokenizer))
+    log.keep(base=base, tokens=tokens)
+    return preferences.train_reward_model(model, tokens, cfg, log)
+
+
+def judge(
+    weights: dict, scorer: Callable, base: LoadedModel, cfg: Config
+) -> dict[str, Float[np.ndarray, " num"]]:
+    """Gold and proxy of fresh completions of a policy, both in units of gold."""
+    policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
+    policy.model.load_state_dict(weights)
+    generator = torch.Generator().manual_seed(cfg.seed + 1_000_003)
+    prompts = [PROMPTS[i % len(PROMPTS)] for i in range(cfg.num_judged)]
+    texts, _ = write_texts(policy, prompts, cfg.num_tokens, generator)
+    return {
+        "gold": gold_reward(texts),
+        "proxy": cfg.temperature * score_texts(scorer, base.tokenizer, texts),
+    }
+
+
+def claim_turn(weights: list, scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog) -> None:
+    """Gold at its peak against either end: the peak is chosen on training batches, judged on fresh texts."""
+    window = np.ones(min(5, cfg.num_policy_updates))
+    smooth = np.convolve(log.series("rloo_gold")[1], window / len(window), "valid")
+    peak = int(smooth.argmax()) + len(window) // 2
+    start, top, end = (judge(weights[at], scorer, base, cfg) for at in (0, peak, -1))
+    log.write(
+        peak, gold_start=start["gold"].mean(), gold_peak=top["gold"].mean(), gold_end=end["gold"].mean()
+    )
+
+    def above(other: dict) -> float:
+        """By how many standard errors gold at the peak is higher than there."""
+        error = math.sqrt(top["gold"].var() + other["gold"].var()) / math.sqrt(cfg.num_judged)
+        return (top["gold"].mean() - other["gold"].mean()) / max(error, 1e-9)
+
+    log.claim(
+        "rloo_gold_turns",
+        "as policy gradient maximises the proxy, the true reward rises, then falls (the smaller change)",
+        min(above(start), above(end)),
+        at_least=3.0,
+        unit="standard errors",
+        source="the usual bar of significance",
+    )
+    log.claim(
+        "rloo_proxy_rises",
+        "from gold's peak to the end the proxy's reward rises",
+        end["proxy"].mean() - top["proxy"].mean(),
+        at_least=0.0,
+        unit="gold",
+        source="gao2023overoptimization",
+    )
+
+
+def covariance_gap(world: TokenWorld) -> float:
+    """Largest gap between the two sides of (5): the world's reward as v, the text's length as proxy."""
+    ref, reward = world.reference_log_probs(), world.rewards
+    length = world.completion_mask.sum(dim=1).double().expand_as(ref)
+    above, below = ((tilt(ref, length, 0.5 + step).exp() * reward).sum(dim=1) for step in (1e-4, -1e-4))
+    slope = covariance(tilt(ref, length, 0.5), reward, length)
+    return ((above - below) / 2e-4 - slope).abs().max().item()
+
+
+def main(cfg: Config, log: RunLog) -> None:
+    base = load_model(cfg.model, review_recipe(cfg.pretrain_steps))
+    seed_everything(cfg.seed)
+    log.claim(
+        "covariance_gap",
+        "the slope of any reward is its covariance with the proxy",
+        covariance_gap(token_world(cfg.seed)),
+        at_most=1e-6,
+        source="finite differences of (4)",
+        always=True,
+        seeds="10/10",
+    )
+    scorer = train_proxy(base, cfg, log)
+    weights = maximise(scorer, base, cfg, log)
+    claim_turn(weights, scorer, base, cfg, log)
+    log.keep(scorer=scorer)
+    figure, ax = plotting.new_figure()
+    kl = np.maximum(log.series("rloo_kl")[1], 0.02)
+    ax.plot(kl, log.series("rloo_proxy")[1], "o", markerfacecolor="none", label="promised by the proxy")
+    ax.plot(kl, log.series("rloo_gold")[1], "o", label="gold: the true reward")
+    ax.set(
+        xscale="log", xlabel="KL from the reference, nats (log)", ylabel="reward", title="One policy, updated"
+    )
+    ax.set_yscale("symlog", linthresh=2.0)
+    ax.legend(loc="lower left")
+    log.figure(figure)
+
+
+# %%
+if __name__ == "__main__":
+    run_lesson(main, Config, SMOKE)

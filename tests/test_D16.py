@@ -1,0 +1,104 @@
+"""D16: the policy is trained towards the proxy alone; what the evidence measures, on known cases."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from chapters.D_rlhf import D16_reward_overoptimization as lesson
+from chapters.D_rlhf.evidence import D16 as evidence
+from chapters.envs.token_world import token_world
+from chapters.text.models import load_model
+from chapters.text.recipes import review_recipe
+from chapters.utils import RunLog
+
+
+def test_fitted_weights_are_the_most_likely_ones():
+    """The gradient of the penalised likelihood vanishes at the answer, for each of the fits."""
+    generator = torch.Generator().manual_seed(11)
+    differences = torch.randn(3, 40, 4, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(3, 40, generator=generator) < 0.5).double()
+    for ridge in (0.5, 2.0):
+        weights = evidence.fit_weights(differences, labels, ridge).requires_grad_()
+        gaps = (differences * weights[:, None]).sum(-1)
+        likelihood = (labels * gaps.sigmoid().log() + (1 - labels) * (-gaps).sigmoid().log()).sum()
+        (slope,) = torch.autograd.grad(likelihood - 0.5 * ridge * weights.pow(2).sum(), weights)
+        assert slope.abs().max() < 1e-8
+
+
+def test_features_count_symbols_and_repeats():
+    world = token_world(0)
+    rows = [*range(40), *range(500, 540), *range(2700, 2801)]
+    for sees in (False, True):
+        found = evidence.symbol_features(world, sees)
+        assert found.shape == (len(world.completion_ids), 8 + sees)
+        for row in rows:
+            written = [
+                int(t) for t, real in zip(world.completion_ids[row], world.completion_mask[row]) if real
+            ]
+            expected = [written.count(symbol) for symbol in range(8)]
+            expected += [sum(a == b for a, b in itertools.pairwise(written))] if sees else []
+            assert found[row].tolist() == expected
+
+
+def token_turn(seed, kind):
+    """(gold at its peak, gold at the end) of the token world's curve, averaged over proxies."""
+    gold = evidence.token_curves(token_world(seed), kind, 20, lesson.Config(seed=seed))["gold"].mean(dim=0)
+    return float(gold.max()), float(gold[-1])
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_blind_proxies_turn_and_a_seeing_one_does_not(seed):
+    peak, end = token_turn(seed, "few")
+    assert peak > end + 0.1
+    peak, end = token_turn(seed, "sees")
+    assert peak < end + 0.1
+
+
+def test_a_turn_is_found_where_there_is_one_and_not_in_noise():
+    """The peak is chosen on other proxies than the fall is measured on."""
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(40, 30, generator=rng, dtype=torch.float64)
+    tops = [evidence.turn(torch.randn(40, 30, generator=rng, dtype=torch.float64)) for _ in range(200)]
+    assert np.mean(np.array(tops) > 2.0) < 0.07, "chance alone: about one in forty"
+    shape = torch.linspace(0, 1, 30).double() * 4
+    assert evidence.turn(noise + shape * (4 - shape)) > 3.0
+    assert evidence.turn(noise + shape) < 0.5
+
+
+def test_policy_is_trained_towards_the_proxy_alone(tmp_path):
+    """A proxy that likes one word: the policy comes to write it, and the base model is left as it was."""
+    base = load_model("tiny", review_recipe(20))
+    word = base.tokenizer.convert_tokens_to_ids("the")
+    before = [parameter.clone() for parameter in base.model.parameters()]
+    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4)
+    log = RunLog(tmp_path, "D16")
+    weights = lesson.maximise(lambda ids, mask: (ids == word).sum(1).float(), base, cfg, log)
+    log.close()
+    proxy, kl = log.series("rloo_proxy")[1], log.series("rloo_kl")[1]
+    assert np.mean(proxy[-3:]) > np.mean(proxy[:3]) + 0.1
+    assert kl[-1] > abs(kl[0]) + 0.2
+    assert abs(kl[0]) < 1e-4, "the first batch is the reference's own"
+    assert all(torch.equal(a, b) for a, b in zip(before, base.model.parameters()))
+    assert len(weights) == 13
+    assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), base.model.state_dict().values()))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[-1].values()))
+
+
+def test_judging_reads_the_policy_that_it_is_given(tmp_path):
+    """Two sets of weights, two scores; the same set again, the same scores."""
+    base = load_model("tiny", review_recipe(20))
+    word = base.tokenizer.convert_tokens_to_ids("the")
+    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4, num_judged=64)
+    log = RunLog(tmp_path, "D16")
+
+    def scorer(ids, mask):
+        return (ids == word).sum(1).float()
+
+    weights = lesson.maximise(scorer, base, cfg, log)
+    log.close()
+    first, again, last = (lesson.judge(weights[at], scorer, base, cfg) for at in (0, 0, -1))
+    assert np.array_equal(first["proxy"], again["proxy"])
+    assert last["proxy"].mean() > first["proxy"].mean() + 0.1
