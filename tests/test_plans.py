@@ -38,8 +38,25 @@ def short(tmp_path, monkeypatch):
 # The course's own plans
 
 
-def test_there_are_three():
-    assert list(PLANS) == ["weekend", "five-days", "six-weeks"]
+def test_there_are_four():
+    assert list(PLANS) == ["weekend", "language-models", "five-days", "six-weeks"]
+
+
+@each_plan
+def test_a_plan_keeps_to_what_a_lesson_asks_for_before_it(plan):
+    """What stands under "Before this" comes earlier, if the plan has it; the longest has all of it."""
+    for place, item_id in enumerate(plan.items):
+        found = re.search(r"\*\*Before this:\*\*(.*?)\*\*", plans.find(item_id).text, re.DOTALL)
+        for before in re.findall(r"\b[A-E]\d+\b", found[1] if found else ""):
+            earlier = plan.items[:place]
+            assert before in earlier or before not in plan.items, f"{item_id} before {before}"
+            assert before in earlier or plan.id != "six-weeks", f"{item_id} without {before}"
+
+
+@pytest.mark.parametrize("plan", ["weekend", "language-models"])
+def test_preferences_come_after_reward_models(plan):
+    """D4 asks for D3: a plan that has the one has the other."""
+    assert {"D1", "D3", "D4"} <= set(PLANS[plan].items)
 
 
 @each_plan
@@ -68,7 +85,7 @@ def test_longer_plans_take_longer():
     def hours(plan):
         return sum(sum(plans.day_minutes(day)) for day in plan.days) / 60
 
-    weekend, week, weeks = (hours(plan) for plan in PLANS.values())
+    weekend, _, week, weeks = (hours(plan) for plan in PLANS.values())
     assert weekend < week < weeks
 
 
@@ -135,7 +152,7 @@ def test_the_block_marks_what_is_planned(short):
 # Following a plan
 
 
-def test_without_a_plan_the_three_are_listed(course):
+def test_without_a_plan_all_are_listed(course):
     code, out, _ = course.rl("plan")
     assert code == 0
     assert [line.split()[2] for line in out.splitlines()] == list(PLANS)
@@ -193,7 +210,7 @@ def test_notes_at_the_end_are_still_shown(course, short):
 
 def test_wrong_names_and_folders_are_one_line(course):
     said = course.refused("plan", "banana")
-    assert "no plan 'banana' (there are: weekend, five-days, six-weeks; or none)" in said
+    assert "no plan 'banana' (there are: weekend, language-models, five-days, six-weeks; or none)" in said
     assert not course.days.exists()
     course.days.write_text("not a folder")
     assert "cannot write there" in course.refused("plan", "weekend")
