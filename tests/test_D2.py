@@ -1,17 +1,22 @@
-"""D2's learner, whole: it closes the gap on the token world, and does not once an error is planted in it."""
+"""D2's learner, whole: it closes the gap on the token world, and does not once an error is made in it."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 
-from chapters.course.planting import plant
+from chapters.course.catalog import find
+from chapters.course.parts import function_checks
 from chapters.D_rlhf import D2_rlhf_llm_with_pytorch as lesson
+from chapters.D_rlhf.checks import D2 as checks
+from chapters.D_rlhf.evidence import D2 as evidence
 from chapters.envs.token_world import token_world
+from chapters.text import ppo, tasks
 from chapters.text.models import load_model
 from chapters.text.recipes import review_recipe
-from chapters.utils import RunLog, UsageError
-from chapters.utils.seeding import seed_everything
+from chapters.utils import RunLog, UsageError, seed_everything
+from chapters.utils.edits import Edit, edited
 
 BETA, BAR = 0.5, 0.9
 
@@ -20,13 +25,13 @@ def learn(module, folder, seed=5, **changes):
     """(share of the gap closed, KL, largest distance of a first ratio from 1) after a brief training."""
     seed_everything(seed)  # one thread
     world, log = token_world(seed), RunLog(folder, "D2")
-    settings = {**module.TOKENS, "num_prompts": 512, "learning_rate": 0.05, "num_updates": 70, **changes}
-    cfg = module.Config(seed=seed, **settings)
+    settings = {**module.WORLD, "num_prompts": 512, "learning_rate": 0.05, "num_updates": 70, **changes}
     policy = world.reference()
-    ratio_gap = module.train(policy, world.reference(), module.token_task(world), cfg, log, "test")
+    cfg = module.Config(seed=seed, **settings)
+    module.train(policy, world.reference(), tasks.world_task(world), cfg, log, "test")
     log.close()
     found = world.log_probs(policy).detach()
-    return world.gap_closed(found, BETA), float(world.kl(found)), ratio_gap
+    return world.gap_closed(found, BETA), float(world.kl(found)), max(log.series("test_first_gap")[1])
 
 
 def test_learner_closes_the_gap(tmp_path):
@@ -36,44 +41,119 @@ def test_learner_closes_the_gap(tmp_path):
     assert ratio_gap == 0.0
 
 
-PLANTED = {
-    "sign of the KL": ("rewards = -beta * log_ratio", "rewards = beta * log_ratio"),
-    "no KL": ("rewards = -beta * log_ratio", "rewards = -0.0 * log_ratio"),
-    "a reference that trains along": ("token_log_probs(reference, *text)", "token_log_probs(policy, *text)"),
-    "logits off by one": ("logits[:, prompt_ids.shape[1] - 1 : -1]", "logits[:, prompt_ids.shape[1] :]"),
-    "score with the first column only": ("last = completion_mask.sum(dim=1) - 1", "last = 0 * scores.long()"),
-    "sign of the objective": (".pow(2) - objective  #", ".pow(2) + objective  #"),
-    "sign of the value loss": ("losses = vf_coef *", "losses = -vf_coef *"),
-    "no gradient step": ("            optimizer.step()\n", ""),
-    "advantages of other texts": (
-        'surrogate(ratio, mini["advantages"], cfg', 'surrogate(ratio, mini["advantages"].flip(0), cfg',
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("error", PLANTED)
-def test_learner_with_a_planted_error_does_not(error, tmp_path):
-    closed, *_ = learn(plant(lesson, *PLANTED[error]), tmp_path)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no_kl",
+        "kl_sign",
+        "reference_moves",
+        "off_by_one",
+        "score_first_token",
+        "sign_of_the_objective",
+        "sign_of_the_value_loss",
+        "other_advantages",
+    ],
+)
+def test_learner_with_an_error_does_not(name, tmp_path):
+    closed, *_ = learn(edited(lesson, checks.EDITS[name]), tmp_path)
     assert not closed > BAR - 0.1  # a gap that is not a number is not closed either
 
 
-def test_filling_counted_as_text_costs(tmp_path):
-    assert learn(lesson, tmp_path, count_after_eos=True)[0] < BAR
-
-
-def test_early_stop_counts_epochs(tmp_path):
-    """With a target of 0 the first epoch is the last: more epochs change nothing."""
-    few, many, unstopped = (
-        learn(lesson, tmp_path, num_updates=3, **changes)[0]
-        for changes in ({"target_kl": 0.0}, {"target_kl": 0.0, "num_epochs": 6}, {"num_epochs": 6})
-    )
-    assert few == many
-    assert few != unstopped
+def test_padding_counted_as_text_costs(tmp_path):
+    assert learn(edited(lesson, checks.EDITS["padding_counted"]), tmp_path)[0] < BAR
 
 
 def test_same_seed_same_policy(tmp_path):
     assert learn(lesson, tmp_path, num_updates=5) == learn(lesson, tmp_path, num_updates=5)
     assert learn(lesson, tmp_path, num_updates=5) != learn(lesson, tmp_path, num_updates=5, seed=6)
+
+
+class TestUpdate:
+    """C3's update, as D2 and D6 use it: on a loss whose minimum is known."""
+
+    def steps(self, module=ppo, **changes):
+        cfg = dataclasses.replace(lesson.Config(num_epochs=3, num_minibatches=2), **changes)
+        policy, seen = torch.nn.Linear(1, 1, bias=False), []
+        torch.nn.init.zeros_(policy.weight)
+
+        def loss_of(policy, mini, clip_eps, vf_coef):
+            assert (clip_eps, vf_coef) == (cfg.clip_eps, cfg.vf_coef)
+            seen.append(mini["scores"].tolist())
+            return (policy.weight - 3.0).pow(2).sum(), torch.full((2, 2), 1.5) + len(seen)
+
+        optimizer = module.Adam(policy.parameters(), lr=0.1)
+        generator = torch.Generator().manual_seed(0)
+        gap = module.update(policy, optimizer, {"scores": torch.arange(6.0)}, loss_of, generator, cfg)
+        return policy.weight.item(), seen, gap
+
+    def test_each_pass_sees_every_row_once_in_an_order_of_its_own(self):
+        weight, seen, gap = self.steps()
+        assert [len(rows) for rows in seen] == [3] * 6
+        passes = [seen[2 * i] + seen[2 * i + 1] for i in range(3)]
+        assert all(sorted(rows) == list(range(6)) for rows in passes)
+        assert passes[0] != passes[1]
+        assert 0.5 < weight < 0.61, "Adam moves a tenth a step"
+        assert gap == 1.5, "of the first minibatch"
+
+    def test_no_step_is_noticed(self):
+        wrong = edited(ppo, Edit("update", "            optimizer.step()\n", "", "no gradient step"))
+        assert self.steps(wrong)[0] == 0.0
+
+
+class Headed(torch.nn.Module):
+    """What `PolicyWithValue` needs of a language model: a trunk and an output layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.base_model, self.output = checks.Toy(5, width=6), torch.nn.Linear(6, checks.NUM_IDS)
+        self.config = self.base_model.config
+
+    def get_output_embeddings(self):
+        return self.output
+
+
+class TestPolicyWithValue:
+    def check(self, module):
+        model = Headed()
+        policy = module.PolicyWithValue(model)
+        prompt_ids, prompt_mask, *_ = checks.texts(6)
+        inputs = {"input_ids": prompt_ids, "attention_mask": prompt_mask}
+        inputs["position_ids"] = prompt_mask.cumsum(1)
+        out, hidden = policy(**inputs), model.base_model(**inputs).last_hidden_state
+        assert torch.equal(out.logits, model.output(hidden))
+        assert torch.equal(out.values, torch.zeros(prompt_ids.shape)), "before training it expects nothing"
+        assert torch.equal(out.past_key_values[0], prompt_ids)
+        with torch.no_grad():
+            policy.value_head.weight.copy_(torch.arange(6.0)[None])
+            policy.value_head.bias.fill_(0.5)
+        assert torch.allclose(policy(**inputs).values, hidden @ torch.arange(6.0) + 0.5, atol=1e-5)
+
+    def test_definition(self):
+        self.check(ppo)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("nn.init.zeros_(self.value_head.weight)", ""),
+            ("self.value_head(hidden).squeeze(-1)", "self.value_head(hidden)"),
+            (
+                "values = self.value_head(hidden)",
+                "values = self.value_head(hidden[:, -1:].expand_as(hidden))",
+            ),
+            ("past_key_values=out.past_key_values)", "past_key_values=None)"),
+        ],
+    )
+    def test_what_is_wrong_is_noticed(self, old, new):
+        wrong = edited(ppo, Edit("PolicyWithValue", old, new, "wrong"))
+        with pytest.raises((AssertionError, RuntimeError, TypeError)):
+            self.check(wrong)
+
+
+def test_best_of_is_the_mean_of_the_highest():
+    scores = torch.tensor([0.0, 2.0, 1.0, 1.0])
+    pairs = torch.cartesian_prod(scores, scores, scores).amax(dim=1)
+    assert tasks.best_of(scores, 3) == pytest.approx(float(pairs.mean()))
+    assert tasks.best_of(scores, 1) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")
@@ -85,27 +165,28 @@ def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def tuned(module, tiny, folder):
+def tuned(tiny, folder, policy):
     """(how far the reference moved, KL in the second batch) of a brief fine-tuning."""
-    log = RunLog(folder, "D2")
-    base, cfg = tiny.model, module.with_presets(module.Config(**{**module.SMOKE, "num_updates": 2}), 0)
+    base, log = tiny.model, RunLog(folder, "D2")
     before = weights(base).clone()
-    module.fine_tune("review", base, tiny.tokenizer, cfg, log)
+    cfg = lesson.Config(**{**lesson.SMOKE, "num_updates": 2})
+    lesson.train(policy, base, tasks.reviews_task(tiny.tokenizer, 8), cfg, log, "review")
     log.close()
     return float((weights(base) - before).abs().max()), log.series("review_kl")[1]
 
 
 def test_the_reference_stays_and_the_policy_leaves(tiny, tmp_path):
     for _ in range(2):  # the second time the base is a frozen model
-        moved, kl = tuned(lesson, tiny, tmp_path)
+        policy = ppo.PolicyWithValue(copy.deepcopy(tiny.model)).requires_grad_(True)
+        moved, kl = tuned(tiny, tmp_path, policy)
         assert moved == 0.0
         assert kl[0] == 0.0
         assert kl[1] != 0.0
 
 
 def test_a_forgotten_copy_is_noticed(tiny, tmp_path):
-    wrong = plant(lesson, "PolicyWithValue(copy.deepcopy(base))", "PolicyWithValue(base)")
-    assert tuned(wrong, tiny, tmp_path)[1] == [0.0, 0.0], "policy and reference are one"
+    """As in the edit "forgotten_copy": policy and reference are one, and frozen."""
+    assert tuned(tiny, tmp_path, ppo.PolicyWithValue(tiny.model))[1] == [0.0, 0.0]
 
 
 def test_sampling_with_a_cache_is_sampling_without(tiny):
@@ -118,22 +199,22 @@ def test_sampling_with_a_cache_is_sampling_without(tiny):
     assert torch.allclose(both[:1], alone, atol=1e-4), "padding on the left changes nothing"
 
 
-def test_presets_fit_the_size_and_flags_win():
-    assert lesson.with_presets(lesson.Config(), 400_000).learning_rate == lesson.PRESETS[0][1]
-    large = lesson.with_presets(lesson.Config(beta=0.0), 135_000_000)
-    assert large.learning_rate == lesson.PRESETS[1][1]
-    assert large.beta == 0.0
-    assert lesson.with_presets(lesson.Config(learning_rate=0.1), 10**12).learning_rate == 0.1
-
-
-def test_another_model_makes_only_claims_that_hold_for_any(tiny, tmp_path):
+def test_another_model_is_not_held_to_the_grammar(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path / "model")
     tiny.tokenizer.save_pretrained(tmp_path / "model")
-    cfg = dataclasses.replace(lesson.Config(**lesson.SMOKE), model=str(tmp_path / "model"), only="reviews")
+    cfg = dataclasses.replace(lesson.Config(**lesson.SMOKE), model=str(tmp_path / "model"))
     log = RunLog(tmp_path / "run", "D2", smoke=True)
     lesson.main(cfg, log)
+    evidence.measure(cfg, evidence.Config(**evidence.SMOKE), log)
     log.close()
-    assert all(claim.always and claim.holds for claim in log.claims)
-    assert [figure.name for figure in log.figures] == ["D2.png"]
+    assert "broken_score" not in {claim.name for claim in log.claims}
+    assert all(claim.holds for claim in log.claims if claim.always)
     with pytest.raises(UsageError, match="allowed: tiny"):
         lesson.main(dataclasses.replace(cfg, model="no such model"), RunLog(tmp_path / "none", "D2"))
+
+
+def test_every_function_of_the_lesson_that_is_a_definition_is_checked():
+    named = {"positions", "sample", "token_log_probs", "log_probs_and_values", "token_rewards", "gae"}
+    named |= {"masked_mean", "whiten", "collect", "minibatch_loss"}
+    assert set(function_checks(checks)) == named
+    assert find("D2").id == "D2"

@@ -7,13 +7,16 @@ padded on the left, completions on the right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from chapters.text.generation import masked_mean, positions, token_log_probs
+from chapters.utils.optim import Adam
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
 TEXT = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
@@ -63,14 +66,6 @@ def clipped_surrogate(
     return torch.min(ratio * advantages, clipped * advantages)
 
 
-# same-as: D2.ppo_loss
-def ppo_loss(objective: Grid, values: Grid, returns: Grid, mask: Mask, vf_coef: float) -> Float[Tensor, ""]:
-    """What the optimiser lowers: minus the objective, plus the critic's squared error, over real tokens."""
-    losses = vf_coef * (values - returns).pow(2) - objective  # [B, T]
-    return masked_mean(losses, mask)
-
-
-# same-as: D2.PolicyWithValue
 class PolicyWithValue(nn.Module):
     """A causal language model that also says, after each token, what reward it still expects.
 
@@ -114,6 +109,33 @@ def minibatch_loss(
     """
     log_probs, values = log_probs_and_values(policy, mini)
     ratio = (log_probs - mini["old_log_probs"]).exp()
-    objective = clipped_surrogate(ratio, mini["advantages"], clip_eps)
-    loss = ppo_loss(objective, values, mini["returns"], mini["completion_mask"], vf_coef)
-    return loss, ratio
+    errors = (values - mini["returns"]).pow(2)  # [B, T]
+    losses = vf_coef * errors - clipped_surrogate(ratio, mini["advantages"], clip_eps)
+    return masked_mean(losses, mini["completion_mask"]), ratio
+
+
+def update(
+    policy: nn.Module,
+    optimizer: Adam,
+    batch: dict[str, Tensor],
+    loss_of: Callable,
+    generator: torch.Generator,
+    cfg: Any,
+) -> float:
+    """C3's update: several passes over one batch, in shuffled minibatches, with a bound on the gradient.
+
+    loss_of: called as `minibatch_loss` is, for (loss, ratio of each token).
+    cfg: with num_epochs, num_minibatches, clip_eps and vf_coef.
+    Returns how far a ratio of the very first minibatch was from 1, where policy and sampler are still one.
+    """
+    gaps = []
+    for _ in range(cfg.num_epochs):
+        for rows in torch.randperm(len(batch["scores"]), generator=generator).chunk(cfg.num_minibatches):
+            mini = {name: values[rows] for name, values in batch.items()}
+            loss, ratio = loss_of(policy, mini, cfg.clip_eps, cfg.vf_coef)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+            optimizer.step()
+            gaps.append((ratio.detach() - 1.0).abs().max().item())
+    return gaps[0]

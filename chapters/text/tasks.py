@@ -1,4 +1,4 @@
-"""What a policy is asked and how a completion is scored: sums that a program checks, and the token world.
+"""What a policy is asked and how a completion is scored: sums to be checked, reviews, and the token world.
 
 A `Task` holds prompts and a `score`. A batch is a dictionary of tensors with a row for each completion; every
 lesson that trains by sampling uses the same names in it. Prompts are padded on the left, completions on the
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from chapters.envs import arithmetic
+from chapters.envs import arithmetic, reviews
 from chapters.envs.token_world import EOS, TokenWorld
 from chapters.text.generation import sample, token_log_probs
 from chapters.utils.runlog import RunLog
@@ -63,6 +63,26 @@ def world_task(world: TokenWorld) -> Task:
         return world.reward(prompts[rows], completion_ids)
 
     return Task(prompts, torch.ones_like(prompts), EOS, world.pad_id, world.length, score)
+
+
+def reviews_task(tokenizer: Any, num_tokens: int, cap: float = 3.0) -> Task:
+    """Beginnings of a review; the score is the text's positive minus its negative words, cut off at +-cap."""
+    encoded = tokenizer(list(reviews.PROMPTS), return_tensors="pt", padding=True)
+    prompt_ids = encoded["input_ids"]
+
+    def score(rows: Tensor, completion_ids: Tensor) -> Tensor:
+        ids = torch.cat([prompt_ids[rows], completion_ids], dim=1)
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return torch.from_numpy(reviews.sentiment(texts, cap))
+
+    return Task(
+        prompt_ids=prompt_ids,
+        prompt_mask=encoded["attention_mask"],
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        num_tokens=num_tokens,
+        score=score,
+    )
 
 
 @torch.no_grad()
@@ -153,6 +173,18 @@ def pass_at_k(num_correct: Int[np.ndarray, " N"], num_samples: int, k: int) -> f
     return 1.0 - float(np.mean(all_wrong))
 
 
+def best_of(scores: Float[Tensor, " B"], n: int) -> float:
+    """Expected highest of n scores drawn from these, with replacement.
+
+    Of 0 and 3 drawn twice, three pairs in four hold a 3.
+
+    >>> best_of(torch.tensor([3.0, 0.0]), n=2)
+    2.25
+    """
+    below = torch.arange(len(scores) + 1) / len(scores)  # share of the scores up to each, from the lowest
+    return float((scores.sort().values * below.pow(n).diff()).sum())
+
+
 def accuracy_watcher(
     name: str, task: Task, num_updates: int, seed: int, log: RunLog, every: int = 10
 ) -> Callable[[nn.Module, int], None]:
@@ -180,5 +212,31 @@ def accuracy_watcher(
                 },
             )
         start += time.process_time() - began  # as if measuring took no time
+
+    return watch
+
+
+def gap_watcher(
+    name: str, world: TokenWorld, beta: float, num_updates: int, log: RunLog, every: int = 4
+) -> Callable[[nn.Module, int], None]:
+    """A `watch(policy, number of updates)` that writes what is known exactly on the token world.
+
+    `<name>_gap`: share of the way from the reference's objective to the optimum's; `<name>_exact_kl` and
+    `<name>_exact_reward`: the policy's divergence from the reference and its expected reward.
+    """
+
+    def watch(policy: nn.Module, step: int) -> None:
+        if step % every and step != num_updates:
+            return
+        with torch.no_grad():
+            log_probs = world.log_probs(policy)
+        log.write(
+            step,
+            **{
+                f"{name}_gap": world.gap_closed(log_probs, beta),
+                f"{name}_exact_kl": float(world.kl(log_probs)),
+                f"{name}_exact_reward": float(world.expected_reward(log_probs)),
+            },
+        )
 
     return watch

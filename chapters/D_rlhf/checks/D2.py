@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from chapters.envs.token_world import token_world
+from chapters.text.tasks import world_task
 from chapters.utils.edits import Edit
 
 PAD, STOP, NUM_IDS = 0, 1, 7
@@ -208,129 +209,55 @@ def check_whiten(whiten):
     assert torch.isfinite(whiten(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool))).all()
 
 
-def check_clipped_surrogate(clipped_surrogate):
-    ratio, advantages, _ = grids(40, (20, 5), 2)
-    ratio = ratio.exp()
-    found = clipped_surrogate(ratio, advantages, 0.2)
-    for w, a, value in zip(ratio.flatten().tolist(), advantages.flatten().tolist(), found.flatten()):
-        assert math.isclose(value, min(w * a, min(max(w, 0.8), 1.2) * a), abs_tol=1e-12)
-
-
-def check_ppo_loss(ppo_loss):
-    for seed, shape in enumerate(SHAPES):
-        objective, values, returns, mask = grids(seed + 50, shape, 3)
-        each = [
-            [
-                0.3 * (float(values[b, t]) - float(returns[b, t])) ** 2 - float(objective[b, t])
-                for t in range(shape[1])
-                if mask[b, t]
-            ]
-            for b in range(shape[0])
-        ]
-        tokens = [loss for losses in each for loss in losses]
-        found = ppo_loss(objective, values, returns, mask, 0.3)
-        assert math.isclose(found, sum(tokens) / len(tokens), abs_tol=1e-10)
-        means = [sum(losses) / len(losses) for losses in each]
-        found = ppo_loss(objective, values, returns, mask, 0.3, "texts")
-        assert math.isclose(found, sum(means) / len(means), abs_tol=1e-10)
-
-
-class Headed(torch.nn.Module):
-    """What `PolicyWithValue` needs of a language model: a trunk and an output layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.base_model, self.output = Toy(5, width=6), torch.nn.Linear(6, NUM_IDS)
-        self.config = self.base_model.config
-
-    def get_output_embeddings(self):
-        return self.output
-
-
-def check_PolicyWithValue(PolicyWithValue):
-    model = Headed()
-    policy = PolicyWithValue(model)
-    prompt_ids, prompt_mask, *_ = texts(6)
-    inputs = {"input_ids": prompt_ids, "attention_mask": prompt_mask, "position_ids": prompt_mask.cumsum(1)}
-    out, hidden = policy(**inputs), model.base_model(**inputs).last_hidden_state
-    assert torch.equal(out.logits, model.output(hidden))
-    assert torch.equal(out.values, torch.zeros(prompt_ids.shape)), "before training it expects nothing"
-    assert torch.equal(out.past_key_values[0], prompt_ids)
-    with torch.no_grad():
-        policy.value_head.weight.copy_(torch.arange(6.0)[None])
-        policy.value_head.bias.fill_(0.5)
-    assert torch.allclose(policy(**inputs).values, hidden @ torch.arange(6.0) + 0.5, atol=1e-5)
-
-
 def config(function, **changes):
     """The Config of the lesson that `function` is from."""
     return sys.modules[function.__module__].Config(**{"beta": 0.5, **changes})
 
 
-def world_batch(collect, **changes):
+def world_batch(collect, beta):
     """(world, policy, a batch of it): the policy is not the reference."""
-    module, world = sys.modules[collect.__module__], token_world(3)
+    world = token_world(3)
     policy, reference = world.reference(torch.float64), world.reference(torch.float64)
     torch.manual_seed(7)
     with torch.no_grad():
         policy.table += torch.randn_like(policy.table)
         policy.value_table += torch.randn_like(policy.value_table)
-    ones = torch.ones_like(world.prompt_ids)
-    task = module.Task(world.prompt_ids, ones, world.length, 0, world.pad_id, world.reward)
-    cfg = config(collect, num_prompts=200, **changes)
-    return world, policy, collect(policy, reference, task, torch.Generator().manual_seed(0), cfg)
+    cfg = config(collect, num_prompts=200, gae_lambda=0.8, beta=beta)
+    batch = collect(policy, reference, world_task(world), torch.Generator().manual_seed(0), cfg)
+    return world, policy, batch
 
 
 def check_collect(collect):
-    world, policy, batch = world_batch(collect)
+    world, policy, batch = world_batch(collect, beta=0.5)
     rows = world.rows(batch["completion_ids"])
     prompts = batch["prompt_ids"][:, 0] - world.num_symbols - 1
     assert set(prompts.tolist()) == {0, 1}
-    listed, reference = world.log_probs(policy), world.reference_log_probs()
-    for name, truth in (("old_log_probs", listed), ("ref_log_probs", reference)):
+    listed, mask = world.log_probs(policy), batch["completion_mask"]
+    log_ratio = listed - world.reference_log_probs()
+    for name, truth in (("old_log_probs", listed), ("log_ratio", log_ratio)):
         assert torch.allclose(batch[name].sum(1), truth[prompts, rows], atol=1e-10)
-        assert not batch[name].requires_grad
-        assert (batch[name][~batch["completion_mask"]] == 0).all()
-    assert torch.equal(batch["scores"], world.rewards[prompts, rows]), "scores are not clipped here"
-    assert torch.equal(batch["completion_mask"], world.completion_mask[rows])
+        assert (batch[name][~mask] == 0).all()
+    assert not any(values.requires_grad for values in batch.values())
+    assert torch.equal(batch["scores"], world.rewards[prompts, rows])
+    assert torch.equal(mask, world.completion_mask[rows])
     assert torch.equal(batch["completion_ids"], world.completion_ids[rows])
-    assert torch.equal(batch["values"][:, 0], policy.value_table[prompts * policy.offsets[-1]])
 
-    world, policy, wrong = world_batch(collect, count_after_eos=True)
-    assert wrong["completion_mask"].all()
-    assert torch.equal(
-        wrong["completion_ids"], batch["completion_ids"].masked_fill(~batch["completion_mask"], 0)
-    )
-    assert torch.equal(wrong["scores"], batch["scores"]), "the text is scored as it was written"
-    assert (wrong["old_log_probs"] < 0).all()
-
-
-def check_prepare(prepare):
-    for seed, changes in enumerate(
-        ({}, {"flip_kl": True}, {"whiten_advantages": False}, {"reward_cap": 0.3})
-    ):
-        old, ref, values, scores, mask = grids(seed + 60, (6, 5), 4)
-        batch = {"old_log_probs": old * mask, "ref_log_probs": ref * mask, "values": values}
-        batch |= {"scores": scores[:, 0], "completion_mask": mask}
-        cfg = config(prepare, gae_lambda=0.8, **changes)
-        found, advantages = prepare(batch, cfg), []
-        for b, length in enumerate(mask.sum(1).tolist()):
-            running, row = 0.0, []
-            for t in reversed(range(length)):
-                charge = float(old[b, t]) - float(ref[b, t])
-                reward = charge * (0.5 if cfg.flip_kl else -0.5)
-                if t == length - 1:
-                    reward += min(max(float(scores[b, 0]), -cfg.reward_cap), cfg.reward_cap)
-                after = float(values[b, t + 1]) if t + 1 < length else 0.0
-                running = reward + after - float(values[b, t]) + 0.8 * running
-                row.insert(0, running)
-                assert math.isclose(found["returns"][b, t], running + float(values[b, t]), abs_tol=1e-9)
-            advantages += row
-        spread = torch.tensor(advantages, dtype=torch.float64)
-        if cfg.whiten_advantages:
-            spread = (spread - spread.mean()) / spread.std()
-        assert torch.allclose(found["advantages"][mask], spread, atol=1e-6)
-        assert (found["advantages"][~mask] == 0).all()
+    text = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    values = policy(input_ids=text).values[:, :-1].detach()  # of what stands before each token
+    spread = []
+    for b, length in enumerate(mask.sum(1).tolist()):
+        running, row = 0.0, []
+        for t in reversed(range(length)):
+            reward = -0.5 * float(batch["log_ratio"][b, t])
+            reward += float(batch["scores"][b]) if t == length - 1 else 0.0
+            after = float(values[b, t + 1]) if t + 1 < length else 0.0
+            running = reward + after - float(values[b, t]) + 0.8 * running
+            row.insert(0, running)
+            assert math.isclose(batch["returns"][b, t], running + float(values[b, t]), abs_tol=1e-9)
+        spread += row
+    spread = torch.tensor(spread, dtype=torch.float64)
+    assert torch.allclose(batch["advantages"][mask], (spread - spread.mean()) / spread.std(), atol=1e-6)
+    assert (batch["advantages"][~mask] == 0).all()
 
 
 def check_minibatch_loss(minibatch_loss):
@@ -339,8 +266,7 @@ def check_minibatch_loss(minibatch_loss):
     mini = dict(zip(names, batch))
     old, advantages, returns = torch.randn(3, *batch[2].shape, generator=torch.Generator().manual_seed(1))
     mini |= {"old_log_probs": (old - 2.0) * batch[3], "advantages": advantages, "returns": returns}
-    cfg = config(minibatch_loss, clip_eps=0.1, vf_coef=0.7)
-    loss, ratio = minibatch_loss(policy, mini, cfg)
+    loss, ratio = minibatch_loss(policy, mini, 0.1, 0.7)
     assert loss.requires_grad
     loss, ratio = loss.detach(), ratio.detach()
     total, count = 0.0, 0
@@ -355,6 +281,112 @@ def check_minibatch_loss(minibatch_loss):
 
 
 EDITS = {
+    "no_kl": Edit(
+        function="token_rewards",
+        old="rewards = -beta * log_ratio",
+        new="rewards = -0.0 * log_ratio",
+        says="no KL penalty: leaving is free",
+    ),
+    "kl_sign": Edit(
+        function="token_rewards",
+        old="rewards = -beta * log_ratio",
+        new="rewards = beta * log_ratio",
+        says="the sign of the KL penalty flipped: leaving is paid",
+    ),
+    "padding_counted": Edit(
+        function="collect",
+        old="    batch = dict(zip(TEXT",
+        new="    ids = ids.masked_fill(~mask, task.eos_id)\n"
+        "    mask = torch.ones_like(mask)\n"
+        "    batch = dict(zip(TEXT",
+        says="padding counted as text, as if nobody had made a mask",
+    ),
+    "mean_of_means": Edit(
+        function="minibatch_loss",
+        old='    return masked_mean(losses, mini["completion_mask"]), ratio',
+        new='    mask = mini["completion_mask"]\n'
+        "    return ((losses * mask).sum(dim=1) / mask.sum(dim=1)).mean(), ratio",
+        says="the mean of each completion's mean: a token of a short one weighs more",
+    ),
+    "not_whitened": Edit(
+        function="collect",
+        old='batch["advantages"] = whiten(advantages, mask)',
+        new='batch["advantages"] = advantages',
+        says="advantages as they are, not whitened",
+    ),
+    "padding_has_value": Edit(
+        function="gae",
+        old="values = values * exists",
+        new="values = values * 1",
+        says="padding has a value",
+    ),
+    "next_value_own": Edit(
+        function="gae",
+        old="next_values = values[:, t]",
+        new="next_values = values[:, t - 1]",
+        says="the next value is that of the token before",
+    ),
+    "padding_attended": Edit(
+        function="sample",
+        old="ids, mask, cache = prompt_ids, prompt_mask, None",
+        new="ids, mask, cache = prompt_ids, torch.ones_like(prompt_mask), None",
+        says="padding is attended to",
+    ),
+    "eos_is_no_token": Edit(
+        function="sample",
+        old="completion_mask[:, t] = ~done",
+        new="completion_mask[:, t] = ~done & (token != eos_id)",
+        says="the EOS is no token: stopping is never learnt",
+    ),
+    "forgets_the_text": Edit(
+        function="sample",
+        old="past_key_values=cache",
+        new="past_key_values=None",
+        says="forgets what stands before",
+    ),
+    "padding_in_the_sum": Edit(
+        function="masked_mean",
+        old="(numbers * mask).sum() / mask.sum()",
+        new="numbers.sum() / mask.sum()",
+        says="padding is counted in the sum",
+    ),
+    "sign_of_the_objective": Edit(
+        function="minibatch_loss",
+        old="vf_coef * errors - clipped",
+        new="vf_coef * errors + clipped",
+        says="the sign of the objective: what is rewarded is unlearnt",
+    ),
+    "sign_of_the_value_loss": Edit(
+        function="minibatch_loss",
+        old="losses = vf_coef * errors",
+        new="losses = -vf_coef * errors",
+        says="the sign of the value loss: the critic runs away",
+    ),
+    "error_not_squared": Edit(
+        function="minibatch_loss",
+        old=".pow(2)",
+        new=".abs()",
+        says="the critic's error is not squared",
+    ),
+    "mean_over_padding_too": Edit(
+        function="minibatch_loss",
+        old='masked_mean(losses, mini["completion_mask"])',
+        new="losses.mean()",
+        says="a mean over padding as well",
+    ),
+    "other_advantages": Edit(
+        function="minibatch_loss",
+        old='mini["advantages"], clip',
+        new='mini["advantages"].flip(0), clip',
+        says="the advantages of other completions",
+    ),
+    "forgotten_copy": Edit(
+        function="main",
+        old="PolicyWithValue(copy.deepcopy(base)).requires_grad_(True)",
+        new="PolicyWithValue(base)",
+        says="policy and reference are one model, and that is frozen",
+        fails=("reward_after",),
+    ),
     "padding_counts": Edit(
         function="positions",
         old="return (mask.cumsum(1) - 1)",
@@ -385,23 +417,11 @@ EDITS = {
         new="position_ids[:, -1:] + 0",
         says="position stands still",
     ),
-    "padding_attended": Edit(
-        function="sample",
-        old="ids, mask, cache = prompt_ids, prompt_mask, None",
-        new="ids, mask, cache = prompt_ids, torch.ones_like(prompt_mask), None",
-        says="padding is attended to",
-    ),
     "goes_after_eos": Edit(
         function="sample",
         old="done = done | (token == eos_id)",
         new="done = done | (token == -1)",
         says="goes on after EOS",
-    ),
-    "eos_no_token": Edit(
-        function="sample",
-        old="= token, ~done\n",
-        new="= token, ~done & (token != eos_id)\n",
-        says="EOS is no token",
     ),
     "greedy": Edit(
         function="sample",
@@ -415,19 +435,13 @@ EDITS = {
         new="(out.logits[:, -1] / 0.7).softmax(-1)",
         says="a temperature",
     ),
-    "first_column_s_logits": Edit(
+    "first_logits": Edit(
         function="sample",
         old="out.logits[:, -1].softmax(-1)",
         new="out.logits[:, 0].softmax(-1)",
         says="the first column's logits",
     ),
-    "forgets_text": Edit(
-        function="sample",
-        old="past_key_values=cache,\n",
-        new="past_key_values=None,\n",
-        says="forgets the text",
-    ),
-    "ended_texts_go_padding": Edit(
+    "goes_on_in_the_padding": Edit(
         function="sample",
         old=".masked_fill(done, pad_id)",
         new="",
@@ -439,7 +453,7 @@ EDITS = {
         new=", 1)",
         says="its own randomness",
     ),
-    "logits_off_one": Edit(
+    "off_by_one": Edit(
         function="token_log_probs",
         old="logits[:, prompt_ids.shape[1] - 1 : -1]",
         new="logits[:, prompt_ids.shape[1] :]",
@@ -451,7 +465,7 @@ EDITS = {
         new="logits[:, : completion_ids.shape[1]]",
         says="prompt not cut off",
     ),
-    "prompt_s_padding_attended": Edit(
+    "prompt_padding_attended": Edit(
         function="token_log_probs",
         old="mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)\n    logits",
         new="mask = torch.cat([torch.ones_like(prompt_mask), completion_mask.long()], dim=1)\n    logits",
@@ -481,29 +495,23 @@ EDITS = {
         new="predicting.log_softmax(1).gather",
         says="normalised over time",
     ),
-    "value_after_token": Edit(
+    "value_too_late": Edit(
         function="log_probs_and_values",
         old="out.values[:, prompt_ids.shape[1] - 1 : -1]",
         new="out.values[:, prompt_ids.shape[1] :]",
         says="value after the token",
     ),
-    "values_prompt": Edit(
+    "values_of_the_prompt": Edit(
         function="log_probs_and_values",
         old="out.values[:, prompt_ids.shape[1] - 1 : -1]",
         new="out.values[:, : completion_ids.shape[1]]",
         says="values of the prompt",
     ),
-    "log_probs_values_padding_counts_positions": Edit(
+    "padding_has_positions": Edit(
         function="log_probs_and_values",
         old="out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask))",
         new="out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask * 0 + 1))",
         says="padding counts as positions",
-    ),
-    "sign_kl": Edit(
-        function="token_rewards",
-        old="rewards = -beta * log_ratio",
-        new="rewards = beta * log_ratio",
-        says="sign of the KL",
     ),
     "score_last_column": Edit(
         function="token_rewards",
@@ -529,23 +537,17 @@ EDITS = {
         new="rewards += scores[:, None]",
         says="score with every token",
     ),
-    "filling_charged": Edit(
+    "padding_pays": Edit(
         function="token_rewards",
         old="-beta * log_ratio * completion_mask",
         new="-beta * log_ratio * 1",
         says="filling charged",
     ),
-    "score_replaces_charge": Edit(
+    "score_replaces_penalty": Edit(
         function="token_rewards",
         old="last] += scores",
         new="last] = scores",
         says="score replaces the charge",
-    ),
-    "filling_has_value": Edit(
-        function="gae",
-        old="values * exists, torch.zeros_like",
-        new="values * 1, torch.zeros_like",
-        says="filling has a value",
     ),
     "sum_does_not_end": Edit(
         function="gae",
@@ -571,12 +573,6 @@ EDITS = {
         new="+ next_values + values[:, t]",
         says="sign of the value",
     ),
-    "next_value_own": Edit(
-        function="gae",
-        old="advantages[:, t], next_values = running, values[:, t]",
-        new="advantages[:, t], next_values = running, values[:, t - 1]",
-        says="next value of its own",
-    ),
     "forwards": Edit(
         function="gae",
         old="in reversed(range(rewards.shape[1]))",
@@ -589,13 +585,7 @@ EDITS = {
         new="(numbers * mask).mean()",
         says="over all columns",
     ),
-    "filling_counted": Edit(
-        function="masked_mean",
-        old="(numbers * mask).sum() / mask.sum()",
-        new="numbers.sum() / mask.sum()",
-        says="filling counted",
-    ),
-    "mean_means": Edit(
+    "mean_of_rows": Edit(
         function="masked_mean",
         old="(numbers * mask).sum() / mask.sum()",
         new="((numbers * mask).sum(1) / mask.sum(1)).mean()",
@@ -619,7 +609,7 @@ EDITS = {
         new="advantages - masked_mean(advantages, mask)",
         says="padding whitened too",
     ),
-    "variance_deviation": Edit(
+    "variance": Edit(
         function="whiten",
         old="(mask.sum() - 1)).sqrt()",
         new="(mask.sum() - 1))",
@@ -637,83 +627,11 @@ EDITS = {
         new="deviation",
         says="no guard against zero",
     ),
-    "max_min": Edit(
-        function="clipped_surrogate",
-        old="return torch.min(ratio * advantages",
-        new="return torch.max(ratio * advantages",
-        says="max for min",
-    ),
-    "clip_alone": Edit(
-        function="clipped_surrogate",
-        old="torch.min(ratio * advantages, clipped * advantages)",
-        new="clipped * advantages",
-        says="clip alone",
-    ),
-    "one_sided": Edit(
-        function="clipped_surrogate",
-        old="ratio.clamp(1.0 - clip_eps, 1.0 + clip_eps)",
-        new="ratio.clamp(max=1.0 + clip_eps)",
-        says="one-sided",
-    ),
-    "sign_objective": Edit(
-        function="ppo_loss",
-        old=".pow(2) - objective  #",
-        new=".pow(2) + objective  #",
-        says="sign of the objective",
-    ),
-    "sign_value_loss": Edit(
-        function="ppo_loss",
-        old="losses = vf_coef *",
-        new="losses = -vf_coef *",
-        says="sign of the value loss",
-    ),
-    "error_not_squared": Edit(
-        function="ppo_loss",
-        old="(values - returns).pow(2)",
-        new="(values - returns).abs()",
-        says="error not squared",
-    ),
-    "ppo_loss_mean_over_padding": Edit(
-        function="ppo_loss",
-        old="return masked_mean(losses, mask)  #",
-        new="return losses.mean()  #",
-        says="mean over padding",
-    ),
-    "texts_weigh_their_length": Edit(
-        function="ppo_loss",
-        old="((losses * mask).sum(dim=1) / mask.sum(dim=1)).mean()",
-        new="(losses * mask).sum(dim=1).mean()",
-        says="texts weigh by their length",
-    ),
-    "values_at_random": Edit(
-        function="PolicyWithValue",
-        old="nn.init.zeros_(self.value_head.weight)",
-        new="",
-        says="values at random",
-    ),
-    "head_without_width": Edit(
-        function="PolicyWithValue",
-        old="self.value_head(hidden).squeeze(-1)",
-        new="self.value_head(hidden)",
-        says="a head without its width",
-    ),
-    "value_last_token_all": Edit(
-        function="PolicyWithValue",
-        old="values = self.value_head(hidden)",
-        new="values = self.value_head(hidden[:, -1:].expand_as(hidden))",
-        says="value of the last token for all",
-    ),
-    "no_cache": Edit(
-        function="PolicyWithValue",
-        old="past_key_values=out.past_key_values)",
-        new="past_key_values=None)",
-        says="no cache",
-    ),
-    "reference_trains_along": Edit(
+    "reference_moves": Edit(
         function="collect",
-        old="token_log_probs(reference, *text)",
-        new="token_log_probs(policy, *text)",
-        says="a reference that trains along",
+        old="token_log_probs(reference, *prompt",
+        new="token_log_probs(policy, *prompt",
+        says="the reference is the policy itself: no KL is ever seen",
     ),
     "not_constant": Edit(
         function="collect",
@@ -729,51 +647,27 @@ EDITS = {
     ),
     "end_padding": Edit(
         function="collect",
-        old="task.num_tokens, task.eos_id, task.pad_id, generator",
-        new="task.num_tokens, task.pad_id, task.eos_id, generator",
-        says="the end is padding",
-    ),
-    "mask_count_forgotten": Edit(
-        function="collect",
-        old="completion_mask = torch.ones_like(completion_mask)",
-        new="completion_mask = completion_mask.clone()",
-        says="the mask of a count is forgotten",
+        old="task.eos_id, task.pad_id, generator",
+        new="task.pad_id, task.eos_id, generator",
+        says="EOS and padding change places",
     ),
     "sign_log_ratio": Edit(
-        function="prepare",
-        old='batch["old_log_probs"] - batch["ref_log_probs"]\n    scores',
-        new='batch["ref_log_probs"] - batch["old_log_probs"]\n    scores',
-        says="sign of the log-ratio",
-    ),
-    "scores_not_capped": Edit(
-        function="prepare",
-        old=".clamp(-cfg.reward_cap, cfg.reward_cap)\n    rewards",
-        new="\n    rewards",
-        says="scores not capped",
+        function="collect",
+        old='batch["old_log_probs"] - token',
+        new='-batch["old_log_probs"] + token',
+        says="the log-ratio is that of the reference over the policy",
     ),
     "target_lacks_values": Edit(
-        function="prepare",
-        old='advantages + batch["values"] * mask',
+        function="collect",
+        old="advantages + values * mask",
         new="advantages",
-        says="the target lacks the values",
+        says="the critic's target lacks the old values",
     ),
     "target_whitened": Edit(
-        function="prepare",
-        old='"advantages": advantages, "returns": returns',
-        new='"advantages": advantages, "returns": advantages + batch["values"]',
-        says="the target is whitened",
-    ),
-    "always_whitened": Edit(
-        function="prepare",
-        old="if cfg.whiten_advantages else advantages",
-        new="if True else advantages",
-        says="always whitened",
-    ),
-    "flip_not_one": Edit(
-        function="prepare",
-        old="-cfg.beta if cfg.flip_kl else cfg.beta",
-        new="cfg.beta",
-        says="the flip is not one",
+        function="collect",
+        old="advantages + values * mask",
+        new="whiten(advantages, mask) + values * mask",
+        says="the critic's target is whitened",
     ),
     "ratio_upside_down": Edit(
         function="minibatch_loss",
@@ -795,8 +689,8 @@ EDITS = {
     ),
     "critic_learns_advantages": Edit(
         function="minibatch_loss",
-        old='ppo_loss(objective, values, mini["returns"]',
-        new='ppo_loss(objective, values, mini["advantages"]',
+        old='values - mini["returns"]',
+        new='values - mini["advantages"]',
         says="the critic learns advantages",
     ),
 }
