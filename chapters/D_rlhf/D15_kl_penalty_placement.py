@@ -116,11 +116,11 @@ $$\begin{aligned}
 = -\textstyle\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)
 \end{aligned} \tag{3}$$
 
-So $k_1$ in a loss is no penalty at all: its gradient is all in the term that autograd does not see. $k_2$,
-wrong as a value, is right as a gradient. GRPO's $k_3$, right as a value, pulls along the *other* direction of
-the divergence, which hardly minds what has become too *likely*. Token by token, as in GRPO, even $k_2$
-forgets something: that a token decides which tokens come next. *By hand*, along the first logit of the two
-policies above; the slope of the divergence is $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$:
+By (3) $k_1$ in a loss is no penalty at all: its gradient is all in the term that autograd does not see.
+$k_2$, wrong as a value, is right as a gradient. GRPO's $k_3$, right as a value, pulls along the *other*
+direction of the divergence, which hardly minds what has become too *likely*. Token by token, as in GRPO, even
+$k_2$ forgets something: that a token decides which tokens come next. *By hand*, along the first logit of the
+two policies above; the slope of the divergence is $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$:
 
 ```python
 >>> logits, ref = torch.tensor([0.8, 0.2]).log().requires_grad_(), torch.tensor([0.5, 0.5]).log()

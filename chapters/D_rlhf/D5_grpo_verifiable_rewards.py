@@ -8,7 +8,7 @@ critic. What does GRPO put in the critic's place, and why is its loss zero while
 **Before this:** D2, D4. **Changes from D2:** the critic is gone. Each prompt is answered several times, and a
 completion is good if it beats the others of its group. **Next:** D15, where the KL penalty belongs.
 
-**Time.** 60 s on 2 cores; with all evidence 200 s.
+**Time.** 60 s on 2 cores; with all evidence 300 s.
 
 References: `shao2024deepseekmath`, `kool2019buy`, `ahmadian2024rloo`, `liu2025drgrpo`, `yu2025dapo`,
 `zheng2025gspo`, `chen2021codex`, `yue2025reasoning`.
@@ -88,7 +88,8 @@ r"""
 A policy is asked `07+35=`. A program knows the answer (`24`, the digits of 42 with the last one first) and
 gives a reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy, much if
 it is hard. PPO asks a critic, a second network, what was to be expected. GRPO (*group relative policy
-optimisation*, `shao2024deepseekmath`) answers the prompt $G$ times and expects the mean of this *group*:
+optimisation*, `shao2024deepseekmath`) answers the prompt $G$ times and expects the mean of this *group*. The
+*advantage* of a completion is what it earned beyond that, in standard deviations:
 
 $$\hat A_i = \frac{r_i - \bar r}{\sigma_r + \varepsilon}, \qquad \bar r = \tfrac1G \textstyle\sum_j r_j, \quad
 \sigma_r^2 = \tfrac1{G-1} \textstyle\sum_j (r_j - \bar r)^2 \tag{1}$$
@@ -136,8 +137,7 @@ $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x
 w^\text{GSPO} = \exp\Bigl[\tfrac{1}{|y|} \textstyle\sum_t m_t \log w_t\Bigr] \tag{3}$$
 
 A clip takes away the reason to move a ratio on once it has left its interval. DAPO (*decoupled clip and
-dynamic sampling policy optimisation*, `yu2025dapo`) lets it rise further than fall, so that rare tokens have
-room:
+dynamic sampling policy optimisation*, `yu2025dapo`) lets it rise further than fall, for rare tokens' sake:
 
 $$L_t = \min\bigl(w_t \hat A,\; \mathrm{clip}(w_t,\, 1-\epsilon_\text{low},\, 1+\epsilon_\text{high})\, \hat A
 \bigr) \tag{4}$$
@@ -195,8 +195,7 @@ r"""
 ## 3. The loss is zero, the gradient is not
 
 The loss also has a penalty for leaving the *reference*, the policy that training began with: $\beta$ times an
-estimate of the Kullback–Leibler (KL) divergence with $u_t = \log \pi_\text{ref} - \log \pi_\theta$ (more in
-D15):
+estimate of the Kullback–Leibler (KL) divergence with $u_t = \log \pi_\text{ref} - \log \pi_\theta$ (see D15):
 
 $$\mathcal L(\theta) = \text{average of } \bigl[-L_t + \beta\,(e^{u_t} - 1 - u_t)\bigr] \tag{6}$$
 
@@ -298,8 +297,7 @@ r"""
 
 A small GPT-2 learnt to add from examples and was stopped early; from there on only the checker speaks.
 Accuracies are of sums that neither training saw: *greedy* takes the likeliest token each time, *sampled*
-draws as in training. Right or wrong is enough to learn addition. The loss tells nothing of it; the reward
-does.
+draws as in training. Right or wrong is enough to learn addition. The loss tells nothing of it.
 
 ![Accuracy rises past its bar; the loss stays near zero, far below the norm of its gradient](results/D5.png)
 
@@ -308,26 +306,27 @@ answers is right: of $n$ answers, $c$ right, that $k$ drawn at once are not all 
 
 $$\text{pass@}k = \mathbb E\Bigl[1 - \binom{n-c}{k} \Big/ \binom{n}{k}\Bigr] \tag{8}$$
 
-The evidence (`rl run D5 --evidence`) measures it. It also trains the family, and TRL's `GRPOTrainer`
+The evidence (`rl run D5 --evidence`) measures (8). It also trains the family, and TRL's `GRPOTrainer`
 (*transformer reinforcement learning*, Hugging Face's library) with the same weights, prompts and step sizes.
 
 ![pass@k, accuracy against CPU seconds beside TRL's, and the family, a dot a seed](results/D5_family.png)
 
 One try gains most, many gain little: probability moved to answers that the base could find
-(`yue2025reasoning`), and the entropy fell. Mind the dots before you rank. RLOO's baseline and Dr. GRPO differ
-by the factor in (2) alone. GSPO's published clip is meant for small steps on long texts; *GSPO's ratio* has
-GRPO's clip. TRL's default is $\beta = 0$ with DAPO's average: no KL penalty, and a first loss that is not 0.
+(`yue2025reasoning`), and the entropy fell. Mind the dots before you rank, and that DAPO draws more samples.
+RLOO's baseline and Dr. GRPO differ by the factor in (2) alone. GSPO's published clip is meant for long texts;
+*GSPO's ratio* has GRPO's clip. TRL's default is $\beta = 0$ with DAPO's average: no KL penalty, and a first
+loss that is not 0.
 
 **The verdict.** The policy's other answers stand in the critic's place: a completion is judged against the
 mean of its group. The loss is zero because, at ratio 1, it is a mean of advantages that were centred. The
-gradient is not, because the ratio has a slope: it is the policy gradient with a baseline. Being told right or
-wrong is then enough: a base that is seldom right becomes one that nearly always is.
+gradient is not, because the ratio has a slope: by (7) it is the policy gradient with a baseline. Being told
+right or wrong is enough: a base that is seldom right becomes one that nearly always is.
 
 <!-- results: D5 -->
 <!-- /results -->
 
 **Break it.** `rl break D5 constant_ratio`: the ratio is 1, so why not write 1? The loss stays, its gradient
-goes. `rl break D5 wrong_sign` is the commonest. `rl break D5 other_prompts` compares with *other* prompts.
+goes. `rl break D5 wrong_sign`: the commonest. `rl break D5 other_prompts`: compared with *other* prompts.
 
 **Exercises.**
 
