@@ -213,7 +213,7 @@ arm's mean and the played arm's. A fixed $\varepsilon$ never stops paying, $\var
 each step: linear in $T$. For UCB1 there is a bound that holds at every $T$ and grows only with the logarithm:
 
 $$R(T) \le \sum_{a:\,\Delta_a > 0} \frac{8 \ln T}{\Delta_a}
-+ \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{6}$$
++ \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{5}$$
 
 The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap, $2 \sqrt{2
 \ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls, at $\Delta$ each. The constant pays for those.
@@ -224,9 +224,9 @@ The unlikely cases of (3) aside, a worse arm is played only while twice its bonu
 > best arm's. To be sure enough thus takes $\ln T / \mathrm{KL}$ pulls, at $\Delta$ each (Lai and Robbins):
 >
 > $$\liminf_{T \to \infty} \frac{R(T)}{\ln T} \;\ge\; C = \sum_{a:\,\Delta_a > 0}
-> \frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{7}$$
+> \frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{6}$$
 >
-> Thompson sampling attains $C$. Mind the limit: (7) bounds nothing at a finite $T$, and Thompson's regret
+> Thompson sampling attains $C$. Mind the limit: (6) bounds nothing at a finite $T$, and Thompson's regret
 > stays *below* $C \ln T$ as far as we follow it. What can be watched is the slope of $R$ against $\ln T$.
 """
 
@@ -273,7 +273,7 @@ good, which on about a third of the bandits is the best. Epsilon 0.1 finds the b
 0.01, but its ceiling is in sight. UCB tries the arms that might still be the best.
 
 **Right**, epsilon-greedy's regret bends upwards on the logarithmic axis, because it is straight on a linear
-one. UCB1 stays far below its bound (6), but its slope is several times $C$. Thompson's slope nears $C$,
+one. UCB1 stays far below its bound (5), but its slope is several times $C$. Thompson's slope nears $C$,
 slowly. The evidence follows it further where the best arm's mean is known, and the waiting time for the next
 pull of the other is drawn in one go. Even at $T = 10^{12}$ some is missing: the lag is of order $1 / \ln T$.
 
