@@ -12,10 +12,16 @@ import torch
 from chapters.C_policy_gradients import C3_ppo_from_scratch as original
 from chapters.C_policy_gradients import C4_ppo_in_jax as lesson
 from chapters.C_policy_gradients.checks import C3 as original_checks
-from chapters.course.planting import function_checks, plant
+from chapters.C_policy_gradients.checks.C4 import EDITS
+from chapters.C_policy_gradients.evidence import C4 as evidence
+from chapters.course.parts import function_checks
 from chapters.envs import true_next_obs
+from chapters.envs.agents import ActorCritic
 from chapters.envs.cartpole import BatchedCartPole
+from chapters.envs.jax_networks import forward, layer_shapes, networks
+from chapters.envs.jax_worlds import CARTPOLE, Transition, World, env_step
 from chapters.utils import UsageError
+from chapters.utils.edits import edited
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = lesson.Config(
@@ -42,17 +48,16 @@ def on_torch(function):
     return adapted
 
 
-@pytest.mark.parametrize("name", ["gae", "normalise", "categorical", "ppo_loss"])
-def test_meets_the_check_of_c3(name):
+def test_advantages_meet_the_check_of_c3():
     with jax.enable_x64(True):  # C3's checks use 64 bits
-        function_checks(original_checks)[name](on_torch(getattr(lesson, name)))
+        function_checks(original_checks)["gae"](on_torch(lesson.gae))
 
 
 @pytest.fixture
 def agents():
     """(C3's agent, its weights as C4's vector)."""
     torch.manual_seed(0)
-    agent = original.Agent(BatchedCartPole(1), original.Config())
+    agent = ActorCritic(BatchedCartPole(1))
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -73,7 +78,7 @@ def rollout_of_c3(num_steps=40, num_envs=6):
     envs = BatchedCartPole(num_envs, max_episode_steps=15)
     obs, _ = envs.reset(seed=1)
     torch.manual_seed(1)
-    data, _ = original.collect(original.Agent(envs, cfg), envs, obs, np.random.default_rng(1), cfg)
+    data, _ = original.collect(ActorCritic(envs), envs, obs, np.random.default_rng(1), cfg)
     assert data["terminated"].any()
     assert data["truncated"].any()
     return data
@@ -84,8 +89,8 @@ def test_same_advantages_loss_and_gradient_as_c3(agents):
     data, theirs_cfg = rollout_of_c3(), original.Config()
     theirs = original.prepare(agent, data, theirs_cfg)
     cfg = lesson.Config(gamma=theirs_cfg.gamma, gae_lambda=theirs_cfg.gae_lambda, ent_coef=0.01)
-    shapes, names = lesson.layer_shapes(lesson.CARTPOLE), lesson.Transition._fields
-    ours = lesson.Transition(*(jnp.asarray(data[name].numpy()) for name in names))
+    shapes, names = layer_shapes(CARTPOLE), Transition._fields
+    ours = Transition(*(jnp.asarray(data[name].numpy()) for name in names))
     ours = lesson.prepare(theta, ours, cfg, shapes)
     for name in ("advantages", "returns", "old_log_probs"):
         np.testing.assert_allclose(getattr(ours, name), theirs[name].numpy(), atol=1e-5, rtol=1e-5)
@@ -107,19 +112,17 @@ def test_same_advantages_loss_and_gradient_as_c3(agents):
 def test_same_policy_and_value_as_c3(agents):
     agent, theta = agents
     obs = torch.randn(30, 4)
-    actor, critic = lesson.networks(theta, lesson.layer_shapes(lesson.CARTPOLE))
+    actor, critic = networks(theta, layer_shapes(CARTPOLE))
     with torch.no_grad():
-        np.testing.assert_allclose(lesson.forward(actor, jnp.asarray(obs)), agent.actor(obs), atol=1e-5)
-        np.testing.assert_allclose(
-            lesson.forward(critic, jnp.asarray(obs))[:, 0], agent.value(obs), atol=1e-5
-        )
+        np.testing.assert_allclose(forward(actor, jnp.asarray(obs)), agent.actor(obs), atol=1e-5)
+        np.testing.assert_allclose(forward(critic, jnp.asarray(obs))[:, 0], agent.value(obs), atol=1e-5)
 
 
 def test_steps_like_the_batched_environment_of_c3():
     """From the same states and actions; both hand out the last observation of an episode that ended."""
     envs, rng = BatchedCartPole(16), np.random.default_rng(0)
     envs.reset(seed=0)
-    step, ended = jax.jit(partial(lesson.env_step, lesson.CARTPOLE)), 0
+    step, ended = jax.jit(partial(env_step, CARTPOLE)), 0
     for _ in range(60):
         before, elapsed, actions = (
             envs.state.astype(np.float32),
@@ -182,15 +185,15 @@ def wrongness(module, probe):
         next_obs, rewards, terminated = outcome(obs[:, 0], actions)
         return next_obs[:, None], rewards, terminated
 
-    world = module.World(first, step, limit, 1, num_actions)
+    world = World(first, step, limit, 1, num_actions)
     cfg = module.Config(**dataclasses.asdict(QUICK))
     theta, _ = compiled(partial(module.train, cfg=cfg, world=world))(jax.random.key(0), False)
-    actor, critic = module.networks(theta, module.layer_shapes(world))
+    actor, critic = networks(theta, layer_shapes(world))
     gaps = []
     for obs, (value, action) in ANSWERS[probe].items():
         at = jnp.array([[obs]])
-        preferred = int(module.forward(actor, at).argmax())
-        gap = abs(float(module.forward(critic, at)[0, 0]) - value)
+        preferred = int(forward(actor, at).argmax())
+        gap = abs(float(forward(critic, at)[0, 0]) - value)
         gaps.append(gap if preferred == action else np.inf)
     return max(gaps)
 
@@ -200,26 +203,51 @@ def test_learner_solves_probe(probe):
     assert wrongness(lesson, probe) < (0.5 if probe == "Endless" else 0.1)
 
 
-ENDS = "ends = data.terminated, data.truncated"
-PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)
-    "terminated merged with truncated": ("Endless", ENDS, "ends = (data.terminated | data.truncated,) * 2"),
-    "masks swapped": ("DelayedReward", ENDS, "ends = data.truncated, data.terminated"),
-    "successor of an end is the new episode": (
-        "CutShort",
-        "transition = Transition(",
-        "next_obs = jnp.where(done[:, None], world.reset(uniform), next_obs)\n    transition = Transition(",
-    ),
-    "sign of the advantages": ("ActionMatters", "normalise(mini.advantages)", "-normalise(mini.advantages)"),
-}  # fmt: skip
+NOTICED = {  # named edit -> the probe that notices it
+    "merged": "Endless",
+    "merged_before": "Endless",
+    "swapped_masks": "DelayedReward",
+    "past_the_end": "DelayedReward",
+    "advantages_negated": "ActionMatters",
+}
 
 
-@pytest.mark.parametrize("error", PLANTED)
-def test_probe_notices_planted_error(error):
-    probe, old, new = PLANTED[error]
-    assert wrongness(plant(lesson, old, new), probe) > 0.15
+@pytest.mark.parametrize("name", NOTICED)
+def test_probe_notices_edit(name):
+    assert wrongness(edited(lesson, EDITS[name]), NOTICED[name]) > 0.15
+
+
+def test_probe_notices_that_the_successor_of_an_end_is_the_new_episode():
+    def wrong_step(world, obs, elapsed, actions, uniform):
+        transition, obs, elapsed = env_step(world, obs, elapsed, actions, uniform)
+        return transition._replace(next_obs=obs), obs, elapsed
+
+    wrong = edited(lesson)
+    wrong.env_step = wrong_step
+    assert wrongness(wrong, "CutShort") > 0.15
 
 
 # One call, many learners
+
+
+def test_environments_of_a_learner_have_their_own_chance(monkeypatch):
+    """And with `"reuse_key"` they have not."""
+    cfg = dataclasses.replace(QUICK, num_steps=16)
+    for module, streams in ((lesson, cfg.num_envs), (edited(lesson, EDITS["reuse_key"]), 1)):
+        seen, original_rollout = [], module.rollout
+
+        def spied(world, actor, obs, elapsed, uniform, seen=seen, original_rollout=original_rollout):
+            seen.append(uniform)
+            return original_rollout(world, actor, obs, elapsed, uniform)
+
+        monkeypatch.setattr(module, "rollout", spied)
+        shapes = layer_shapes(CARTPOLE)
+        theta = jnp.zeros(sum((inputs + 1) * outputs for inputs, outputs, _ in shapes))
+        moments = lesson.Moments(theta, theta)
+        start = lesson.Learner(theta, moments, jnp.zeros((8, 4)), jnp.zeros(8, dtype=int))
+        module.update(start, jax.random.key(0), 0, cfg, CARTPOLE)
+        assert seen[0].shape == (16, 8, 5)
+        assert len(np.unique(np.asarray(seen[0][0, :, 0]))) == streams
 
 
 def test_learners_of_one_call_are_those_of_single_calls():
@@ -237,3 +265,40 @@ def test_learners_of_one_call_are_those_of_single_calls():
 def test_sizes_that_do_not_divide_are_refused(change):
     with pytest.raises(UsageError, match="multiple of"):
         lesson.check_sizes(lesson.Config(**change))
+
+
+# What the evidence measures with
+
+
+@pytest.mark.parametrize(
+    ("edit", "gaps"),
+    [
+        ("not_reversed", {"advantages"}),
+        ("no_min", {"loss", "gradient", "weights"}),
+        ("adam_counts_anew", set()),  # in the first update it counts from 1 all the same
+        ("gradient_not_clipped", {"weights"}),
+    ],
+)
+def test_parity_notices_an_edit(edit, gaps, monkeypatch):
+    wrong = edited(lesson, EDITS[edit])
+    for name in ("gae", "loss", "learn"):
+        monkeypatch.setattr(evidence.lesson, name, getattr(wrong, name))
+    found = evidence.in_both(lesson.Config(**lesson.SMOKE))
+    far = {
+        what for what, (ours, theirs) in found.items() if np.abs(ours - theirs.detach().numpy()).max() > 1e-5
+    }
+    assert far == gaps
+
+
+def test_third_in_a_row():
+    scores = np.array(
+        [
+            [500, 500, 500, 500],
+            [500, 0, 500, 500],
+            [0, 475, 475, 475],
+            [474.9, 500, 500, 0],
+            [0, 0, 0, 500],
+            [500, 500, 0, 0],
+        ]
+    )
+    assert evidence.third_in_a_row(scores).tolist() == [2, -1, 3, -1, -1, -1]

@@ -9,7 +9,7 @@ which of the details that every implementation carries does the result really ha
 clipped ratio takes away the reason to go far; actions may be continuous. **Next:** C4 writes this as one
 compiled JAX function.
 
-**Time.** 10 s on 2 cores; with all evidence 130 s.
+**Time.** 12 s on 2 cores; with all evidence 130 s.
 
 References: `schulman2017ppo`, `schulman2016gae`, `schulman2020kl`, `kakade2002approximately`,
 `pardo2018timelimits`, `raffin2021sb3`, `huang2022details`.
