@@ -1,6 +1,7 @@
 """C4 against C3 on the same batch, its learner on probe worlds, and errors planted in it."""
 
 import dataclasses
+import json
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from chapters.C_policy_gradients import C4_ppo_in_jax as lesson
 from chapters.C_policy_gradients.checks import C3 as original_checks
 from chapters.C_policy_gradients.checks.C4 import EDITS
 from chapters.C_policy_gradients.evidence import C4 as evidence
+from chapters.course.catalog import ROOT
 from chapters.course.parts import function_checks
 from chapters.envs import true_next_obs
 from chapters.envs.agents import ActorCritic
@@ -302,3 +304,18 @@ def test_third_in_a_row():
         ]
     )
     assert evidence.third_in_a_row(scores).tolist() == [2, -1, 3, -1, -1, -1]
+
+
+LEDGER = json.loads((ROOT / "chapters/C_policy_gradients/results/C4.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(
+    "one_jax_steps_per_second" not in LEDGER["runs"][0]["metrics"], reason="the ledger is an older lesson's"
+)
+def test_the_verdict_is_what_was_measured():
+    """Compiling outlasts a PyTorch learner's learning; `vmap` is no saving on one core."""
+    for run in LEDGER["runs"]:
+        found = run["metrics"]
+        one_in_torch = LEDGER["config"]["num_env_steps"] / found["torch_steps_per_second"]
+        assert found["compile_seconds"] > one_in_torch
+        assert 0.5 < found["jax_steps_per_second"] / found["one_jax_steps_per_second"] < 2.0

@@ -9,7 +9,7 @@ one compiled function, and what do you get for it?
 too; loops become `lax.scan`, chance becomes an argument, and 32 learners train in one call. Discrete actions
 only, and the passes always run to their end. **Next:** chapter D takes PPO to language models.
 
-**Time.** 40 s on 2 cores; with all evidence 80 s.
+**Time.** 55 s on 2 cores; with all evidence 90 s.
 
 References: `schulman2017ppo`, `schulman2016gae`, `pardo2018timelimits`, `kingma2015adam`,
 `barto1983neuronlike`, `lu2022discovered`.
@@ -121,8 +121,8 @@ come out: `next_obs`, the true successor, whose value a time limit keeps; and wh
 ## 2. Chance is an argument
 
 A key is no generator: asked twice, it gives the same numbers twice. `jax.random.split` makes new keys of one,
-and each is used once. A rollout's are made beforehand; what remains is a pure function of them. With one
-uniform number $u$ an action is drawn by finding the slice of $[0, 1)$ that $u$ falls into:
+and each is used once. The numbers of a rollout are made beforehand; the rest is a pure function of them. With
+one uniform number $u$ an action is drawn by finding the slice of $[0, 1)$ that $u$ falls into:
 
 $$a = \#\bigl\{b < A - 1 : \textstyle\sum_{c \le b} \pi(c \mid s) \le u\bigr\} \tag{1}$$
 
@@ -307,11 +307,10 @@ def train(
 r"""
 ## 5. Look, break, write
 
-![Learners that differ only in their key climb at very different times, and then stay](results/C4.png)
+![Learners that differ only in their key climb at very different times; nearly all then stay](results/C4.png)
 
-The learners differ in nothing but their key. Some reach the threshold far sooner than others, some dip again;
-as step size and clip range go to zero, they stand. One curve proves little. Where the time goes (`rl run C4
---evidence`):
+The learners differ in nothing but their key. Some reach the threshold far sooner than others, some dip again,
+nearly all stand at the end. One such curve proves little. Where the time goes (`rl run C4 --evidence`):
 
 ![CPU seconds of compiling and learning, one learner and 32, in JAX and in PyTorch](results/C4_seconds.png)
 

@@ -246,7 +246,7 @@ def draw_seconds(bars: dict[str, tuple[float, float]], cfg: lesson.Config, log: 
     ax.margins(x=0.15)
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="CPU seconds, without evaluation", title=f"{cfg.num_env_steps:,} steps of each learner")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")
     log.figure(figure, "seconds")
 
 
