@@ -96,7 +96,10 @@ def test_odd_values_meet_nothing(course, page):
     assert states(page, course)[0] == ("not yet", f"success_4x4 = nan, needs ≥ 0.5 ({FIRST})")
     for content in ("", "[", "null", '{"a": 1}', '[{"name": "success_4x4", "value": "much", "at_least": 0}]'):
         (folder / "claims.json").write_text(content)
-        assert states(page, course)[0] == ("not yet", "no run of B1 measured success_4x4")
+        assert states(page, course)[0] == (
+            "not yet",
+            "no run of B1 measured success_4x4: rl run B1 --evidence",
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from chapters.envs.token_world import token_world
 
 
 def test_the_picture_is_up_to_date():
-    assert pictures.points(), "a ledger of D2, D4 or D5 is missing"
+    assert pictures.points(), "a ledger of D2, D4 or D15 is missing"
     assert pictures.update(check=True) == [], "run `rl tables`"
 
 

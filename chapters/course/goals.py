@@ -97,10 +97,10 @@ def exercises(item: catalog.Item) -> int:
     text = item.path.read_text(encoding="utf-8")
     if item.kind == "md":
         section = text.partition("## Check yourself")[2].partition("\n## ")[0]
-    else:
-        if numbered := set(re.findall(rf"^\*{item.id}\.(\d+) · ", text, re.MULTILINE)):
-            return len(numbered)
-        section = text.partition("**Exercises.**")[2].partition('\n"""')[0].partition("\n<details>")[0]
+        return len(re.findall(r"^\d+\. ", section, re.MULTILINE))
+    if numbered := set(re.findall(rf"^\*{item.id}\.(\d+) · ", text, re.MULTILINE)):
+        return len(numbered)
+    section = text.partition("**Exercises.**")[2].partition('\n"""')[0].partition("\n<details>")[0]
     count = 0
     while re.search(rf"(?:^|\s)(?:\({count + 1}\)|{count + 1}\.)\s", section):
         count += 1

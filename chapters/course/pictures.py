@@ -17,21 +17,21 @@ PICTURE = catalog.CHAPTERS / "D_rlhf" / "results" / "D0.png"
 BETA, SEED = 0.5, 0
 METHODS = {  # label: (lesson, suffix of token_kl and token_reward, colour, marker)
     "PPO (D2)": ("D2", "", "BLUE", "o"),
-    "RLOO (D5)": ("D5", "_rloo", "GREEN", "o"),
-    "GRPO, KL in the reward, not divided (D5)": ("D5", "_grpo_kl", "SKY", "o"),
-    "GRPO as published (D5)": ("D5", "_stock", "RED", "D"),
-    "Dr. GRPO (D5)": ("D5", "_dr_grpo", "ORANGE", "D"),
+    "RLOO (D15)": ("D15", "_rloo", "GREEN", "o"),
+    "GRPO, KL in the reward, not divided (D15)": ("D15", "_grpo_kl", "SKY", "o"),
+    "GRPO as published (D15)": ("D15", "_stock", "RED", "D"),
+    "Dr. GRPO (D15)": ("D15", "_dr_grpo", "ORANGE", "D"),
     "DPO, soft labels, fresh pairs (D4)": ("D4", "_soft", "PURPLE", "o"),
     "DPO, hard labels (D4)": ("D4", "_hard", "PURPLE", "D"),
     "DPO, 20,000 fixed pairs (D4)": ("D4", "_fixed", "PURPLE", "s"),
 }
-FIXED_POINTS = {"GRPO as published (D5)": "fixed_token_{}_stock", "Dr. GRPO (D5)": "fixed_token_{}_dr_grpo"}
+FIXED_POINTS = {"GRPO as published (D15)": "fixed_token_{}_stock", "Dr. GRPO (D15)": "fixed_token_{}_dr_grpo"}
 """Where the expected update is zero, by enumeration: drawn as crosses."""
 
 
 def points() -> dict[str, list[float]]:
     """{label: [KL, reward]} of seed 0's runs and of the fixed points; {} while a ledger is missing."""
-    items = {lesson: catalog.find(lesson) for lesson in ("D2", "D4", "D5")}
+    items = {lesson: catalog.find(lesson) for lesson in ("D2", "D4", "D15")}
     if not all(item.ledger.exists() for item in items.values()):
         return {}
     runs = {
