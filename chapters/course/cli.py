@@ -127,6 +127,25 @@ def break_(
         raise typer.Exit(CLAIM_FAILED)
 
 
+@app.command()
+def exercise(
+    function: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
+    file: Annotated[Path | None, typer.Argument(help="Your file with a function of that name.")] = None,
+) -> None:
+    """Show a lesson's function as an exercise; with a file, put your own version to the lesson's check."""
+    from chapters.course import exercises
+
+    lesson, _, name = function.partition(".")
+    item = find(lesson)
+    if file is None:
+        print(exercises.task(item, name))
+        return
+    passed, message = exercises.grade(item, name, file)
+    print(message)
+    if not passed:
+        raise typer.Exit(CLAIM_FAILED)
+
+
 @app.command("next")
 def next_() -> None:
     """What to do next: a lesson, and the notes before it."""

@@ -31,7 +31,7 @@ def check_gae(gae):
                         total += (gamma * gae_lambda) ** (k - t) * delta
                         if terminated[k, n] or truncated[k, n]:
                             break
-                    assert math.isclose(found[t, n], total, rel_tol=1e-9, abs_tol=1e-10)
+                    assert math.isclose(found[t, n], total, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def check_normalise(normalise):
