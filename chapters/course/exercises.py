@@ -41,8 +41,8 @@ def task(item: Item, name: str) -> str:
 def grade(item: Item, name: str, file: Path) -> tuple[bool, str]:
     """(whether the learner's function passes the lesson's check, what to say of it).
 
-    The file is run inside a copy of the lesson's names, so it may use what the lesson defines. Raises UsageError
-    if it cannot be read, is no Python, or has no such function.
+    The file is run inside a copy of the lesson's names, so it may use what the lesson defines. Raises
+    UsageError if it cannot be read, is no Python, or has no such function.
     """
     from chapters.course.parts import lesson_of
 
