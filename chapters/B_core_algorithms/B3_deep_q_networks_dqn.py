@@ -321,7 +321,7 @@ after the first success the greedy return falls below the threshold again and ag
 
 <!-- results: B3 -->
 
-`rl run B3`: 58 s; with `--evidence`: 58 s, 1198 MB. With `--smoke`, all of it: 7 s.
+`rl run B3`: 58 s, 1198 MB. With `--smoke`, all of it: 7 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

@@ -320,7 +320,7 @@ critic's explained variance ([E0](../E_practice/E0_debugging_common_pitfalls.md)
 
 <!-- results: C3 -->
 
-`rl run C3`: 50 s; with `--evidence`: 50 s, 941 MB. With `--smoke`, all of it: 10 s.
+`rl run C3`: 50 s, 941 MB. With `--smoke`, all of it: 10 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 10 seeds | bound | holds |

@@ -324,7 +324,7 @@ The [benchmark](../../benchmarks/rejax_ppo/README.md) sets it beside a library o
 
 <!-- results: C4 -->
 
-`rl run C4`: 29 s; with `--evidence`: 29 s, 1445 MB. With `--smoke`, all of it: 11 s.
+`rl run C4`: 29 s, 1445 MB. With `--smoke`, all of it: 11 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

@@ -319,7 +319,7 @@ model to its language. Without it only the score is left, and of the language on
 
 <!-- results: D2 -->
 
-`rl run D2`: 56 s; with `--evidence`: 56 s, 1056 MB. With `--smoke`, all of it: 10 s.
+`rl run D2`: 56 s, 1056 MB. With `--smoke`, all of it: 10 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

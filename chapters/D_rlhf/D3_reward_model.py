@@ -302,7 +302,7 @@ do not say: they were measured on texts that the reference writes, and D16 leave
 
 <!-- results: D3 -->
 
-`rl run D3`: 69 s; with `--evidence`: 69 s, 1367 MB. With `--smoke`, all of it: 12 s.
+`rl run D3`: 69 s, 1367 MB. With `--smoke`, all of it: 12 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

@@ -14,7 +14,7 @@ with rewards that a program can verify.
 
 <!-- results: D4 -->
 
-`rl run D4`: 85 s, 1655 MB. `rl run D4 --smoke`: 12 s.
+`rl run D4`: 85 s, 1655 MB. With `--smoke`, all of it: 12 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

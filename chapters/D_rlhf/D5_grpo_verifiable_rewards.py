@@ -324,7 +324,7 @@ right or wrong is enough: a base that is seldom right becomes one that nearly al
 
 <!-- results: D5 -->
 
-`rl run D5`: 148 s; with `--evidence`: 148 s, 1376 MB. With `--smoke`, all of it: 16 s.
+`rl run D5`: 148 s, 1376 MB. With `--smoke`, all of it: 16 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

@@ -13,7 +13,7 @@ code and from TRL. **Next:** D0 and D1 again: every section of those notes has n
 
 <!-- results: D6 -->
 
-`rl run D6`: 110 s, 1966 MB. `rl run D6 --smoke`: 13 s.
+`rl run D6`: 110 s, 1966 MB. With `--smoke`, all of it: 13 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |

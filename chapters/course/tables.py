@@ -81,8 +81,9 @@ def run_table(lesson: str) -> str:
     book = ledger.load(item)
     memory = max(run["peak_memory_mb"] for run in book["runs"])
     alone, whole = ledger.times(book)
+    more = f"; with `--evidence`: {whole:.0f} s" if book.get("evidence_config") is not None else ""
     took = (
-        f"`rl run {item.id}`: {alone:.0f} s; with `--evidence`: {whole:.0f} s, {memory} MB. "
+        f"`rl run {item.id}`: {alone:.0f} s{more}, {memory} MB. "
         f"With `--smoke`, all of it: {book['smoke_seconds']:.0f} s.\n"
         f"(CPU seconds of the whole process on {book['machine']}.)\n\n"
     )
