@@ -1,5 +1,7 @@
 """A slippery grid world: walls, a goal, a pit, and a floor on which the agent sometimes slides sideways.
 
+`GridWorld` is one such world, `BatchedGridWorld` many in one NumPy program.
+
 The default map is the 4x3 world of Russell and Norvig (russellnorvig2010aima, chapter 17), whose optimal
 values are published. Lesson A3 writes the same world down as arrays, lesson A4 checks that the two agree.
 """
@@ -91,3 +93,58 @@ class GridWorld(gym.Env):
             top, left = cell // self.columns * CELL, cell % self.columns * CELL
             picture[top : top + CELL, left : left + CELL] = tile
         return picture
+
+
+class BatchedGridWorld(gym.vector.VectorEnv):
+    """`num_envs` times GridWorld in NumPy (same moves, rewards and ends), with same-step autoreset.
+
+    gymnasium's vector environment is a Python loop and saves nothing. Here random numbers, moves, rewards and
+    resets are array operations, and a table says where each move leads: one call moves all the worlds.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        grid: Sequence[str] = MAP,
+        slip: float = 0.2,
+        step_reward: float = -0.04,
+        max_episode_steps: int = 50,
+    ) -> None:
+        world = GridWorld(grid, slip)
+        self.num_envs, self.slip, self.step_reward = num_envs, slip, step_reward
+        self.max_episode_steps = max_episode_steps
+        self.metadata = {**self.metadata, "autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+        cells = "".join(grid)
+        self.start = world.start
+        directions = range(len(MOVES))
+        self.landing = np.array(  # [S, 4] where each direction leads
+            [[world._neighbour(cell, direction) for direction in directions] for cell in range(len(cells))]
+        )
+        self.exit_reward = np.array([EXIT_REWARD.get(symbol, 0.0) for symbol in cells])  # [S]
+        self.ends = np.array([symbol in EXIT_REWARD for symbol in cells])  # [S]
+        self.single_observation_space = world.observation_space
+        self.single_action_space = world.action_space
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.cells = np.full(self.num_envs, self.start)  # [N]
+        self.elapsed = np.zeros(self.num_envs, dtype=np.int64)  # [N] steps since the episode began
+        return self.cells.copy(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        chance = self.np_random.random(self.num_envs)
+        turn = (chance < self.slip / 2).astype(int) - ((chance >= self.slip / 2) & (chance < self.slip))
+        self.cells = self.landing[self.cells, (actions + turn) % 4]
+        self.elapsed += 1
+        rewards = self.step_reward + self.exit_reward[self.cells]
+        terminated = self.ends[self.cells]
+        truncated = self.elapsed >= self.max_episode_steps
+        done = terminated | truncated
+        infos = {}
+        if done.any():
+            infos = {"final_obs": self.cells, "_final_obs": done}
+            self.cells = np.where(done, self.start, self.cells)
+            self.elapsed[done] = 0
+        return self.cells.copy(), rewards, terminated, truncated, infos
