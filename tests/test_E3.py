@@ -6,19 +6,21 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from chapters.course.diagnose import metrics_of, report, run_folder
-from chapters.course.planting import plant
 from chapters.diagnosis import quantities as diagnostics
 from chapters.diagnosis import rules as diagnosis
 from chapters.E_practice import E3_bug_zoo as E3
+from chapters.E_practice.checks.E3 import EDITS
+from chapters.E_practice.evidence import E3 as evidence
+from chapters.E_practice.evidence import E3_dqn, E3_text
 from chapters.envs import make_envs
 from chapters.envs.probes import ANSWERS
+from chapters.utils.edits import Edit, edited
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import RunLog
 
@@ -119,7 +121,7 @@ def test_each_rule_fires_on_what_it_is_for_and_no_other_does():
 )  # fmt: skip
 def test_a_wrong_rule_is_noticed(old, new):
     with pytest.raises(AssertionError):
-        check_rules(plant(diagnosis, old, new))
+        check_rules(edited(diagnosis, Edit("", old, new, "a wrong rule")))
 
 
 def test_proof_ranks_above_bounds_and_bounds_above_symptoms():
@@ -185,6 +187,9 @@ def check_diagnostics(module) -> None:
     assert math.isclose(module.alignment(a, b), np.corrcoef(a, b)[0, 1], abs_tol=1e-9)
     assert module.alignment(a, 2 * a) == pytest.approx(1)
     assert module.alignment(a, torch.zeros(50)) == 0
+    rows = {"loss": [(0, 1.0), (1, 2.0)], "kl": [(0, math.nan)]}
+    assert module.repeat_gap(rows, rows) == 0
+    assert module.repeat_gap(rows, {"loss": [(0, 1.5)], "kl": [(0, math.nan)], "other": [(0, 9.0)]}) == 0.5
     residue = float(((b - a) - (b - a).mean()).square().mean() / (b - b.mean()).square().mean())
     assert math.isclose(module.explained_variance(a, b), 1 - residue, rel_tol=1e-5)
     assert module.explained_variance(a, torch.ones(50)) == 0
@@ -203,64 +208,137 @@ def test_what_a_learner_logs_is_what_it_is_called():
         ("residual.abs() /", "residual.abs() *"),
         ("truncated & ~terminated", "truncated"),
         ("(returns - values).var", "(returns + values).var"),
+        ("[abs(first - second) for", "[first - second for"),
         ("surprise @ log_ratio / norms", "-(surprise @ log_ratio) / norms"),
         ("values.double() - values.double().mean()", "values.double()"),
     ],
 )
 def test_a_wrong_diagnostic_is_noticed(old, new):
     with pytest.raises(AssertionError):
-        check_diagnostics(plant(diagnostics, old, new))
+        check_diagnostics(edited(diagnostics, Edit("", old, new, "a wrong diagnostic")))
 
 
 # The zoo
 
 
-def test_every_bug_is_planted_somewhere_and_known_to_a_rule():
-    assert set(E3.BUGS) == set(diagnosis.CATALOGUE) == {bug for bug, _, _ in BROKEN}
-    assert len(E3.BUGS) >= 10
-    source = Path(E3.__file__).read_text(encoding="utf-8")
+def test_every_bug_is_planted_in_each_of_its_homes_and_known_to_a_rule():
+    assert set(evidence.BUGS) == set(diagnosis.CATALOGUE) == {bug for bug, _, _ in BROKEN}
+    assert len(evidence.BUGS) >= 10
+    for learner, bug in evidence.PAIRS:
+        assert evidence.module_of(learner, bug), (learner, bug)
     for bug in E3.BUGS:
-        assert f'"{bug}"' in source, f"no line of the lesson plants {bug}"
+        assert bug in EDITS
+        assert "no_alarm" in EDITS[bug].fails
     assert set(ANSWERS) >= {entry.probe for entry in diagnosis.CATALOGUE.values() if entry.probe}
 
 
-TINY = E3.Config(seed=3, run_length=0.1)
+@pytest.mark.parametrize("module", [E3_dqn, E3_text], ids=["dqn", "text"])
+def test_the_other_learners_edits_fit_and_say_what_they_do(module):
+    for edit in module.EDITS.values():
+        assert edited(module, edit)
+        assert edit.says
+
+
+TINY = E3.Config(seed=3, num_updates=3)
+SHORT = evidence.Config(run_length=0.1)
 AT_ONCE = {"missing_detach", "stale_log_probs", "unseeded_environment", "off_by_one", "unmasked_after_eos",
            "trained_reference", "reward_scale"}  # fmt: skip
-EARLY = [pair for pair in E3.PAIRS if pair[0] in ("ppo", "text") and pair[1] in AT_ONCE]
+EARLY = [pair for pair in evidence.PAIRS if pair[0] in ("ppo", "text") and pair[1] in AT_ONCE]
 
 
 @pytest.mark.parametrize(("learner", "bug"), EARLY)
 def test_a_few_updates_give_an_identity_away(learner, bug):
-    rows, _ = E3.run_one(TINY, learner, bug)
+    rows, _ = evidence.run_one(TINY, SHORT, learner, bug)
     assert diagnosis.diagnose(rows)[0].bug == bug
 
 
-@pytest.mark.parametrize("learner", [*E3.ZOO])
+@pytest.mark.parametrize("learner", evidence.LEARNERS)
 def test_a_few_healthy_updates_break_no_identity_and_repeat_to_the_bit(learner):
-    rows, _ = E3.run_one(TINY, learner)
+    rows, _ = evidence.run_one(TINY, SHORT, learner)
     assert [found for found in diagnosis.diagnose(rows) if found.score >= diagnosis.IDENTITY] == []
-    again, _ = E3.run_one(TINY, learner)
+    again, _ = evidence.run_one(TINY, SHORT, learner)
     assert json.dumps(rows) == json.dumps(again)
+
+
+def test_the_lesson_and_its_evidence_run_ppo_alike():
+    """What `main` hands over is what the evidence would have measured itself."""
+    for bug in ("none", "unseeded_environment"):
+        module = E3.broken(bug) if bug != "none" else E3
+        rows, _ = evidence.run_one(TINY, SHORT, "ppo", bug)
+        assert json.dumps(E3.run(module.train, TINY)) == json.dumps(rows)
+
+
+def test_one_bug_at_a_time_leaves_a_log_for_rl_diagnose(tmp_path):
+    log = RunLog(tmp_path / "E3" / "20261120-093000-seed3", "E3")
+    E3.main(replace(TINY, bug="stale_log_probs"), log)
+    log.close()
+    lines = list(report(log.folder))
+    assert lines[1].startswith("1. stale_log_probs")
+    assert {claim.name: claim.value for claim in log.claims}["ppo_bugs_named"] == 1
 
 
 @pytest.mark.parametrize("learner", ["ppo", "dqn"])
 def test_merged_time_limits_are_seen_where_nothing_else_ends(learner):
     for bug, wrong in (("none", False), ("merged_time_limit", True)):
         rows = {}
-        r = replace(E3.recipe(TINY, learner, bug), num_updates=40, check_every=0, num_envs=4)
-        E3.train(r, rows, envs=make_envs("ProbeEndless-v0", 4))
+        settings = evidence.settings_of(learner, TINY, SHORT)
+        settings = replace(settings, num_updates=40, check_every=0, num_envs=4)
+        evidence.module_of(learner, bug).train(settings, rows, make_envs("ProbeEndless-v0", 4))
         assert "gap_terminated" not in rows
         assert (max(value for _, value in rows["gap_truncated"]) > 0.1) == wrong
         assert max(value for _, value in rows["gap_inside"]) < 1e-5
 
 
 def test_the_right_learner_solves_the_probe_that_the_broken_one_fails():
-    cfg = E3.Config(seed=5)
+    cfg, whole = E3.Config(seed=5), evidence.Config()
     for bug in ("merged_time_limit", "wrong_sign"):
         probe = diagnosis.CATALOGUE[bug].probe
-        assert not E3.fails(cfg, "ppo", "none", probe)
-        assert E3.fails(cfg, "ppo", bug, probe)
+        assert not evidence.fails(cfg, whole, "ppo", "none", probe)
+        assert evidence.fails(cfg, whole, "ppo", bug, probe)
+
+
+# PPO for tokens
+
+
+def check_first_end(first_end):
+    torch.manual_seed(2)
+    for size, length in ((1, 1), (2, 3), (7, 2), (20, 5)):
+        ids = torch.randint(0, 3, (size, length))
+        found = first_end(ids)
+        assert found.dtype == torch.bool
+        for b in range(size):
+            ended = False
+            for t in range(length):
+                assert found[b, t] == (not ended), "the end itself counts, what stands behind it does not"
+                ended = ended or int(ids[b, t]) == 0
+
+
+def test_the_first_end_of_text_is_the_last_token_that_counts():
+    check_first_end(E3_text.first_end)
+    for old, new in (
+        ("ends.cumsum(dim=1) - ends == 0", "ends.cumsum(dim=1) == 0"),
+        ("cumsum(dim=1)", "cumsum(dim=0)"),
+    ):
+        with pytest.raises(AssertionError):
+            check_first_end(edited(E3_text, Edit("first_end", old, new, "a wrong end")).first_end)
+
+
+def test_tables_answer_like_the_policy_that_they_belong_to():
+    learner = E3_text.TextLearner(E3.Config(num_envs=8), fresh_seed=1)
+    torch.nn.init.normal_(learner.agent.policy.table)
+    torch.nn.init.normal_(learner.agent.policy.value_table)
+    rows = {}
+    batch = learner.batch(rows, 0)
+    text = torch.cat(
+        [learner.world.prompt_ids.repeat(4, 1), learner.write(learner.world.prompt_ids.repeat(4, 1))], 1
+    )
+    out = learner.agent.policy(text)
+    prefixes = learner.agent.policy.prefix_rows(text)[:, :-1]
+    log_probs, _ = learner.agent.judge(prefixes.flatten(), text[:, 1:].flatten())
+    expected = out.logits[:, :-1].log_softmax(-1).gather(2, text[:, 1:, None])[..., 0]
+    torch.testing.assert_close(log_probs.view_as(expected), expected)
+    torch.testing.assert_close(learner.agent.value(prefixes), out.values[:, :-1])
+    assert len(batch["obs"]) == rows["loss_tokens"][0][1] == rows["completion_tokens"][0][1]
 
 
 # rl diagnose

@@ -49,6 +49,13 @@ def alignment(surprise: Tensor, log_ratio: Tensor) -> float:
     return (surprise @ log_ratio / norms).item() if norms > 1e-12 else 0.0
 
 
+def repeat_gap(rows: dict[str, list[tuple[int, float]]], again: dict[str, list[tuple[int, float]]]) -> float:
+    """How far a repetition is from a run, summed over all that both logged: 0 if everything is seeded."""
+    pairs = [pair for name in again for pair in zip(rows.get(name, ()), again[name])]
+    differences = [abs(first - second) for (_, first), (_, second) in pairs]
+    return sum(number for number in differences if number == number)  # what is no number on both is no news
+
+
 def note(rows: dict[str, list[tuple[int, float]]], step: int, **values: float) -> None:
     """Add to a run's metrics."""
     for name, value in values.items():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from chapters.diagnosis.pictures import words
 from chapters.utils import plotting
 
 if TYPE_CHECKING:
@@ -58,12 +58,6 @@ def misses(
     return any(far) or list(actions[len(exact) :]) != list(answers[1].values())
 
 
-def words(name: str) -> str:
-    return {"none": "healthy", "ppo": "PPO", "dqn": "DQN", "reinforce": "REINFORCE"}.get(name, name).replace(
-        "_", " "
-    )
-
-
 def cells(ax: Axes, table: Any, rows: Sequence[str], columns: Sequence[str], texts: Any, cmap: str) -> None:
     """A table [rows, columns] of shares as a map, with a text in each cell."""
     ax.imshow(table, cmap=cmap, vmin=0, vmax=1.4, aspect="auto")
@@ -75,38 +69,12 @@ def cells(ax: Axes, table: Any, rows: Sequence[str], columns: Sequence[str], tex
     ax.grid(False)
 
 
-def symptoms(zoo: dict[tuple[str, str], Rows], shown: dict[str, tuple[str, str]]) -> Figure:
-    """For each bug one metric of one learner, broken beside right."""
-    figure, axes = plotting.new_figure(math.ceil(len(shown) / 3), 3, width=4.2, height=2.7)
-    for ax, (bug, (learner, name)) in zip(axes.flat, shown.items()):
-        curves = [(bug, name, "broken", {"color": plotting.RED})]
-        curves += [("none", name, "right", {"color": plotting.BLUE, "linestyle": "--"})]
-        if name == "eval_return":
-            curves += [
-                (bug, "eval_return_again", "broken, again", {"color": plotting.ORANGE, "linestyle": ":"})
-            ]
-        for kind, metric, label, style in curves:
-            floor = 1e-8 if bug == "stale_log_probs" else -math.inf  # a log scale has no 0
-            found = [(step, max(value, floor)) for step, value in zoo[learner, kind].get(metric, [])]
-            series = [pair for pair in found if math.isfinite(pair[1])]
-            ax.plot(*zip(*series or [(0, math.nan)]), label=label, **style)
-        if bug in ("reward_scale", "stale_log_probs"):
-            ax.set_yscale("log")
-        if name == "eval_return" or ax is axes.flat[0]:
-            ax.legend(fontsize=10)
-        ax.set(xlabel=f"update ({words(learner)})", ylabel=name.replace("_", " "))
-        ax.set_title(words(bug), fontsize=12)
-    for ax in axes.flat[len(shown) :]:
-        ax.axis("off")
-    return figure
-
-
 def report(
     runs: Sequence[dict], healthy: Sequence[Pair], pairs: Sequence[Pair], names: Sequence[str], log: RunLog
 ) -> dict[str, Any]:
     """Draw what was planted against what was named first, and what the bugs cost; returns the counts."""
     tables = counts(runs, [*healthy, *pairs], names)
-    log.figure(confusion(tables, names))
+    log.figure(confusion(tables, names), "confusion")
     log.figure(cost(runs, pairs, names[1:]), "cost")
     return tables
 
