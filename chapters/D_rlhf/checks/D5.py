@@ -208,12 +208,14 @@ EDITS = {
         old="rewards - rewards.mean(dim=1, keepdim=True)",
         new="rewards - rewards.mean(dim=0, keepdim=True)",
         says="compares a completion with those of other prompts: an easy sum's answers look good",
+        fails=("first_loss",),
     ),
     "no_baseline": Edit(
         function="advantages",
         old="rewards - rewards.mean(dim=1, keepdim=True)",
         new="rewards",
         says="no baseline: a right answer is praised, a wrong one never blamed",
+        fails=("first_loss",),
     ),
     "rounding_divided": Edit(
         function="advantages",
@@ -226,6 +228,7 @@ EDITS = {
         old="rewards.std(dim=1, keepdim=True)",
         new="rewards.std(dim=0, keepdim=True)",
         says="the spread of other prompts",
+        fails=("first_loss",),
     ),
     "spread_of_batch": Edit(
         function="advantages",
@@ -274,6 +277,7 @@ EDITS = {
         old="return log_ratio.exp()",
         new="return log_ratio.exp().detach()",
         says="a ratio without slope: its value is right, and nothing is learnt",
+        fails=("first_gradient", "greedy_after", "sampled_after"),
     ),
     "no_length_normalisation": Edit(
         function="importance_ratio",
@@ -334,24 +338,28 @@ EDITS = {
         old="1.0 - clip_low, 1.0 + clip_high",
         new="1.0 + clip_low, 1.0 + clip_high",
         says="the lower bound on the wrong side of 1",
+        fails=("first_loss",),
     ),
     "padding_counted": Edit(
         function="average",
         old="(losses * mask).sum(dim=1)",
         new="losses.sum(dim=1)",
         says="what stands behind the end counts",
+        fails=("first_loss",),
     ),
     "padded_length": Edit(
         function="average",
         old="lengths = mask.sum(dim=1)",
         new="lengths = torch.full_like(mask.sum(dim=1), mask.shape[1])",
         says="every completion is as long as the longest",
+        fails=("first_loss",),
     ),
     "kinds_swapped": Edit(
         function="average",
         old='kind == "completions"',
         new='kind != "completions"',
         says="the mean of means where it was not asked for",
+        fails=("first_loss",),
     ),
     "mean_of_nothing": Edit(
         function="average",
@@ -370,6 +378,7 @@ EDITS = {
         old="losses = -clipped_objective",
         new="losses = clipped_objective",
         says="lowers what is to be raised",
+        fails=("greedy_after", "sampled_after"),
     ),
     "kl_wrong_sign": Edit(
         function="grpo_loss",
