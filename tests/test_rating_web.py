@@ -511,10 +511,11 @@ def test_ci_gets_a_browser_where_it_may_and_never_fails_for_it(tmp_path, user, a
         "bin/apt-get": f'echo "$*" >>"{calls}"; echo noise; exit ${{APT_FAILS:-0}}',
         "bin/id": f"echo {user}",
         "setup.sh": 'echo "setup $*"',
+        ".venv/bin/python": "exit 0",
     } | ({f"bin/{there}": ""} if there else {})
     for name, script in stand_ins.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
     for tool in ("bash", "dirname", "rm", "env"):

@@ -69,7 +69,7 @@ Value iteration (A3) repeats the Bellman optimality update until nothing changes
 
 $$Q(s,a) \leftarrow R(s,a) + \gamma \sum_{s'} P(s' \mid s,a) \max_{a'} Q(s',a') \tag{1}$$
 
-Without the model $P, R$ the agent cannot take this expectation. But every step that it makes hands it a
+Without the model $P, R$ the agent cannot take the expectation in (1). But every step that it makes hands it a
 sample $(s, a, r, s')$ of what stands behind it. That sample is the *temporal-difference* (TD) **target**:
 
 $$y = r + \gamma\,(1 - \text{terminated}) \max_{a'} Q(s',a') \tag{2}$$
@@ -91,9 +91,8 @@ ends the episode. Then the third update of an entry worth 0, towards a target of
 
 **A clock is not an end.** In a *terminated* state the world is over, so the bootstrap is dropped. When a time
 limit *truncates* the episode, only the recording is over: the state still has its value, and the bootstrap
-stays. A world that pays 1 a step for ever, watched ten steps at a time, is worth $1 + \gamma + \gamma^2 +
-\dots = 1/(1-\gamma)$, here
-10. Whoever takes the cut for an end solves $Q = 1 + \gamma \cdot \frac{9}{10} Q$ instead, and finds 5.3.
+stays. A world that pays 1 a step for ever, watched ten steps at a time, is worth $1/(1-\gamma)$, which is 10
+for $\gamma = 0.9$. Whoever takes the cut for an end solves $Q = 1 + \gamma \cdot \frac{9}{10} Q$: 5.3.
 
 **SARSA** differs in one symbol. It asks what the action $a'$ is worth that it *will really take* (its name
 lists what an update needs: $s, a, r, s', a'$):
@@ -133,10 +132,10 @@ $$\sum_{n=1}^{\infty} \alpha_n = \infty, \qquad \sum_{n=1}^{\infty} \alpha_n^2 <
 
 Any distance can still be covered; the sum of the noise stays finite. For $\alpha_n = \alpha / n^p$ this means
 $\frac12 < p \le 1$. If every entry is updated for ever with such step sizes, rewards are bounded and
-$\gamma<1$, then Q-learning's table converges to $Q^*$ with probability one, *however* the agent explores
-(`watkins1992qlearning`). SARSA's does so if exploration fades to nothing, slowly enough that every action is
-tried for ever (`singh2000convergence`); with a fixed $\varepsilon$ it describes the agent that explores. A
-constant $\alpha$ never settles.
+$\gamma<1$, then Q-learning's table converges to $Q^*$ with probability one, *however* the agent behaves
+otherwise (`watkins1992qlearning`). SARSA's does so if exploration fades to nothing, slowly enough that every
+action is tried for ever (`singh2000convergence`); with a fixed $\varepsilon$ it describes the agent that
+explores. A constant $\alpha$ never settles.
 
 How fast is another matter. The sample mean, $p = 1$, looks natural and is a trap: it never forgets early,
 wrong targets, and the steps needed can grow exponentially with $1/(1-\gamma)$, for $p < 1$ polynomially
@@ -222,7 +221,7 @@ learner never sees. With $k$ steps left on the clock (`chapters/exact/time_limit
 
 $$v_k(s) = \sum_a \pi(a \mid s) \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v_{k-1}(s') \Big]\tag{7}$$
 
-from $v_0 = 0$ on; then $v_H$ at the start is the exact chance of success. With a maximum over actions in
+from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. With a maximum over actions in
 place of the average it is the *time-dependent optimum*, the best that anyone can do who may also look at the
 clock. Our agent sees only its position, so it may fall a little short of that.
 

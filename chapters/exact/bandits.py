@@ -30,7 +30,7 @@ def auer_bound(means: tuple[float, ...], num_plays: Float[np.ndarray, " T"]) -> 
     return (8 / gaps).sum() * np.log(num_plays) + (1 + np.pi**2 / 3) * gaps.sum()
 
 
-def log_slope(regret: Float[np.ndarray, " T"], start: int, stop: int) -> float:
+def log_slope(regret: Float[np.ndarray, " T"], start: int | np.integer, stop: int | np.integer) -> float:
     """Slope of the regret after 1, 2, ... plays against ln T, from `start` plays to `stop` > `start`."""
     return float((regret[stop - 1] - regret[start - 1]) / np.log(stop / start))
 

@@ -11,7 +11,7 @@ from typing import Any
 from chapters.utils import plotting
 from chapters.utils.runlog import RunLog
 
-Metrics = dict[str, list[tuple[int, float]]]
+Metrics = dict[str, list]
 
 
 class Scores:
