@@ -151,7 +151,7 @@ EDITS = {
         function="td_solution",
         old="(obs, next_obs), 1.0 - ended)",
         new="(obs, next_obs), 1.0)",
-        says="no mask: the right values survive, since nobody starts from an end; merging changes nothing then",
+        says="no mask: values stay right, since nobody starts from an end, and merging changes nothing",
         fails=("value_merged",),
     ),
     "mask_inverted": Edit(
