@@ -1,4 +1,6 @@
-"""C1's learner on the probe environments, whole, and wrong on them once an error is planted in it."""
+"""C1's learner on the probe environments, whole, and wrong on them once edited; and its evidence."""
+
+import math
 
 import gymnasium as gym
 import numpy as np
@@ -6,10 +8,12 @@ import pytest
 import torch
 
 from chapters.C_policy_gradients import C1_actor_critic_methods_a2c as lesson
-from chapters.course.planting import plant
+from chapters.C_policy_gradients.checks.C1 import EDITS, n_step_by_hand, rollouts
+from chapters.C_policy_gradients.evidence import C1 as evidence
 from chapters.envs import make_envs
 from chapters.envs.probes import CutShort
 from chapters.utils import RunLog
+from chapters.utils.edits import edited
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = {
@@ -23,10 +27,8 @@ ANSWERS = {  # probe -> {observation: (value, best action)}
     "ActionMatters": {0.0: (1.0, 1)},
     "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
     "Endless": {0.0: (1 / (1 - GAMMA), 0)},
+    "CutShort": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
 }
-
-
-ANSWERS["CutShort"] = {0.0: (GAMMA, 0), 1.0: (1.0, 0)}
 
 
 def wrongness(module, probe, folder, **changes):
@@ -39,9 +41,10 @@ def wrongness(module, probe, folder, **changes):
     else:
         envs = make_envs(f"Probe{probe}-v0", cfg.num_envs)
     log = RunLog(folder, "C1")
-    agent, scores = module.train(cfg, log, envs=envs)
+    agent, best = module.train(cfg, log, envs=envs)
     log.close()
-    assert scores is None, "injected environments are trained on, not evaluated on"
+    assert not log.metrics, "injected environments are trained on, not evaluated on"
+    assert best is agent
     gaps = []
     for obs, (value, action) in ANSWERS[probe].items():
         with torch.inference_mode():
@@ -61,32 +64,20 @@ def test_both_ends_of_lambda_learn(gae_lambda, tmp_path):
     assert wrongness(lesson, "DelayedReward", tmp_path, gae_lambda=gae_lambda) < 0.1
 
 
-PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)
-    "terminated merged with truncated": (
-        "Endless", 'next_values, batch["terminated"], batch["truncated"], cfg.gamma',
-        'next_values, batch["terminated"] | batch["truncated"], batch["truncated"], cfg.gamma',
-    ),
-    "next_obs after the autoreset": (
-        "CutShort", '"next_obs": true_next_obs(next_obs, done, infos)', '"next_obs": next_obs',
-    ),
-    "bootstraps through a terminal state": (
-        "ConstantReward", "next_values * ~terminated - values", "next_values - values",
-    ),
-    "sign of the policy gradient": ("ActionMatters", "policy_loss = -(log_probs", "policy_loss = (log_probs"),
-    "log-probability of the first action": (
-        "ActionMatters", "gather(-1, actions.unsqueeze(-1))", "gather(-1, 0 * actions.unsqueeze(-1))",
-    ),
-    "critic learns the advantage": (
-        "ConstantReward", "advantages + values.detach(), entropy", "advantages, entropy",
-    ),
-    "no gradient step": ("ConstantReward", "    loss.backward()\n    nn.utils", "    nn.utils"),
-}  # fmt: skip
+NOTICED = {  # edit -> the probe that notices
+    "merged": "Endless",
+    "next_episode": "CutShort",
+    "bootstraps_through": "ConstantReward",
+    "sign": "ActionMatters",
+    "first_action": "ActionMatters",
+    "learns_the_advantage": "ConstantReward",
+    "no_step": "ConstantReward",
+}
 
 
-@pytest.mark.parametrize("error", PLANTED)
-def test_probe_notices_planted_error(error, tmp_path):
-    probe, old, new = PLANTED[error]
-    assert wrongness(plant(lesson, old, new), probe, tmp_path) > 0.15
+@pytest.mark.parametrize("name", NOTICED)
+def test_probe_notices_the_edit(name, tmp_path):
+    assert wrongness(edited(lesson, EDITS[name]), NOTICED[name], tmp_path) > 0.15
 
 
 def test_rollout_knows_true_successors():
@@ -98,14 +89,76 @@ def test_rollout_knows_true_successors():
     assert batch["next_obs"][:, 0, 0].tolist() == [1.0, 1.0, 1.0, 1.0]
     assert batch["terminated"][:, 0].tolist() == [False, True, False, True]
     assert obs[:, 0].tolist() == [0.0, 0.0, 0.0]
-    batch, _ = lesson.rollout(agent, envs, obs, 100, np.random.default_rng(0), until_all_done=True)
-    assert batch["obs"].shape == (2, 3, 1)
 
 
-def test_gae_disagrees_with_the_library_when_the_time_limit_is_an_end():
-    """The parity claim notices a merged mask."""
-    assert lesson.buffer_gap(lesson.Config()) < 1e-5
-    merged = plant(lesson, "next_values * ~terminated - values", "next_values * ~terminated * 0.999 - values")
-    assert merged.buffer_gap(merged.Config()) > 1e-5
-    sums_on = plant(lesson, "running * going_on[t]", "running * ~terminated[t]")
-    assert sums_on.buffer_gap(sums_on.Config()) > 1e-2
+def test_parity_with_the_library_notices_every_wrong_mask():
+    cfg = lesson.Config()
+    assert evidence.buffer_gap(cfg) < 1e-5
+    for name in (
+        "bootstraps_through",
+        "time_limit_ends",
+        "runs_past_time_limits",
+        "runs_past_ends",
+        "no_mask",
+    ):
+        wrong = edited(lesson, EDITS[name])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lesson, "gae", wrong.gae)
+            assert evidence.buffer_gap(cfg) > 1e-2, name
+
+
+def test_a_leak_reaches_the_critic_through_the_advantages():
+    """Without a value loss the critic must get no gradient at all; with the edit `leaks` it does."""
+    envs = make_envs("ProbeDelayedReward-v0", 4)
+    obs, _ = envs.reset(seed=0)
+    for module, still in ((lesson, True), (edited(lesson, EDITS["leaks"]), False)):
+        torch.manual_seed(0)
+        agent = module.ActorCritic(1, 2, 4)
+        batch, _ = module.rollout(agent, envs, obs, 4, np.random.default_rng(0))
+        cfg = module.Config(vf_coef=0.0)
+        module.update(agent, module.Adam(agent.parameters(), lr=0.0), batch, cfg)
+        gradients = [parameter.grad for parameter in agent.critic.parameters()]
+        assert all(grad is None or not grad.any() for grad in gradients) == still
+
+
+class TestEvidence:
+    def test_n_steps_by_hand(self):
+        for data in rollouts():
+            for n in (1, 2, 4, 30):
+                found = evidence.n_step_advantages(**data, gamma=0.9, n=n)
+                for t, i in np.ndindex(*found.shape):
+                    by_hand = n_step_by_hand(data, 0.9, t, i, n)
+                    assert math.isclose(found[t, i], by_hand, rel_tol=1e-9, abs_tol=1e-12)
+
+    def test_n_steps_are_rewards_and_then_the_critic(self):
+        """One long episode whose true successors are the next rows."""
+        rewards, values = torch.randn(2, 11, 1, dtype=torch.float64)
+        never = torch.zeros(10, 1, dtype=torch.bool)
+        found = evidence.n_step_advantages(rewards[:10], values[:10], values[1:], never, never, 0.8, 3)
+        paid = sum(0.8**k * rewards[2 + k, 0] for k in range(3))
+        assert math.isclose(found[2, 0], paid + 0.8**3 * values[5, 0] - values[2, 0], rel_tol=1e-9)
+
+    @pytest.mark.parametrize(
+        "name", ["lambda_squared", "no_discount", "no_mask", "runs_past_ends", "forwards"]
+    )
+    def test_average_over_n_notices_a_wrong_gae(self, name, monkeypatch):
+        assert evidence.lambda_return_gap(lesson.Config()) < 1e-9
+        monkeypatch.setattr(lesson, "gae", edited(lesson, EDITS[name]).gae)
+        assert evidence.lambda_return_gap(lesson.Config()) > 1e-3
+
+    def test_critic_wrong_in_every_other_state_is_right_two_steps_on(self):
+        world = evidence.half_wrong_chain(0)
+        assert abs(world.bias(world.gamma ** np.arange(2))) < 1e-12
+        assert abs(world.bias(np.ones(1))) > 0.1
+        for lam in (0.3, 0.7, 0.95):
+            assert abs(world.bias((world.gamma * lam) ** np.arange(500))) > 1e-3
+
+    def test_crossings(self):
+        for returns, expected in (
+            ([10, 480, 475, 500, 20], (200, 400, 0.6)),
+            ([480, 100, 475, 475, 475], (100, 500, 0.8)),
+            ([480, 480, 100, 480], (100, math.inf, 0.75)),
+            ([474.9, 10], (math.inf, math.inf, 0.0)),
+        ):
+            steps = [100 * (i + 1) for i in range(len(returns))]
+            assert np.allclose(evidence.crossings(steps, returns), expected)
