@@ -227,7 +227,8 @@ clock. Our agent sees only its position, so it may fall a little short of that.
 
 **CliffWalking** (`suttonbarto2018`, example 6.6): −1 a step, −100 and back to the start for stepping off the
 edge, along which the shortest way runs. Exploring at the rate $\varepsilon$, Q-learning should end around the
-path that is best *without* exploring, SARSA near the best of all policies that explore. Both are exact.
+path that is best *without* exploring, SARSA near the best of all policies that explore. By (7) both are
+known.
 """
 
 
