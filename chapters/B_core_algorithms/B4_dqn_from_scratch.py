@@ -13,7 +13,7 @@ and dueling as switches; four environments feed one learner; an average of the w
 
 <!-- results: B4 -->
 
-`rl run B4`: 90 s, 924 MB. `rl run B4 --smoke`: 7 s.
+`rl run B4`: 90 s, 924 MB. With `--smoke`, all of it: 7 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 10 seeds | bound | holds |

@@ -106,8 +106,8 @@ def sentiment(texts: Sequence[str], cap: float = 3.0) -> np.ndarray:
 def gold_reward(texts: Sequence[str]) -> np.ndarray:
     """What a reader thinks of each text: warm is good, gushing smells of being paid for, echoes bore.
 
-    sentiment - 3/2 max(0, praise - 3) - max(0, echoes - 3), float64 [num_texts]; praise counts positive words,
-    echoes those that stood there before, fillers apart.
+    sentiment - 3/2 max(0, praise - 3) - max(0, echoes - 3), float64 [num_texts]; praise counts positive
+    words, echoes those that stood there before, fillers apart.
     """
     words = [text.split() for text in texts]
     praise = np.array([sum(word in POSITIVE for word in row) for row in words])

@@ -1,4 +1,4 @@
-"""Noisy comparisons of reviews, and a reward model fitted to them: taught by D3, imported by later lessons."""
+"""Noisy comparisons of reviews, and a reward model fitted to them: D3 shows both, others import them."""
 
 from __future__ import annotations
 
