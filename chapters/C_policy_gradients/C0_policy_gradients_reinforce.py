@@ -129,8 +129,7 @@ $$\sum_a \pi_\theta(a \mid s)\, \nabla \log \pi_\theta(a \mid s) = \sum_a \nabla
 = \nabla \sum_a \pi_\theta(a \mid s) = \nabla 1 = 0 \tag{5}$$
 
 Let $c$ be any number that is settled *without* $a_t$: by what came before it, or by other episodes. Take the
-mean over $a_t$ first, all that is settled held fixed. There $c$ is a constant and comes out in front,
-so by eq. (5):
+mean over $a_t$ first, all else held fixed. There $c$ is a constant and comes out in front. So by eq. (5):
 
 $$\mathbb{E}\bigl[c\, \nabla \log \pi_\theta(a_t \mid s_t)\bigr]
 = \mathbb{E}\bigl[c\; \mathbb{E}_{a_t}[\nabla \log \pi_\theta(a_t \mid s_t)]\bigr]
