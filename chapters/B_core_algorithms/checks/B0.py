@@ -125,6 +125,11 @@ EDITS = {
         old="return estimates + (rewards - estimates)",
         new="return estimates - (rewards - estimates)",
         says="moves the estimate away from the reward",
+        fails=(
+            "optimal_share_epsilon_0.1",
+            "ucb1_below_bound",
+            "thompson_slope",
+        ),
     ),
     "first_maximum": Edit(
         function="random_argmax",
@@ -154,6 +159,7 @@ EDITS = {
         old="rng.integers(num_arms, size",
         new="rng.integers(num_arms - 1, size",
         says="never explores the last arm",
+        fails=("optimal_share_epsilon_0.1",),
     ),
     "naive_greedy": Edit(
         function="epsilon_greedy",
@@ -173,6 +179,7 @@ EDITS = {
         old="np.log(max(num_plays, 1)) / np.maximum(counts, 1)",
         new="np.log(np.maximum(counts, 1)) / np.maximum(counts, 1)",
         says="the logarithm of the arm's own pulls: an arm left alone never looks better with time",
+        fails=("ucb1_below_bound",),
     ),
     "no_square_root": Edit(
         function="ucb_scores",
@@ -206,6 +213,11 @@ EDITS = {
         old="self.counts[pulled] += 1",
         new="self.counts += 1",
         says="counts a pull of every arm",
+        fails=(
+            "optimal_share_epsilon_0.1",
+            "ucb1_below_bound",
+            "thompson_slope",
+        ),
     ),
     "counts_after_mean": Edit(
         function="ValueAgent",
