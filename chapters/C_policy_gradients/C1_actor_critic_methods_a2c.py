@@ -10,7 +10,7 @@ by not waiting for an episode to end?
 that a gradient step needs eight time steps instead of whole episodes. **Next:** C2 and C3 keep the advantages
 and the critic, and stop the policy from jumping.
 
-**Time.** 20 s on 2 cores; with all evidence 160 s.
+**Time.** 20 s on 2 cores; with all evidence 240 s.
 
 References: `mnih2016a3c`, `schulman2016gae`, `pardo2018timelimits`, `sutton1988td`, `raffin2021sb3`,
 `raffin2020zoo`.

@@ -253,18 +253,19 @@ def train_sb3(cfg: lesson.Config, log: RunLog) -> Scores:
 
 
 def train_reinforce(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
-    """C0's learner as it stands there, on the same checks; its metrics count steps here, not episodes."""
+    """C0's learner as it stands there; of its checks those count that are `eval_every` steps apart."""
     own = reinforce.Config(
         seed=cfg.seed, num_updates=extra.num_reinforce_updates, num_eval_episodes=cfg.num_eval_episodes
     )
     quiet = RunLog(log.folder / "reinforce", "C0")
     reinforce.train(own, quiet)
     quiet.close()
-    for name in ("return", "cpu_seconds"):
-        steps = quiet.series("leave_one_out_env_steps")[1]
-        for step, value in zip(steps, quiet.series(f"leave_one_out_{name}")[1]):
-            if step <= cfg.num_env_steps:
-                log.write(step, **{f"reinforce_{name}": value})
+    names = ("env_steps", "return", "cpu_seconds")
+    next_check = cfg.eval_every
+    for step, score, seconds in zip(*(quiet.series(f"leave_one_out_{name}")[1] for name in names)):
+        if next_check <= step <= cfg.num_env_steps:
+            next_check = (step // cfg.eval_every + 1) * cfg.eval_every
+            log.write(step, reinforce_return=score, reinforce_cpu_seconds=seconds)
 
 
 def compare_learners(cfg: lesson.Config, extra: Config, log: RunLog) -> None:

@@ -7,7 +7,6 @@ from chapters.utils import RunLog, plotting
 
 LABELS = {"reinforce": "REINFORCE (C0)", "a2c": "A2C, ours", "sb3": "A2C, SB3"}
 COLOURS = {"reinforce": plotting.ORANGE, "a2c": plotting.BLUE, "sb3": plotting.GREEN}
-MARKED = {"gae": (0.0, 0.7, 0.9, 1.0), "n_step": (2, 5, 12)}  # knobs whose number is written beside the point
 
 
 def draw_chain(
@@ -19,20 +18,19 @@ def draw_chain(
 ) -> None:
     """Bias against noise for two critics, and the error over lambda under the first."""
     figure, (left, middle, right) = plotting.new_figure(1, 3, width=5.2)
-    knobs = {"gae": lambdas, "n_step": steps_ahead}
-    for ax, data, title in (
-        (left, curves, "Critic wrong everywhere"),
-        (middle, half_wrong, "Critic wrong in every other state"),
+    for ax, data, title, marked_n, marked_lambda in (
+        (left, curves, "Critic wrong everywhere", (2, 5, 8), (0.0, 0.7, 0.9, 1.0)),
+        (middle, half_wrong, "Critic wrong in every other state", (1, 2, 3, 5), (0.9, 1.0)),
     ):
-        for family, color, label in (("n_step", plotting.ORANGE, "n"), ("gae", plotting.BLUE, "λ")):
-            _bias_and_noise(ax, data[family], knobs[family], MARKED[family], label, color)
+        _bias_and_noise(ax, data["n_step"], steps_ahead, marked_n, "n", plotting.ORANGE)
+        _bias_and_noise(ax, data["gae"], lambdas, marked_lambda, "λ", plotting.BLUE)
         ax.plot([], [], "o", color="grey", label="measured mean")
         ax.set(xlabel="|bias| of the estimated Q", title=title, xlim=(-0.02, 0.38), ylim=(0, 1))
     left.set_ylabel("standard deviation of one estimate")
     left.legend(fontsize=11, loc="lower left")
     errors = np.hypot(curves["gae"][:, 0], curves["gae"][:, 2] / 16**0.5)
     right.plot(lambdas, errors, "o-", color=plotting.BLUE)
-    right.set(xlabel="λ", ylabel="RMS error of a mean over 16", xlim=(0, 1.02), ylim=(0, None))
+    right.set(xlabel="λ", ylabel="RMS error of a mean over 16", xlim=(-0.02, 1.02), ylim=(0, None))
     right.set_title("In between is best")
     log.figure(figure, "gae")
 
@@ -40,17 +38,18 @@ def draw_chain(
 def _bias_and_noise(ax, rows: np.ndarray, knobs: tuple, marked: tuple, label: str, color: str) -> None:
     """One family: a line through the exact biases, points at the measured ones, some knobs in words."""
     bias, measured, deviation = rows.T
-    ax.plot(np.abs(bias), deviation, color=color, label={"λ": "GAE", "n": "n steps"}[label])
+    ax.plot(np.abs(bias), deviation, color=color, linewidth=1.5, label={"λ": "GAE", "n": "n steps"}[label])
     ax.plot(np.abs(measured), deviation, "o", color=color)
-    above = label == "n"  # of the two families' numbers, one stands above its points and one below
     for x, y, knob in zip(np.abs(bias), deviation, knobs):
         if knob in marked:
+            above = label == "n" or knob == 1  # n stands above its points, lambda below, where there is room
+            place, side = ((4, 8), "left") if above else ((-4, -16), "right")
             ax.annotate(
                 f"{label} = {knob:g}",
                 (x, y),
-                (6, 8) if above else (-4, -16),
+                place,
                 textcoords="offset points",
-                ha="left" if above else "right",
+                ha=side,
                 color=color,
                 fontsize=11,
             )
