@@ -9,7 +9,7 @@ what holds it to its language meanwhile, and what happens when nothing does?
 model, a token is an action, a completion an episode, the reward comes at its end, and each token pays for its
 distance from a frozen copy of the model. **Next:** D3 learns the reward from comparisons.
 
-**Time.** 45 s on 2 cores; with all evidence 120 s.
+**Time.** 45 s on 2 cores; with all evidence 140 s.
 
 References: `ziegler2019finetuning`, `ouyang2022instructgpt`, `schulman2017ppo`, `korbak2022bayesian`.
 

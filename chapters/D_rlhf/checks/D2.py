@@ -286,12 +286,14 @@ EDITS = {
         old="rewards = -beta * log_ratio",
         new="rewards = -0.0 * log_ratio",
         says="no KL penalty: leaving is free",
+        fails=("gap_closed", "kl"),
     ),
     "kl_sign": Edit(
         function="token_rewards",
         old="rewards = -beta * log_ratio",
         new="rewards = beta * log_ratio",
         says="the sign of the KL penalty flipped: leaving is paid",
+        fails=("gap_closed", "reward_after", "kl"),
     ),
     "padding_counted": Edit(
         function="collect",
@@ -300,6 +302,7 @@ EDITS = {
         "    mask = torch.ones_like(mask)\n"
         "    batch = dict(zip(TEXT",
         says="padding counted as text, as if nobody had made a mask",
+        fails=("gap_closed", "reward_after"),
     ),
     "mean_of_means": Edit(
         function="minibatch_loss",
@@ -337,6 +340,7 @@ EDITS = {
         old="completion_mask[:, t] = ~done",
         new="completion_mask[:, t] = ~done & (token != eos_id)",
         says="the EOS is no token: stopping is never learnt",
+        fails=("gap_closed",),
     ),
     "forgets_the_text": Edit(
         function="sample",
@@ -355,6 +359,7 @@ EDITS = {
         old="vf_coef * errors - clipped",
         new="vf_coef * errors + clipped",
         says="the sign of the objective: what is rewarded is unlearnt",
+        fails=("gap_closed", "reward_after", "kl"),
     ),
     "sign_of_the_value_loss": Edit(
         function="minibatch_loss",
@@ -428,6 +433,7 @@ EDITS = {
         old="torch.multinomial(probs, 1, generator=generator)[:, 0]",
         new="probs.argmax(-1)",
         says="greedy",
+        fails=("gap_closed", "reward_after"),
     ),
     "temperature": Edit(
         function="sample",
@@ -458,6 +464,7 @@ EDITS = {
         old="logits[:, prompt_ids.shape[1] - 1 : -1]",
         new="logits[:, prompt_ids.shape[1] :]",
         says="logits off by one",
+        fails=("gap_closed", "reward_after"),
     ),
     "prompt_not_cut_off": Edit(
         function="token_log_probs",
@@ -632,6 +639,7 @@ EDITS = {
         old="token_log_probs(reference, *prompt",
         new="token_log_probs(policy, *prompt",
         says="the reference is the policy itself: no KL is ever seen",
+        fails=("gap_closed",),
     ),
     "not_constant": Edit(
         function="collect",
