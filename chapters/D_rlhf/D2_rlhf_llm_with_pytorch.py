@@ -361,7 +361,7 @@ def main(cfg: Config, log: RunLog) -> None:
     seed_everything(cfg.seed)
     world = token_world(cfg.seed)
     on_world = replace(cfg, **WORLD, num_updates=3 * cfg.num_updates)
-    watch = gap_watcher("world", world, on_world.beta, on_world.num_updates, log)
+    watch = gap_watcher("", world, on_world.beta, on_world.num_updates, log)
     train(world.reference(), world.reference(), world_task(world), on_world, log, "world", watch)
     base, tokenizer = load_model(cfg.model, review_recipe(cfg.pretrain_steps))
     task = reviews_task(tokenizer, num_tokens=20)
@@ -382,7 +382,7 @@ def main(cfg: Config, log: RunLog) -> None:
     log.claim(
         "gap_closed",
         "PPO closes the gap between the reference and the exact optimum on the token world",
-        log.last("world_gap"),
+        log.last("token_gap"),
         at_least=0.95,
         source="enumeration of all completions",
         seeds="10/10",
@@ -409,7 +409,7 @@ def main(cfg: Config, log: RunLog) -> None:
 def draw(world: TokenWorld, best: float, log: RunLog) -> None:
     """The way that PPO went on the token world; score and KL on the reviews."""
     figure, (chart, curve) = plotting.new_figure(1, 2, width=6.2, height=4.4)
-    draw_frontier(chart, world, WORLD["beta"], log, "world")
+    draw_frontier(chart, world, WORLD["beta"], log)
     draw_score_and_kl(curve, log, "review", best)
     log.figure(figure)
 

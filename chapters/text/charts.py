@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def draw_frontier(
-    ax: Axes, world: TokenWorld, beta: float, log: RunLog | None = None, name: str = ""
+    ax: Axes, world: TokenWorld, beta: float, log: RunLog | None = None, suffix: str = ""
 ) -> None:
     """The best reward at each KL, the best of n samples of the reference, and the optimum at `beta`.
 
-    With a log also the way that training went (`<name>_exact_kl`, `<name>_exact_reward`).
+    With a log also the way that training went (`token_kl<suffix>`, `token_reward<suffix>`).
     """
     ax.plot(*world.frontier(np.geomspace(0.1, 20.0, 60)), label="best possible", **plotting.REFERENCE)
     best = [world.best_of_n(n) for n in (1, 2, 4, 8, 16, 32, 64)]
@@ -31,7 +31,7 @@ def draw_frontier(
     ax.plot(*place, "*", color="black", markersize=18, zorder=1, label=f"optimum at β = {beta:g}")
     ax.set(xlabel="KL from the reference (nats)", ylabel="expected reward", xlim=(-0.1, 4.5))
     if log:
-        path = log.series(f"{name}_exact_kl")[1], log.series(f"{name}_exact_reward")[1]
+        path = log.series(f"token_kl{suffix}")[1], log.series(f"token_reward{suffix}")[1]
         ax.plot(*path, "o-", color=plotting.BLUE, markersize=3, label="on the way")
     ax.set_title("Token world: exact")
     ax.legend(loc="lower right")

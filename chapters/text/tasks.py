@@ -217,12 +217,12 @@ def accuracy_watcher(
 
 
 def gap_watcher(
-    name: str, world: TokenWorld, beta: float, num_updates: int, log: RunLog, every: int = 4
+    suffix: str, world: TokenWorld, beta: float, num_updates: int, log: RunLog, every: int = 4
 ) -> Callable[[nn.Module, int], None]:
     """A `watch(policy, number of updates)` that writes what is known exactly on the token world.
 
-    `<name>_gap`: share of the way from the reference's objective to the optimum's; `<name>_exact_kl` and
-    `<name>_exact_reward`: the policy's divergence from the reference and its expected reward.
+    `token_gap<suffix>`: share of the way from the reference's objective to the optimum's; `token_kl<suffix>`
+    and `token_reward<suffix>`: the policy's divergence from the reference and its expected reward.
     """
 
     def watch(policy: nn.Module, step: int) -> None:
@@ -233,9 +233,9 @@ def gap_watcher(
         log.write(
             step,
             **{
-                f"{name}_gap": world.gap_closed(log_probs, beta),
-                f"{name}_exact_kl": float(world.kl(log_probs)),
-                f"{name}_exact_reward": float(world.expected_reward(log_probs)),
+                f"token_gap{suffix}": world.gap_closed(log_probs, beta),
+                f"token_kl{suffix}": float(world.kl(log_probs)),
+                f"token_reward{suffix}": float(world.expected_reward(log_probs)),
             },
         )
 

@@ -27,8 +27,8 @@ from chapters.text.tasks import Task, best_of, gap_watcher, reviews_task, world_
 from chapters.utils import RunLog, in_range, plotting
 from chapters.utils.edits import edited
 
-ABLATIONS = {  # one detail changed: name of the run -> label in the figure
-    "world": "the lesson",
+ABLATIONS = {  # one detail changed: suffix of the run's metrics -> label in the figure
+    "": "the lesson",
     "not_whitened": "advantages not whitened",
     "mean_of_means": "mean of each completion's mean",
     "padding_counted": "padding counted as text",
@@ -106,7 +106,7 @@ def learn_world(
 ) -> None:
     """PPO by `module` on the rewards of one world, judged by another of the same completions."""
     cfg = replace(cfg, **lesson.WORLD, num_updates=3 * cfg.num_updates)
-    watch = gap_watcher(name, world, cfg.beta, cfg.num_updates, log)
+    watch = gap_watcher(f"_{name}", world, cfg.beta, cfg.num_updates, log)
     module.train(world.reference(), world.reference(), world_task(rewards), cfg, log, name, watch)
 
 
@@ -123,7 +123,7 @@ def ablate(cfg: lesson.Config, log: RunLog) -> None:
     log.claim(
         "flipped_gap",
         "with the sign of the KL flipped the policy ends worse than it began",
-        log.last("kl_sign_gap"),
+        log.last("token_gap_kl_sign"),
         at_most=0.0,
         unit="of the gap",
         source="enumeration of all completions",
@@ -135,7 +135,10 @@ def ablate(cfg: lesson.Config, log: RunLog) -> None:
 def draw_ablations(runs: list[dict], log: RunLog) -> None:
     """The share of the gap closed with one detail changed, a dot for each run."""
     figure, ax = plotting.new_figure(width=8.4, height=3.6)
-    rows = {label: [last(run, f"{name}_gap") for run in runs] for name, label in ABLATIONS.items()}
+    rows = {
+        label: [last(run, f"token_gap_{name}".rstrip("_")) for run in runs]
+        for name, label in ABLATIONS.items()
+    }
     plotting.dot_rows(ax, rows, [plotting.BLUE, *[plotting.ORANGE] * (len(rows) - 1)])
     for row, (name, values) in enumerate(zip(ABLATIONS, rows.values())):
         if np.median(values) < 0:
