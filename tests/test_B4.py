@@ -1,4 +1,6 @@
-"""B4's learner on the probe environments, whole, and wrong on them once an error is planted in it."""
+"""B4's learner on the probe environments, whole, and wrong on them once edited; its evidence's verdicts."""
+
+import math
 
 import gymnasium as gym
 import numpy as np
@@ -6,10 +8,12 @@ import pytest
 import torch
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
-from chapters.course.planting import plant
-from chapters.envs import make_envs
+from chapters.B_core_algorithms.checks.B4 import EDITS
+from chapters.B_core_algorithms.evidence import B4 as evidence
+from chapters.envs import exploration, make_envs
 from chapters.envs.probes import CutShort
 from chapters.utils import RunLog
+from chapters.utils.edits import Edit, edited
 
 GAMMA = 0.9  # the endless probe is then worth 10
 QUICK = {
@@ -30,9 +34,9 @@ def learned(module, probe, folder, **changes):
     """{observation: (largest Q, its action)} after a brief training on a probe."""
     cfg = module.Config(**{**QUICK, **changes})
     log = RunLog(folder, "B4")
-    agent, scores = module.train(cfg, log, envs=make_envs(f"Probe{probe}-v0", cfg.num_envs))
+    agent = module.train(cfg, log, envs=make_envs(f"Probe{probe}-v0", cfg.num_envs))
     log.close()
-    assert scores.best is None, "injected environments are trained on, not evaluated on"
+    assert agent.best is None, "injected environments are trained on, not evaluated on"
     result = {}
     for obs in ANSWERS[probe]:
         with torch.inference_mode():
@@ -51,19 +55,18 @@ def wrongness(probe, found):
 
 
 @pytest.mark.parametrize("probe", ANSWERS)
-@pytest.mark.parametrize(
-    "switches", [{}, {"double": False}, {"dueling": True}], ids=["double", "plain", "dueling"]
-)
-def test_learner_solves_probe(probe, switches, tmp_path):
+@pytest.mark.parametrize("edit", [None, "plain", "dueling"])
+def test_learner_solves_probe(probe, edit, tmp_path):
+    module = edited(lesson, EDITS[edit]) if edit else lesson
     tolerance = 0.5 if probe == "Endless" else 0.1
-    assert wrongness(probe, learned(lesson, probe, tmp_path, **switches)) < tolerance
+    assert wrongness(probe, learned(module, probe, tmp_path)) < tolerance
 
 
-def cut_short_value(module, folder, **changes):
+def cut_short_value(module, folder):
     """Q(0) after training on `CutShort`; the truth is gamma."""
     envs = gym.vector.SyncVectorEnv([CutShort] * 4, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
     log = RunLog(folder, "B4")
-    agent, _ = module.train(module.Config(**{**QUICK, **changes}), log, envs=envs)
+    agent = module.train(module.Config(**QUICK), log, envs=envs)
     log.close()
     with torch.inference_mode():
         return float(agent.online(torch.tensor([0.0])).max())
@@ -73,52 +76,98 @@ def test_true_successor_is_bootstrapped(tmp_path):
     assert abs(cut_short_value(lesson, tmp_path) - GAMMA) < 0.05
 
 
+@pytest.mark.parametrize("name", ["after_the_reset", "merged"])
+def test_wrong_successor_is_noticed(name, tmp_path):
+    assert abs(cut_short_value(edited(lesson, EDITS[name]), tmp_path) - GAMMA) > 0.1
+
+
+FAILS_IN = {  # edit -> the probe that notices it
+    "merged": "Endless",
+    "minus_the_future": "DelayedReward",
+    "no_terminal": "DelayedReward",
+    "never_synced": "Endless",
+    "stores_obs": "DelayedReward",
+    "first_action_only": "ActionMatters",
+    "no_step": "ConstantReward",
+}
+
+
+@pytest.mark.parametrize("name", FAILS_IN)
+def test_probe_notices_the_edit(name, tmp_path):
+    probe = FAILS_IN[name]
+    assert wrongness(probe, learned(edited(lesson, EDITS[name]), probe, tmp_path)) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (None, 100.0),
+        ("merged", 1 / (1 - 0.9 * 0.99)),
+        ("after_the_reset", 100.0),  # the probe's states look alike: CutShort notices
+        ("masks_reward", 100.0),  # nothing ends here
+    ],
+)
+def test_endless_value_tells_a_limit_from_an_end(edit, expected):
+    module = edited(lesson, EDITS[edit]) if edit else lesson
+    assert evidence.endless_value(module, lesson.Config()) == pytest.approx(expected, abs=0.01)
+
+
+def check_falling(falling):
+    assert falling(0, 1000, 0.1) == 1.0
+    assert math.isclose(falling(250, 1000, 0.2), 0.8)
+    assert math.isclose(falling(1000, 1000, 0.1), 0.1)
+    assert math.isclose(falling(50_000, 1000, 0.1), 0.1)
+    values = [falling(step, 300, 0.04) for step in range(400)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_epsilon_falls_in_a_line_to_its_floor():
+    check_falling(exploration.falling)
+    for old, new in (
+        ("1.0 - (1.0 - end) * step", "1.0 + (1.0 - end) * step"),
+        ("1.0 - (1.0 - end) * step", "1.0 - step"),
+        ("return max(end,", "return max(0.0,"),
+    ):
+        with pytest.raises(AssertionError):
+            check_falling(edited(exploration, Edit("falling", old, new, "a wrong line")).falling)
+
+
+def check_judged_value(judged_value):
+    rng = np.random.default_rng(8)
+    chooser, judge = rng.normal(size=(2, 40, 6))
+    by_hand = [judge[i][max(range(6), key=lambda a: chooser[i][a])] for i in range(40)]
+    assert np.allclose(judged_value(chooser, judge, rng), by_hand)
+    # one table in both roles is Q-learning's maximum
+    assert np.allclose(judged_value(judge, judge, rng), judge.max(axis=1))
+    # ties fall to chance: of two equal favourites the judge's values average out
+    chooser, judge = np.zeros((20_000, 2)), np.tile([0.0, 1.0], (20_000, 1))
+    assert abs(judged_value(chooser, judge, rng).mean() - 0.5) < 0.02
+
+
+def test_the_judge_values_what_the_chooser_likes():
+    check_judged_value(evidence.judged_value)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("next_obs=true_next_obs(next_obs, done, infos)", "next_obs=next_obs"),
-        ("terminated=done if cfg.merge_time_limit else terminated", "terminated=done"),
+        ("epsilon_greedy(chooser, 0.0, rng)]", "epsilon_greedy(judge, 0.0, rng)]"),
+        ("return judge[np.arange(len(judge)),", "return chooser[np.arange(len(judge)),"),
+        ("epsilon_greedy(chooser, 0.0, rng)]", "chooser.argmax(axis=1)]"),
     ],
-    ids=["next_obs after the autoreset", "terminated merged with truncated"],
+    ids=["the judge chooses", "the chooser judges", "the first maximum wins ties"],
 )
-def test_wrong_successor_is_noticed(old, new, tmp_path):
-    assert abs(cut_short_value(plant(lesson, old, new), tmp_path) - GAMMA) > 0.1
-
-
-PLANTED = {  # what is wrong -> (probe that notices, piece of the source, its replacement)
-    "terminated merged with truncated": (
-        "Endless", "terminated=done if cfg.merge_time_limit else terminated", "terminated=done",
-    ),
-    "sign of the td target": ("DelayedReward", "return rewards + gamma *", "return rewards - gamma *"),
-    "bootstraps through a terminal state": (
-        "DelayedReward", "gamma * ~terminated * next_values", "gamma * next_values",
-    ),
-    "target network never synced": ("Endless", "move_average(agent.target, agent.online, 1.0)", "pass"),
-    "stores obs as next_obs": ("DelayedReward", "=true_next_obs(next_obs, done, infos)", "=obs"),
-    "trains on the first action only": (
-        "ActionMatters", 'batch["actions"].unsqueeze(1)', '0 * batch["actions"].unsqueeze(1)',
-    ),
-    "no gradient step": ("ConstantReward", "    agent.optimizer.step()\n", ""),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("error", PLANTED)
-def test_probe_notices_planted_error(error, tmp_path):
-    probe, old, new = PLANTED[error]
-    assert wrongness(probe, learned(plant(lesson, old, new), probe, tmp_path)) > 0.5
-
-
-def test_both_switches_off_is_the_plain_target():
-    """Plain is double's special case: with equal networks both give the same values."""
-    q = torch.randn(32, 3)
-    assert torch.equal(lesson.max_value(q), lesson.double_value(q, q))
+def test_a_wrong_judge_is_noticed(old, new):
+    wrong = edited(evidence, Edit("judged_value", old, new, "a wrong judge"))
+    with pytest.raises(AssertionError):
+        check_judged_value(wrong.judged_value)
 
 
 def test_two_state_world_agrees_with_one_learner_at_a_time():
     """The batched world against one written with loops, for both methods, in their mean over runs."""
     rng = np.random.default_rng(0)
     for double in (False, True):
-        batched = lesson.two_state_world(double, 2000, rng)[:40]
+        batched = evidence.two_state_world(double, 2000, rng)[:40]
         looped = np.mean([one_learner(double, 40, rng) for _ in range(400)], axis=0)
         assert np.abs(batched - looped)[-20:].mean() < 0.06
 
@@ -138,12 +187,62 @@ def one_learner(double, num_episodes, rng):
         action, table = act(at_a), rng.integers(2) if double else 0
         judge = 1 - table if double else 0
         bootstrap = 0.0
-        if action == lesson.LEFT:
+        if action == evidence.LEFT:
             went_left[episode] = 1
             best = rng.choice(np.flatnonzero(at_b[table] == at_b[table].max()))
             bootstrap = at_b[judge, best]
         at_a[table, action] += 0.1 * (bootstrap - at_a[table, action])
-        if action == lesson.LEFT:
+        if action == evidence.LEFT:
             bad, table = act(at_b), rng.integers(2) if double else 0
             at_b[table, bad] += 0.1 * (rng.normal(-0.1, 1.0) - at_b[table, bad])
     return went_left
+
+
+def race(name, returns, seconds):
+    return {
+        f"{name}_return": list(enumerate(returns)),
+        f"{name}_cpu_seconds": list(enumerate(seconds)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("returns", "expected"),
+    [
+        ([10, 475, 500, 20], (2.0, 2 / 3)),
+        ([500, 500, 500, 500], (1.0, 1.0)),
+        ([10, 20, 30, 474.9], (math.inf, 0.0)),
+        ([10, 20, 30, 480], (4.0, 1.0)),
+    ],
+)
+def test_first_crossing(returns, expected):
+    assert evidence.first_crossing(race("x", returns, [1.0, 2.0, 3.0, 4.0]), "x") == pytest.approx(expected)
+
+
+def test_summary_is_a_ratio_of_medians_and_favours_the_library(tmp_path):
+    """A library's run that never crosses counts as if it had at its end; one of ours counts as infinite."""
+    runs = []
+    for ours, theirs in (([500, 500], [0, 500]), ([0, 500], [0, 0]), ([0, 0], [500, 500])):
+        metrics = {}
+        for name in evidence.LABELS:
+            metrics |= race(
+                name, theirs if name == "sb3" else ours, [4.0, 8.0] if name == "sb3" else [1.0, 2.0]
+            )
+            metrics[f"{name}_q_of_start"] = [(0, 120.0 if name == "plain" else 90.0)]
+            metrics[f"{name}_value_of_start"] = [(0, 80.0)]
+        runs.append({"seed": len(runs), "config": {}, "metrics": metrics, "claims": {}})
+    log = RunLog(tmp_path, "B4")
+    evidence.summarise(runs, log)
+    log.close()
+    claims = {claim.name: claim for claim in log.claims}
+    # median of (1, 2, inf) over median of (8, 8, 4)
+    assert claims["cpu_seconds_ratio"].value == pytest.approx(2.0 / 8.0)
+    assert claims["cpu_seconds_ratio"].timed
+    assert claims["plain_overestimates_more"].value == 1.0
+    assert claims["double_lasts_longer"].value == 1.0, "no difference: every sign gives as much"
+    assert [path.name for path in log.figures] == ["B4.png", "B4_race.png", "B4_truth.png"]
+
+
+def test_chance_of_more_counts_sign_flips():
+    assert evidence.chance_of_more(np.array([1.0, 1.0, 1.0])) == 1 / 8
+    assert evidence.chance_of_more(np.array([1.0, -1.0])) == 3 / 4
+    assert evidence.chance_of_more(np.array([0.0, 2.0])) == 1 / 2

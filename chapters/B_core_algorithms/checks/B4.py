@@ -1,7 +1,6 @@
 """Definition checks of B4: each function against its equation, written out one number at a time."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,10 +15,6 @@ def check_td_target(td_target):
     B3.check_td_target(td_target)
 
 
-def check_max_value(max_value):
-    B3.check_max_value(max_value)
-
-
 def check_double_value(double_value):
     torch.manual_seed(2)
     for batch, num_actions in SHAPES:
@@ -28,6 +23,8 @@ def check_double_value(double_value):
         for i in range(batch):
             chosen = max(range(num_actions), key=lambda a: float(online_q[i, a]))
             assert values[i] == target_q[i, chosen]
+        # plain DQN is the special case of one network in both roles: the maximum
+        assert torch.equal(double_value(target_q, target_q), target_q.amax(dim=1))
 
 
 def check_dueling_q(dueling_q):
@@ -48,7 +45,7 @@ def check_ReplayBuffer(ReplayBuffer):
     names = ("obs", "actions", "rewards", "next_obs", "terminated")
     rng = np.random.default_rng(4)
     for capacity, num_envs, rounds in ((10, 1, 27), (12, 5, 7), (50, 4, 3)):
-        buffer = ReplayBuffer(capacity, 3)
+        buffer = ReplayBuffer(capacity)
         added = []
         for _ in range(rounds):
             step = (
@@ -73,30 +70,6 @@ def check_ReplayBuffer(ReplayBuffer):
         assert all(abs(count - expected) < 6 * math.sqrt(expected) for count in counts), "not uniform"
 
 
-def check_epsilon_at(epsilon_at):
-    assert epsilon_at(0, 1000, 0.1) == 1.0
-    assert math.isclose(epsilon_at(500, 1000, 0.1), 0.55)
-    assert math.isclose(epsilon_at(250, 1000, 0.2), 0.8)
-    assert math.isclose(epsilon_at(1000, 1000, 0.1), 0.1)
-    assert math.isclose(epsilon_at(50_000, 1000, 0.1), 0.1)
-    values = [epsilon_at(step, 300, 0.04) for step in range(400)]
-    assert all(a >= b for a, b in pairwise(values))
-
-
-def check_epsilon_greedy(epsilon_greedy):
-    rng = np.random.default_rng(6)
-    size = 30_000
-    q = np.tile(np.array([1.0, 3.0, 3.0, -1.0]), (size, 1))
-    for epsilon in (0.0, 0.3, 1.0):
-        actions = epsilon_greedy(q, epsilon, rng)
-        share = np.bincount(actions, minlength=4) / size
-        expected = np.array([epsilon / 4, epsilon / 4 + (1 - epsilon) / 2, 0.0, epsilon / 4])
-        expected[2] = expected[1]  # the two best share what is not exploration
-        assert np.abs(share - expected).max() < 0.015
-    q = rng.normal(size=(50, 3))  # each row keeps its own best action
-    assert (epsilon_greedy(q, 0.0, rng) == q.argmax(axis=1)).all()
-
-
 def check_move_average(move_average):
     torch.manual_seed(7)
     for rate in (0.0, 0.01, 0.5, 1.0):
@@ -111,209 +84,193 @@ def check_move_average(move_average):
             assert torch.equal(untouched, end), "the network itself must stay as it is"
 
 
-def check_judged_value(judged_value):
-    rng = np.random.default_rng(8)
-    chooser, judge = rng.normal(size=(2, 40, 6))
-    by_hand = [judge[i][max(range(6), key=lambda a: chooser[i][a])] for i in range(40)]
-    assert np.allclose(judged_value(chooser, judge, rng), by_hand)
-    # one table in both roles is Q-learning's maximum
-    assert np.allclose(judged_value(judge, judge, rng), judge.max(axis=1))
-    # ties fall to chance: of two equal favourites the judge's values average out
-    chooser, judge = np.zeros((20_000, 2)), np.tile([0.0, 1.0], (20_000, 1))
-    assert abs(judged_value(chooser, judge, rng).mean() - 0.5) < 0.02
-
-
 EDITS = {
-    "sign_bootstrap": Edit(
+    "minus_the_future": Edit(
         function="td_target",
         old="return rewards + gamma * ~terminated",
         new="return rewards - gamma * ~terminated",
-        says="sign of the bootstrap",
+        says="subtracts the value of the successor",
+        fails=("reloaded_return",),
     ),
-    "bootstraps_through_terminal_state": Edit(
+    "no_terminal": Edit(
         function="td_target",
         old="gamma * ~terminated * next_values",
         new="gamma * next_values",
-        says="bootstraps through a terminal state",
+        says="bootstraps through a terminal state: a fallen pole has a future",
+        fails=("reloaded_return",),
     ),
-    "keeps_bootstrap_only_at": Edit(
+    "only_terminal": Edit(
         function="td_target",
         old="* ~terminated *",
         new="* terminated *",
         says="keeps the bootstrap only at terminal states",
+        fails=("reloaded_return",),
     ),
     "no_discount": Edit(
         function="td_target",
         old="rewards + gamma * ~terminated",
         new="rewards + ~terminated",
-        says="no discount",
+        says="no discount: a world without end is worth more than any number",
     ),
-    "masks_reward_too": Edit(
+    "masks_reward": Edit(
         function="td_target",
         old="return rewards + gamma * ~terminated * next_values",
         new="return ~terminated * (rewards + gamma * next_values)",
-        says="masks the reward too",
+        says="masks the last reward too",
     ),
-    "mean_max": Edit(
-        function="max_value",
-        old="return target_q.amax(dim=1)",
-        new="return target_q.mean(dim=1)",
-        says="mean for max",
-    ),
-    "maximum_over_batch": Edit(
-        function="max_value",
-        old="return target_q.amax(dim=1)",
-        new="return target_q.amax(dim=0)",
-        says="maximum over the batch",
-    ),
-    "never_below_zero": Edit(
-        function="max_value",
-        old="return target_q.amax(dim=1)",
-        new="return target_q.amax(dim=1).clamp(min=0)",
-        says="never below zero",
-    ),
-    "target_network_chooses": Edit(
+    "plain": Edit(
         function="double_value",
         old="chosen = online_q.argmax",
         new="chosen = target_q.argmax",
-        says="the target network chooses",
+        says="plain DQN: the target network chooses and judges",
     ),
-    "online_network_judges": Edit(
+    "online_judges": Edit(
         function="double_value",
         old="return target_q.gather(1, chosen)",
         new="return online_q.gather(1, chosen)",
-        says="the online network judges",
+        says="the online network chooses and judges: the target network is out of the game",
     ),
     "worst_action": Edit(
         function="double_value",
         old="chosen = online_q.argmax",
         new="chosen = online_q.argmin",
-        says="the worst action",
+        says="the value of the worst action",
+    ),
+    "dueling": Edit(
+        function="QNetwork",
+        old="""        self.head = nn.Linear(hidden_size, num_actions)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.head(self.body(obs))
+""",
+        new="""        self.head = nn.Linear(hidden_size, 1 + num_actions)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        outputs = self.head(self.body(obs))
+        return dueling_q(outputs[..., :1], outputs[..., 1:])
+""",
+        says="a dueling head: a value of the state, and advantages",
     ),
     "mean_not_subtracted": Edit(
         function="dueling_q",
         old="advantages - advantages.mean(dim=-1, keepdim=True)",
         new="advantages",
-        says="mean not subtracted",
+        says="does not subtract the mean: a constant can wander between value and advantages",
     ),
     "mean_over_batch": Edit(
         function="dueling_q",
         old="advantages.mean(dim=-1, keepdim=True)",
         new="advantages.mean(dim=0, keepdim=True)",
-        says="mean over the batch",
+        says="subtracts the mean over the batch",
     ),
-    "maximum_mean": Edit(
+    "maximum_for_mean": Edit(
         function="dueling_q",
         old="advantages.mean(dim=-1, keepdim=True)",
         new="advantages.amax(dim=-1, keepdim=True)",
-        says="maximum for mean",
+        says="subtracts the maximum (the paper's other form)",
     ),
-    "off_one_ring": Edit(
+    "no_replay": Edit(
+        function="ReplayBuffer",
+        old="drawn = rng.integers(len(self), size=size)",
+        new="drawn = (self.num_added - 1 - np.arange(size)) % self.capacity",
+        says="no replay: a minibatch is the latest transitions, in order",
+    ),
+    "off_by_one": Edit(
         function="ReplayBuffer",
         old="slots = (self.num_added +",
         new="slots = (self.num_added + 1 +",
         says="off by one in the ring",
     ),
-    "writes_every_environment_one": Edit(
+    "one_slot": Edit(
         function="ReplayBuffer",
-        old="slots = (self.num_added + np.arange",
-        new="slots = (self.num_added + 0 * np.arange",
+        old="np.arange(num_new)",
+        new="0 * np.arange(num_new)",
         says="writes every environment to one slot",
     ),
-    "ring_one_too_short": Edit(
+    "ring_too_short": Edit(
         function="ReplayBuffer",
         old="% self.capacity\n",
         new="% (self.capacity - 1)\n",
-        says="ring one too short",
+        says="a ring one slot too short",
     ),
-    "never_draws_newest": Edit(
+    "never_the_newest": Edit(
         function="ReplayBuffer",
         old="rng.integers(len(self), size=size)",
         new="rng.integers(max(len(self) - 1, 1), size=size)",
-        says="never draws the newest",
+        says="never draws the newest transition",
     ),
-    "draws_empty_slots": Edit(
+    "empty_slots": Edit(
         function="ReplayBuffer",
         old="rng.integers(len(self), size=size)",
         new="rng.integers(self.capacity, size=size)",
-        says="draws empty slots",
+        says="draws slots that are still empty",
     ),
-    "stores_obs_next_obs": Edit(
-        function="ReplayBuffer",
-        old="getattr(self, name)[slots] = values",
-        new="getattr(self, name)[slots] = step['obs'] if name == 'next_obs' else values",
-        says="stores obs as next_obs",
+    "merged": Edit(
+        function="collect",
+        old="        terminated=terminated,\n",
+        new="        terminated=done,\n",
+        says="stores a time limit as if the episode had truly ended",
     ),
-    "sign": Edit(
-        function="epsilon_at",
-        old="1.0 - (1.0 - epsilon_end) * step",
-        new="1.0 + (1.0 - epsilon_end) * step",
-        says="sign",
+    "after_the_reset": Edit(
+        function="collect",
+        old="true_next_obs(next_obs, done, infos)",
+        new="next_obs",
+        says="stores the first observation of the next episode as the successor",
     ),
-    "falls_zero_first": Edit(
-        function="epsilon_at",
-        old="1.0 - (1.0 - epsilon_end) * step",
-        new="1.0 - step",
-        says="falls to zero first",
+    "stores_obs": Edit(
+        function="collect",
+        old="true_next_obs(next_obs, done, infos)",
+        new="obs",
+        says="stores the observation as its own successor",
+        fails=("reloaded_return",),
     ),
-    "no_floor": Edit(
-        function="epsilon_at",
-        old="return max(epsilon_end, 1.0 -",
-        new="return max(0.0, 1.0 -",
-        says="no floor",
-    ),
-    "explores_1_epsilon": Edit(
-        function="epsilon_greedy",
-        old="rng.random(num_envs) < epsilon",
-        new="rng.random(num_envs) >= epsilon",
-        says="explores with 1 - epsilon",
-    ),
-    "first_maximum_wins_ties": Edit(
-        function="epsilon_greedy",
-        old="np.where(is_best, rng.random(q_values.shape), -1.0).argmax(axis=1)",
-        new="q_values.argmax(axis=1)",
-        says="first maximum wins ties",
-    ),
-    "maximum_over_all_rows": Edit(
-        function="epsilon_greedy",
-        old="q_values.max(axis=1, keepdims=True)",
-        new="q_values.max(keepdims=True)",
-        says="maximum over all rows",
-    ),
-    "explores_over_one_action": Edit(
-        function="epsilon_greedy",
-        old="rng.integers(num_actions, size=num_envs), greedy",
-        new="rng.integers(num_actions - 1, size=num_envs), greedy",
-        says="explores over one action fewer",
-    ),
-    "keeps_what_should_replace": Edit(
+    "keeps_what_it_should_replace": Edit(
         function="move_average",
         old="list(network.parameters()), rate)",
         new="list(network.parameters()), 1 - rate)",
-        says="keeps what it should replace",
+        says="keeps the share that it should replace",
     ),
-    "moves_network": Edit(
+    "moves_the_network": Edit(
         function="move_average",
         old="list(average.parameters()), list(network.parameters())",
         new="list(network.parameters()), list(average.parameters())",
-        says="moves the network",
+        says="moves the network, not the average",
     ),
-    "judge_chooses": Edit(
-        function="judged_value",
-        old="epsilon_greedy(chooser, 0.0, rng)]",
-        new="epsilon_greedy(judge, 0.0, rng)]",
-        says="the judge chooses",
+    "no_target": Edit(
+        function="update",
+        old='agent.target(batch["next_obs"])',
+        new='agent.online(batch["next_obs"])',
+        says="no target network: the guess moves with every step, and the network chases itself",
+        fails=("reloaded_return",),
     ),
-    "chooser_judges": Edit(
-        function="judged_value",
-        old="return judge[np.arange(len(judge)),",
-        new="return chooser[np.arange(len(judge)),",
-        says="the chooser judges",
+    "never_synced": Edit(
+        function="update",
+        old="move_average(agent.target, agent.online, 1.0)",
+        new="pass",
+        says="the target network is never renewed",
+        fails=("reloaded_return",),
     ),
-    "judged_value_first_maximum_wins_ties": Edit(
-        function="judged_value",
-        old="epsilon_greedy(chooser, 0.0, rng)]",
-        new="chooser.argmax(axis=1)]",
-        says="first maximum wins ties",
+    "synced_by_episodes": Edit(
+        function="update",
+        old="""    if agent.num_updates % cfg.sync_every == 0:
+""",
+        new="""    if agent.num_episodes // 10 > getattr(agent, "num_syncs", 0):
+        agent.num_syncs = agent.num_episodes // 10
+""",
+        says="copies every ten episodes: the longer an episode lasts, the rarer the copies",
+    ),
+    "first_action_only": Edit(
+        function="update",
+        old='batch["actions"].unsqueeze(1)',
+        new='0 * batch["actions"].unsqueeze(1)',
+        says="trains the first action's value, whatever was done",
+        fails=("reloaded_return",),
+    ),
+    "no_step": Edit(
+        function="update",
+        old="    agent.optimizer.step()\n",
+        new="",
+        says="computes gradients and takes no step",
+        fails=("reloaded_return",),
     ),
 }
