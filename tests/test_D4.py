@@ -1,4 +1,4 @@
-"""D4's learner on a token world of 21 completions, whole, and wrong there once an error is planted in it."""
+"""D4's learner on a token world of 21 completions, whole, and wrong there once an error is made in it."""
 
 import copy
 import dataclasses
@@ -7,35 +7,31 @@ import numpy as np
 import pytest
 import torch
 
-from chapters.course.planting import plant
 from chapters.D_rlhf import D4_direct_preference_optimization as lesson
+from chapters.D_rlhf.checks import D4 as checks
+from chapters.D_rlhf.evidence import D4 as evidence
 from chapters.D_rlhf.evidence.D4_trl import as_texts
 from chapters.envs.reviews import PROMPTS, sentiment
 from chapters.envs.token_world import token_world
+from chapters.text import generation, pairs
 from chapters.text.models import LoadedModel, make_model, make_tokenizer
 from chapters.text.recipes import review_recipe
-from chapters.utils import RunLog
+from chapters.utils import RunLog, seed_everything
+from chapters.utils.edits import Edit, edited
 from chapters.utils.peers import silence
 from chapters.utils.timing import PeakMemory
 
-QUICK = {"world_steps": 150, "world_batch": 128, "world_learning_rate": 0.1}
-PLANTED = {
-    "chosen and rejected swapped": (
-        "margin = rewards[:, 0] - rewards[:, 1]", "margin = rewards[:, 1] - rewards[:, 0]",
-    ),
-    "reference dropped": ("return (ours - theirs).reshape(-1, 2)", "return ours.reshape(-1, 2)"),
-    "beta missing": ("return beta * log_ratios", "return log_ratios"),
-    "labels hard": ("    labels = pairs[\"labels\"] +", "    labels = pairs[\"labels\"].round() +"),
-    "reference trains along": ("tokens.detach() if cfg.reference_trains_along", "tokens.detach() if True"),
-}  # fmt: skip
 
-
-def gap_closed(module, folder, **changes):
+def gap_closed(module, folder, uniform=False, **changes):
     """Share of the gap to the optimum that a brief training closes."""
+    seed_everything(0)  # one thread
     log, world = RunLog(folder, "D4"), token_world(1, num_symbols=5, length=2)
-    log_probs = module.train_on_world(world, module.Config(**{**QUICK, **changes}), log, "test")
+    weights = world.reference_log_probs().exp() ** (not uniform)
+    draw = pairs.world_pairs(world, weights, 128)
+    cfg = module.Config(**{**module.WORLD, "world_steps": 150, **changes})
+    policy = module.train_on_world(world, draw, cfg, log, "test", 1)
     log.close()
-    return world.gap_closed(log_probs, module.Config().world_beta)
+    return world.gap_closed(world.log_probs(policy), cfg.beta)
 
 
 @pytest.fixture(scope="module")
@@ -47,77 +43,176 @@ def untrained():
     return LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
 
 
+def some_pairs(untrained):
+    return pairs.review_pairs(untrained, num_pairs=24, num_tokens=12, seed=0)
+
+
 def small(**changes):
-    return lesson.Config(num_pairs=24, batch_size=8, num_tokens=12, **{"learning_rate": 1e-3, **changes})
+    return lesson.Config(batch_size=8, **{"learning_rate": 1e-3, **changes})
 
 
 def test_soft_labels_reach_the_optimum_from_either_source(tmp_path):
     assert gap_closed(lesson, tmp_path) > 0.97
-    assert gap_closed(lesson, tmp_path, pairs_from="uniform") > 0.97
+    assert gap_closed(lesson, tmp_path, uniform=True) > 0.97
 
 
-@pytest.mark.parametrize("error", PLANTED)
-def test_a_planted_error_keeps_it_from_the_optimum(error, tmp_path):
-    assert gap_closed(plant(lesson, *PLANTED[error]), tmp_path) < 0.95
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swapped",
+        "no_reference",
+        "no_beta",
+        "hard_labels",
+        "reference_trains_along",
+        "mean_over_tokens",
+        "no_step",
+    ],
+)
+def test_an_error_keeps_it_from_the_optimum(name, tmp_path):
+    assert gap_closed(edited(lesson, checks.EDITS[name]), tmp_path) < 0.95
 
 
 def test_the_same_seed_gives_the_same_policy(tmp_path):
     assert gap_closed(lesson, tmp_path) == gap_closed(lesson, tmp_path)
 
 
-def test_pairs_of_reviews_are_ordered_and_share_their_prompt(untrained):
-    cfg = small()
-    pairs = lesson.review_pairs(untrained.model, untrained, cfg)
-    columns = as_texts(pairs, untrained.tokenizer)
-    chosen, rejected = (
-        sentiment([prompt + text for prompt, text in zip(columns["prompt"], columns[side])])
-        for side in ("chosen", "rejected")
-    )
-    assert (chosen > rejected).all()
-    assert set(columns["prompt"]) <= set(PROMPTS)
-    assert len(set(columns["prompt"])) > 5
+class TestRounds:
+    """Training goes on until the implicit reward is right, each round twice as long."""
+
+    def steps(self, folder, monkeypatch, errors):
+        monkeypatch.setattr(lesson, "reward_error", lambda *_: next(errors))
+        log = RunLog(folder, "D4")
+        world = token_world(1, num_symbols=3, length=2)
+        draw = pairs.world_pairs(world, world.reference_log_probs().exp(), 8)
+        lesson.train_on_world(world, draw, lesson.Config(world_steps=10), log, "test")
+        log.close()
+        return log.series("token_gap_test")[0][-1], evidence.rounds_of(
+            log, "test", lesson.Config(world_steps=10)
+        )
+
+    def test_they_end_when_it_is_right(self, tmp_path, monkeypatch):
+        assert self.steps(tmp_path, monkeypatch, iter([1.0, 0.5, 0.01])) == (70, 3)
+
+    def test_they_end_when_it_never_is(self, tmp_path, monkeypatch):
+        assert self.steps(tmp_path, monkeypatch, iter([1.0] * 10)) == (150, 4)
 
 
-def test_texts_for_trl_read_back_as_the_same_tokens(untrained):
-    pairs = lesson.review_pairs(untrained.model, untrained, small())
-    columns = as_texts(pairs, untrained.tokenizer)
-    for row, prompt in enumerate(columns["prompt"]):
-        for side, name in enumerate(("chosen", "rejected")):
-            ids = untrained.tokenizer(prompt + columns[name][row])["input_ids"]
-            start = pairs["prompt_ids"][row][pairs["prompt_mask"][row].bool()].tolist()
-            assert ids[: len(start)] == start
-            assert (
-                ids[len(start) :]
-                == pairs["completion_ids"][row, side][pairs["completion_mask"][row, side]].tolist()
+def check_world_pairs(world_pairs):
+    world, num = token_world(3, num_symbols=3, length=2), 40_000
+    weights = torch.rand(2, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prompts = torch.arange(2).repeat_interleave(num // 2)
+    for labels in ("soft", "hard", "sampled"):
+        found = world_pairs(world, weights, num, labels)(torch.Generator().manual_seed(1))
+        assert torch.equal(found["prompt_ids"], world.prompt_ids[prompts])
+        rows = torch.stack([world.rows(found["completion_ids"][:, side]) for side in range(2)], dim=1)
+        assert torch.equal(found["completion_mask"], world.completion_mask[rows])
+        listed = world.reference_log_probs()[prompts[:, None], rows].float()
+        assert torch.allclose(found["ref_log_probs"].sum(-1), listed, atol=1e-5)
+        for prompt in range(2):
+            joint = torch.zeros(7, 7).index_put_(
+                tuple(rows[prompts == prompt].T), torch.tensor(2.0 / num), accumulate=True
             )
-            assert ids[-1] == untrained.tokenizer.eos_token_id
-            assert columns[name][row].endswith(untrained.tokenizer.eos_token)
+            share = weights[prompt] / weights[prompt].sum()
+            assert (joint - share[:, None] * share[None]).abs().max() < 0.01, "two independent draws"
+        gap = (world.rewards[prompts, rows[:, 0]] - world.rewards[prompts, rows[:, 1]]).float()
+        if labels == "soft":
+            assert torch.allclose(found["labels"], 1 / (1 + (-gap).exp()), atol=1e-6)
+        elif labels == "hard":
+            assert torch.equal(found["labels"], (1 + gap.sign()) / 2)
+        else:
+            assert set(found["labels"].tolist()) == {0.0, 1.0}
+            for sign in (-1, 1):
+                some = gap.sign() == sign
+                error = found["labels"][some].mean() - (1 / (1 + (-gap[some]).exp())).mean()
+                assert error.abs() < 0.02
+
+
+WRONG = [
+    ("torch.multinomial(weights, 2 * each", "torch.multinomial(world.reference_log_probs().exp(), 2 * each"),
+    ("repeat_interleave(each)  # [B]", "repeat(each)  # [B]"),
+    ("rows = rows.reshape(-1, 2)  # [B, 2]", "rows = rows.reshape(-1, 2).sort(dim=1).values"),
+    ("chances = (first - second).sigmoid()", "chances = (second - first).sigmoid()"),
+    ("(1 + (first - second).sign()) / 2", "(1 - (first - second).sign()) / 2"),
+    ("(1 + (first - second).sign()) / 2", "(first >= second).float()"),
+    ("torch.bernoulli(chances, generator", "torch.bernoulli(0 * chances + 0.5, generator"),
+    ("prompts[:, None] * num_completions + rows", "rows"),
+]  # fmt: skip
+
+
+class TestData:
+    def test_pairs_of_the_token_world(self):
+        check_world_pairs(pairs.world_pairs)
+
+    @pytest.mark.parametrize(("old", "new"), WRONG)
+    def test_wrong_pairs_are_noticed(self, old, new):
+        with pytest.raises((AssertionError, RuntimeError)):
+            check_world_pairs(edited(pairs, Edit("world_pairs", old, new, "wrong")).world_pairs)
+
+    def test_pairs_of_reviews_are_ordered_and_share_their_prompt(self, untrained):
+        columns = as_texts(some_pairs(untrained), untrained.tokenizer)
+        chosen, rejected = (
+            sentiment([prompt + text for prompt, text in zip(columns["prompt"], columns[side])])
+            for side in ("chosen", "rejected")
+        )
+        assert (chosen > rejected).all()
+        assert set(columns["prompt"]) <= set(PROMPTS)
+        assert len(set(columns["prompt"])) > 5
+
+    def test_texts_for_trl_read_back_as_the_same_tokens(self, untrained):
+        found = some_pairs(untrained)
+        columns = as_texts(found, untrained.tokenizer)
+        for row, prompt in enumerate(columns["prompt"]):
+            for side, name in enumerate(("chosen", "rejected")):
+                ids = untrained.tokenizer(prompt + columns[name][row])["input_ids"]
+                start = found["prompt_ids"][row][found["prompt_mask"][row].bool()].tolist()
+                assert ids[: len(start)] == start
+                written = found["completion_ids"][row, side][found["completion_mask"][row, side]]
+                assert ids[len(start) :] == written.tolist()
+                assert ids[-1] == untrained.tokenizer.eos_token_id
+                assert columns[name][row].endswith(untrained.tokenizer.eos_token)
+
+    @pytest.mark.parametrize("num_groups", [1, 2, 4, 7])
+    def test_groups_of_like_length_change_nothing(self, num_groups):
+        toy, (found, plain) = checks.Toy(7), checks.random_pairs(7)
+        text = (found["prompt_ids"], found["prompt_mask"])
+        text += (found["completion_ids"][:, 0], found["completion_mask"][:, 0])
+        log_probs = generation.log_probs_by_length(toy, *text, num_groups)
+        for row, (prompt, sides, _) in zip(log_probs.tolist(), plain):
+            padding = [0.0] * (checks.T - len(sides[0]))
+            assert np.allclose(row, toy.log_probs(prompt, sides[0]) + padding, atol=1e-10)
+
+    def test_counted_prompts_stand_before_their_completions(self):
+        """The new completion is the old one behind all but the first token of the prompt."""
+        found, plain = checks.random_pairs(11, padded=False)
+        found = evidence.count_prompt(found)
+        for b, (prompt, sides, _) in enumerate(plain):
+            assert found["prompt_ids"][b].tolist() == prompt[:1]
+            assert found["prompt_mask"][b].tolist() == [1]
+            for side, completion in enumerate(sides):
+                mask = found["completion_mask"][b, side]
+                assert found["completion_ids"][b, side][mask].tolist() == prompt[1:] + completion
+
+    def test_fixed_pairs_are_drawn_once(self):
+        world = token_world(3, num_symbols=3, length=2)
+        draw = pairs.world_pairs(world, world.reference_log_probs().exp(), 50, "sampled")
+        again, generator = evidence.fixed_pairs(draw, 8), torch.Generator().manual_seed(0)
+        batches = [again(generator) for _ in range(60)]
+        seen = torch.cat([batch["completion_ids"].flatten(1) for batch in batches])
+        assert len(seen.unique(dim=0)) <= 50
+        assert all(len(batch["labels"]) == 8 for batch in batches)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo"])
 def test_training_widens_the_margin_and_leaves_the_reference_alone(loss, untrained, tmp_path):
     log, base, cfg = RunLog(tmp_path, "D4"), untrained.model, small(loss=loss, num_epochs=8)
     before = copy.deepcopy(base.state_dict())
-    pairs = lesson.add_reference(lesson.review_pairs(base, untrained, cfg), base)
-    policy = lesson.train(copy.deepcopy(base), pairs, cfg, log)
-    margin = lesson.log_ratios(policy, pairs, cfg).detach() @ torch.tensor([1.0, -1.0])
+    found = lesson.add_reference(some_pairs(untrained), base)
+    policy = lesson.train(copy.deepcopy(base), found, cfg, log)
+    margin = lesson.log_ratios(policy, found).detach() @ torch.tensor([1.0, -1.0])
     log.close()
     assert margin.mean() > 1.0
     assert (margin > 0).float().mean() > 0.8
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
-
-
-def test_number_of_groups_changes_nothing(untrained):
-    cfg = small()
-    pairs = lesson.add_reference(lesson.review_pairs(untrained.model, untrained, cfg), untrained.model)
-    found = []
-    for num_groups in (1, 5):
-        policy = lesson.moved(untrained.model, cfg)
-        loss, _ = lesson.pair_loss(policy, pairs, dataclasses.replace(cfg, num_groups=num_groups))
-        loss.backward()
-        found.append((loss.item(), policy.transformer.wte.weight.grad))
-    assert np.isclose(found[0][0], found[1][0], atol=1e-5)
-    assert torch.allclose(found[0][1], found[1][1], atol=1e-5)
 
 
 def test_peak_memory_sees_what_is_gone_again():
@@ -135,3 +230,15 @@ def test_silence_swallows_what_is_printed(capsys):
     with silence():
         print("loud")
     assert capsys.readouterr().out == ""
+
+
+def test_labels_may_be_smoothed():
+    found = evidence.smoothed(lambda generator: {"labels": torch.tensor([0.0, 1.0, 0.5])}, 0.1)(
+        torch.Generator()
+    )
+    assert found["labels"].tolist() == pytest.approx([0.1, 0.9, 0.5])
+
+
+def test_config_names_do_not_clash():
+    own = {field.name for field in dataclasses.fields(evidence.Config)}
+    assert not own & {field.name for field in dataclasses.fields(lesson.Config)}

@@ -35,13 +35,14 @@ METRICS = {
 def run_ppo(seed: int) -> dict[str, float]:
     """D2's PPO at its defaults; sampling and scoring are part of its time."""
     from chapters.D_rlhf import D2_rlhf_llm_with_pytorch as lesson
+    from chapters.text.ppo import PolicyWithValue
+    from chapters.text.tasks import reviews_task
 
     def train(lm, log):
-        cfg = lesson.Config(seed=seed, num_tokens=NUM_TOKENS)
-        cfg = lesson.with_presets(cfg, sum(weights.numel() for weights in lm.model.parameters()))
+        cfg = lesson.Config(seed=seed)
         cfg = dataclasses.replace(cfg, num_updates=NUM_TEXTS // cfg.num_prompts)
-        policy = lesson.PolicyWithValue(copy.deepcopy(lm.model)).requires_grad_(True)
-        lesson.train(policy, lm.model, lesson.review_task(lm.tokenizer, cfg), cfg, log, "ppo")
+        policy = PolicyWithValue(copy.deepcopy(lm.model)).requires_grad_(True)
+        lesson.train(policy, lm.model, reviews_task(lm.tokenizer, NUM_TOKENS), cfg, log, "ppo")
         return policy
 
     return measured(seed, train)
@@ -50,11 +51,11 @@ def run_ppo(seed: int) -> dict[str, float]:
 def run_dpo(seed: int, num_epochs: int = 2) -> dict[str, float]:
     """D4's DPO, by default with its own two passes; writing the pairs is part of its time."""
     from chapters.D_rlhf import D4_direct_preference_optimization as lesson
+    from chapters.text.pairs import review_pairs
 
     def train(lm, log):
-        cfg = lesson.Config(seed=seed, num_tokens=NUM_TOKENS, num_pairs=NUM_TEXTS // 4, num_epochs=num_epochs)
-        cfg = dataclasses.replace(cfg, learning_rate=2e-4)  # D4's preset for a model of this size
-        pairs = lesson.add_reference(lesson.review_pairs(lm.model, lm, cfg), lm.model)
+        cfg = lesson.Config(seed=seed, num_epochs=num_epochs)
+        pairs = lesson.add_reference(review_pairs(lm, NUM_TEXTS // 4, NUM_TOKENS, seed), lm.model)
         policy = copy.deepcopy(lm.model).requires_grad_(True)
         return lesson.train(policy, pairs, cfg, log)
 
@@ -62,35 +63,22 @@ def run_dpo(seed: int, num_epochs: int = 2) -> dict[str, float]:
 
 
 def measured(seed: int, train) -> dict[str, float]:
-    """Train, with the clock running, and judge fresh texts by D4's judge."""
-    from chapters.D_rlhf import D4_direct_preference_optimization as judge
-    from chapters.envs.reviews import sentiment
+    """Train, with the clock running, and judge fresh texts as D4 does."""
+    from chapters.text.models import load_model
+    from chapters.text.pairs import judge
     from chapters.text.recipes import review_recipe
     from chapters.utils import CpuClock, RunLog
-    from chapters.text.models import load_model
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)
-    warm_up()
     lm = load_model("tiny", review_recipe())
     with tempfile.TemporaryDirectory() as folder:
         log, clock = RunLog(Path(folder) / "run", "Day02"), CpuClock()
         with clock:
             policy = train(lm, log)
         log.close()
-    cfg = judge.Config(seed=seed, num_tokens=NUM_TOKENS, num_eval_texts=NUM_EVAL_TEXTS)
-    usual = sentiment(judge.write_texts(lm.model, lm, NUM_EVAL_TEXTS, cfg, seed=seed + 20_000)["texts"])
-    found, _ = judge.judge(policy, lm, usual, cfg)
+    found, _ = judge(policy, lm, NUM_EVAL_TEXTS, NUM_TOKENS, seed)
     return {**found, "cpu_seconds": clock.seconds}
-
-
-def warm_up() -> None:
-    """The first step of an optimiser imports torch's compiler: not part of either method."""
-    import torch
-
-    weight = torch.zeros(1, requires_grad=True)
-    weight.sum().backward()
-    torch.optim.Adam([weight], fused=True).step()
 
 
 LONGER = "DPO, 16 passes (added afterwards)"

@@ -44,16 +44,15 @@ def write_pairs(seed: int = 0) -> list[dict]:
     """Lines from pairs of the small model's own reviews; the beginnings of training and validation overlap, the pairs do not."""
     import torch
 
-    from chapters.D_rlhf import D4_direct_preference_optimization as dpo
-    from chapters.text.recipes import review_recipe
     from chapters.text.models import load_model
+    from chapters.text.pairs import review_pairs
+    from chapters.text.recipes import review_recipe
     from chapters.utils.seeding import seed_everything
 
     seed_everything(seed)
     lm = load_model("tiny", review_recipe())
     wanted = sum(COUNTS.values())
-    cfg = dpo.Config(seed=seed, num_pairs=2 * wanted)
-    pairs = dpo.review_pairs(lm.model, lm, cfg)
+    pairs = review_pairs(lm, num_pairs=2 * wanted, num_tokens=36, seed=seed)
 
     def texts(ids: torch.Tensor) -> list[str]:
         return [" ".join(text.split()) for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -3,6 +3,13 @@
 Pairs are a dictionary: prompt_ids and prompt_mask [B, P], padded on the left; completion_ids and
 completion_mask [B, 2, T], the chosen completion before the rejected one. TRL is imported by the functions
 that use it: it takes seconds.
+
+What TRL 1.12 does differently. By default it asks the reference again at every step; with
+`precompute_ref_log_probs=True` it asks once, as `add_reference` does, before it starts. It pads a minibatch
+to its longest text; ours groups texts of like length. In its IPO loss it divides each h by the number of
+tokens, and notes that the authors' experiments did so; equation 17 of azar2024ipo does not. Its `sigmoid`
+loss takes no soft labels, and ignores `label_smoothing`. And it glues EOS to a text without one, which a
+tokenizer that splits at spaces cannot read: end your texts with it.
 """
 
 from __future__ import annotations
