@@ -319,23 +319,25 @@ model to its language. Without it only the score is left, and of the language on
 
 <!-- results: D2 -->
 
-`rl run D2`: 56 s, 1056 MB. With `--smoke`, all of it: 10 s.
+`rl run D2`: 21 s; with `--evidence`: 80 s, 1121 MB. With `--smoke`, all of it: 13 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
-| charge_gap      | 1.03e-15 (6.66e-16 to 1.22e-15) | ≤ 1e-10 | 5/5 |
-| gae_gap         | 8.88e-16 (4.44e-16 to 8.88e-16) | ≤ 1e-10 | 5/5 |
-| gap_closed      | 0.989 (0.983 to 0.992)          | ≥ 0.95  | 5/5 |
-| flipped_gap     | -1.89 (-2.06 to -1.57)          | ≤ 0     | 5/5 |
-| reward_before   | 0.0547 (0.0391 to 0.125)        | 0 ± 0.3 | 5/5 |
-| reward_after    | 2.73 (2.67 to 2.75)             | ≥ 2     | 5/5 |
-| positive        | 0.992 (0.988 to 0.996)          | ≥ 0.9   | 5/5 |
-| kl              | 4.07 (3.48 to 4.27)             | ≤ 8     | 5/5 |
-| distinct        | 1                               | ≥ 0.9   | 5/5 |
-| broken_score    | 18.5 (17.1 to 19.4)             | ≥ 6     | 5/5 |
-| broken_surprise | 11 (10.6 to 11.5)               | ≥ 4.554 | 5/5 |
-| first_ratio_gap | 0                               | ≤ 1e-05 | 5/5 |
+| first_ratio_gap   | 0                               | ≤ 1e-05  | 5/5 |
+| gap_closed        | 0.987 (0.98 to 0.988)           | ≥ 0.95   | 5/5 |
+| reward_after      | 2.73 (2.67 to 2.75)             | ≥ 2.143  | 5/5 |
+| kl                | 4.07 (3.48 to 4.27)             | ≤ 13.42  | 5/5 |
+| charge_gap *      | 1.03e-15 (6.66e-16 to 1.22e-15) | ≤ 1e-10  | 5/5 |
+| gae_gap *         | 8.88e-16 (4.44e-16 to 8.88e-16) | ≤ 1e-10  | 5/5 |
+| flipped_gap *     | -1.92 (-2.08 to -1.59)          | ≤ 0      | 5/5 |
+| reward_before *   | 0.0547 (0.0391 to 0.125)        | 0 ± 0.3  | 5/5 |
+| positive *        | 0.992 (0.988 to 0.996)          | ≥ 0.9358 | 5/5 |
+| distinct *        | 1                               | ≥ 0.9648 | 5/5 |
+| broken_score *    | 18.5 (17.1 to 19.4)             | ≥ 6      | 5/5 |
+| broken_surprise * | 11 (10.6 to 11.5)               | ≥ 4.554  | 5/5 |
+
+\* measured by the evidence beside the lesson
 
 <!-- /results -->
 

@@ -302,33 +302,25 @@ do not say: they were measured on texts that the reference writes, and D16 leave
 
 <!-- results: D3 -->
 
-`rl run D3`: 69 s, 1367 MB. With `--smoke`, all of it: 12 s.
+`rl run D3`: 31 s; with `--evidence`: 93 s, 1328 MB. With `--smoke`, all of it: 10 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
-| gradient_gap          | 1.85e-06 (2.17e-07 to 5.06e-06)  | ≤ 0.0001 | 5/5 |
-| shift_gap             | 0 (0 to 2.22e-16)                | ≤ 1e-12  | 5/5 |
-| padding_gap           | 1.11e-16 (2.78e-17 to 1.11e-16)  | ≤ 1e-10  | 5/5 |
-| share_of_ceiling      | 0.979 (0.97 to 0.987)            | ≥ 0.95   | 5/5 |
-| calibration_error     | 0.0165 (0.0146 to 0.0218)        | ≤ 0.05   | 5/5 |
-| calibration_slope     | 0.89 (0.867 to 0.927)            | 1 ± 0.25 | 5/5 |
-| more_pairs            | 0.126 (0.105 to 0.129)           | ≥ 0.03   | 5/5 |
-| overconfident         | 0.171 (0.163 to 0.185)           | ≤ 0.75   | 5/5 |
-| best_of_n_proxy_rises | 0.00522 (0.00165 to 0.00728)     | ≥ 0      | 5/5 |
-| data_under_pressure   | 0.875 (0 to 1.75)                | ≥ 0      | 5/5 |
-| rloo_gold_turns       | 7 (3.76 to 10.5)                 | ≥ 3      | 5/5 |
-| rloo_proxy_rises      | 0.725 (0.24 to 1.23)             | ≥ 0      | 5/5 |
-| token_proxy_rises     | 0.000222 (1.25e-05 to 0.000793)  | ≥ -1e-09 | 5/5 |
-| covariance_gap        | 4.44e-10 (5.3e-11 to 8.49e-10)   | ≤ 1e-06  | 5/5 |
-| best_of_n_kl_excess   | -4.64e-16 (-1.3e-15 to 8.43e-17) | ≤ 1e-09  | 5/5 |
-| token_gold_turns      | 8.49 (7.59 to 24.7)              | ≥ 3      | 5/5 |
-| token_more_pairs      | 0.0889 (0.0592 to 0.271)         | ≥ 0      | 5/5 |
-| token_sees_repeats    | 1.09 (0.843 to 2.57)             | ≥ 0      | 5/5 |
-| trl_loss_gap          | 0                                | ≤ 1e-05  | 5/5 |
-| trl_accuracy_gap      | 0                                | 0 ± 0.02 | 5/5 |
-| trl_seconds           | 1.03 (1.02 to 1.09)              | ≥ 1      | 5/5 |
-| trl_megabytes         | 1.1 (1.09 to 1.12)               | ≥ 1      | 5/5 |
+| padding_gap         | 1.11e-16 (2.78e-17 to 1.11e-16) | ≤ 1e-10  | 5/5 |
+| share_of_ceiling    | 0.979 (0.97 to 0.987)           | ≥ 0.95   | 5/5 |
+| calibration_error   | 0.0165 (0.0146 to 0.0218)       | ≤ 0.05   | 5/5 |
+| gradient_gap *      | 1.85e-06 (2.17e-07 to 5.06e-06) | ≤ 0.0001 | 5/5 |
+| shift_gap *         | 0 (0 to 2.22e-16)               | ≤ 1e-12  | 5/5 |
+| calibration_slope * | 0.89 (0.867 to 0.927)           | 1 ± 0.25 | 5/5 |
+| more_pairs *        | 0.126 (0.105 to 0.129)          | ≥ 0.03   | 5/5 |
+| overconfident *     | 0.171 (0.163 to 0.185)          | ≤ 0.75   | 5/5 |
+| trl_loss_gap *      | 0                               | ≤ 1e-05  | 5/5 |
+| trl_accuracy_gap *  | 0                               | 0 ± 0.02 | 5/5 |
+| trl_seconds *       | 1.05 (0.969 to 1.11)            | ≥ 1      | 4/5 |
+| trl_megabytes *     | 1.09 (1 to 1.12)                | ≥ 1      | 5/5 |
+
+\* measured by the evidence beside the lesson
 
 <!-- /results -->
 
