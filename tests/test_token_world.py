@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 import torch
 
-from chapters.course.planting import plant
 from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
 from chapters.envs import token_world as module
 from chapters.envs.token_world import EOS, TabularPolicy, token_world
+from chapters.utils.edits import Edit, edited
 
 BETA = 0.5
 
@@ -121,7 +121,9 @@ def test_the_optimum_is_optimal(world):
     ],
 )
 def test_a_wrong_optimum_or_objective_is_noticed(old, new):
-    wrong = plant(module, old, new).token_world(seed=3, num_symbols=4, length=3)
+    wrong = edited(module, Edit("token_world", old, new, "wrong")).token_world(
+        seed=3, num_symbols=4, length=3
+    )
     with pytest.raises(AssertionError):
         check_optimum(wrong)
 

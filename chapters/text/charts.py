@@ -1,4 +1,4 @@
-"""Charts of chapter D that more than one lesson draws."""
+"""Charts of chapter D that more than one lesson draws, or a lesson and its evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chapters.utils import plotting
+from chapters.utils.evaluation import bootstrap_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,3 +46,58 @@ def draw_score_and_kl(ax: Axes, log: RunLog, name: str, best: float) -> None:
     ax.set(xlabel="update", ylabel="score, and nats", title="The language model")
     ax.set_ylim(None, 1.5 * max(best, *log.series(f"{name}_kl")[1]))
     ax.legend(loc="upper left")
+
+
+REWRITERS = {
+    "sft": ("imitation (SFT)", plotting.ORANGE),
+    "ours": ("our PPO", plotting.BLUE),
+    "trl": ("TRL's PPO", plotting.GREEN),
+}
+"""Names of models that rewrite, with what charts call them."""
+
+
+def draw_rewriter(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
+    """What became of the rewrites: shares of them, their lengths, and learned reward and KL on the way."""
+    figure, (shares, lengths, way) = plotting.new_figure(1, 3, width=5.2, height=4.2)
+    draw_shares(shares, found)
+    for name, one in found.items():
+        label, color = REWRITERS[name]
+        counts = np.bincount(one["length"].astype(int), minlength=20) / len(one["length"])
+        lengths.plot(counts, color=color, label=f"{label}, mean {one['length'].mean():.1f}")
+    lengths.set(xlabel="words in a rewrite", ylabel="share of rewrites", title="Lengths grow and pile up")
+    lengths.set_xticks(range(0, 21, 4))
+    lengths.set_ylim(0, 1.35 * lengths.get_ylim()[1])
+    lengths.legend(loc="upper right", fontsize=10)
+    draw_reward_and_kl(way, ["ours"], log)
+    log.figure(figure)
+
+
+def draw_shares(ax: Axes, found: dict[str, dict[str, np.ndarray]]) -> None:
+    """Win rate over imitation, content kept and politeness of each model, with 95 % intervals."""
+    shown = {"wins": "win rate\nover SFT", "content": "content\nkept", "polite": "polite"}
+    for shift, name in zip((-0.2, 0.0, 0.2), found):
+        label, color = REWRITERS[name]
+        for x, key in enumerate(shown):
+            if (name, key) == ("sft", "wins"):
+                continue  # one half, by definition
+            interval = bootstrap_interval(found[name][key])
+            ax.plot([x + shift] * 2, interval, color=color, linewidth=4, alpha=0.4)
+            ax.plot(x + shift, found[name][key].mean(), "o", color=color, label=label if x == 1 else None)
+    ax.plot([-0.4, 0.4], [0.75, 0.75], label="bars", **plotting.REFERENCE)
+    ax.plot([1.6, 2.4], [0.95, 0.95], **plotting.REFERENCE)
+    ax.set(xlim=(-0.5, 2.5), ylim=(None, 1.03), title="Held-out requests", ylabel="share (95 % interval)")
+    ax.set_xticks(range(3), list(shown.values()))
+    ax.legend(loc="lower left", fontsize=10)
+
+
+def draw_reward_and_kl(ax: Axes, names: list[str], log: RunLog) -> None:
+    """Learned reward (`<name>_reward`) and divergence from imitation (`<name>_kl`) of each update."""
+    for name in names:
+        label, color = REWRITERS[name]
+        ax.plot(*log.series(f"{name}_reward"), color=color, label=f"{label}: reward")
+        ax.plot(*log.series(f"{name}_kl"), ":", color=color, label=f"{label}: KL")
+    ax.set(xlabel="update", ylabel="learned reward, and KL in nats", title="On training requests")
+    ax.set_yscale("symlog", linthresh=4.0)  # a batch with one strange text has a large divergence
+    ax.set_yticks([0, 1, 2, 3, 4, 10, 40], ["0", "1", "2", "3", "4", "10", "40"])
+    ax.set_ylim(-0.5, 200.0)
+    ax.legend(loc="upper left", ncols=len(names), fontsize=10)

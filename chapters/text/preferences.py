@@ -27,6 +27,13 @@ def preference_probability(first: Row, second: Row, temperature: float) -> Row:
     return 1.0 / (1.0 + np.exp(-(first - second) / temperature))
 
 
+# same-as: D3.expected_accuracy
+def expected_accuracy(differences: Row, probability: Row) -> float:
+    """How often the sign of the score differences agrees with an annotator, the labels averaged out."""
+    right = np.where(differences > 0, probability, 1.0 - probability)
+    return float(np.where(differences == 0, 0.5, right).mean())
+
+
 # same-as: D3.bradley_terry_loss
 def bradley_terry_loss(
     chosen: Float[Tensor, " M"], rejected: Float[Tensor, " M"], margin: float | Float[Tensor, " M"] = 0.0
