@@ -13,10 +13,8 @@ import pytest
 
 from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
 from chapters.course.parts import checks_of, edits_of, evidence_of, function_checks
-from tests.first_edition import second_edition
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
-FORM = pytest.mark.parametrize("item", second_edition(), ids=lambda item: item.id)
 HEADER = (
     r"^# {id} · ",
     r"\*\*Question\.\*\*",
@@ -50,7 +48,7 @@ def functions(tree: ast.AST, depth: int = 1):
             yield from functions(node, depth)
 
 
-@FORM
+@LESSONS
 def test_header_has_its_parts_in_order(item):
     positions = []
     for pattern in HEADER:
@@ -64,7 +62,7 @@ def test_header_has_its_parts_in_order(item):
     )
 
 
-@FORM
+@LESSONS
 def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
     positions = []
     for pattern in ENDING:
@@ -74,7 +72,7 @@ def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
     assert positions[1:] == sorted(positions[1:])
 
 
-@FORM
+@LESSONS
 def test_worked_examples_come_out_as_written(item):
     """Doctests in docstrings and in the text's python blocks, run in the lesson's own namespace."""
     lesson = importlib.import_module(item.module)
@@ -91,7 +89,7 @@ def test_worked_examples_come_out_as_written(item):
     assert not runner.failures, printed.getvalue()
 
 
-@FORM
+@LESSONS
 def test_exercises_have_an_answer_or_a_grader(item):
     """Each exercise is followed by a folded answer, or names the function that a check grades."""
     last = source(item).partition("**Exercises.**")[2]
@@ -101,14 +99,14 @@ def test_exercises_have_an_answer_or_a_grader(item):
         assert "<details>" in exercise or re.search(rf"rl exercise {item.id}\b", exercise)
 
 
-@FORM
+@LESSONS
 def test_what_a_lesson_says_can_be_broken_can_be(item):
     named = re.findall(rf"rl break {item.id} (\w+)", source(item))
     assert len(named) >= 2
     assert set(named) <= set(edits_of(item))
 
 
-@FORM
+@LESSONS
 def test_evidence_has_its_parts(item):
     evidence = evidence_of(item)
     if evidence is None:
@@ -169,7 +167,7 @@ def written_lines(item) -> int:
     return len(text.splitlines())
 
 
-@FORM
+@LESSONS
 def test_readable_in_one_scroll(item):
     assert written_lines(item) <= MAX_LINES
     for function, nesting in functions(ast.parse(source(item))):

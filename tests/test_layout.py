@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from chapters.course.catalog import CHAPTERS, ITEM, ROOT
-from tests.first_edition import FIRST_EDITION
 
 ALLOWED = {  # a room -> the rooms that it may import from, besides its own
     "utils": set(),
@@ -67,8 +66,6 @@ def test_imports_run_one_way(module):
         theirs = room(other)
         if module == ZOO and theirs in ("lesson", "checks"):
             continue
-        if MODULES[module].stem.split("_")[0] in FIRST_EDITION and theirs == "evidence":
-            continue  # a lesson of the first form uses what will be its evidence
         if own == theirs == "lesson":
             assert not ITEM.match(MODULES[other].name), f"{module} imports another lesson, {other}"
             continue

@@ -17,7 +17,6 @@ import pytest
 
 from chapters.course import ledger
 from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
-from tests.first_edition import UNRECORDED
 
 NOTES = [item for item in items() if item.kind == "md"]
 PROSE = sorted(
@@ -207,10 +206,7 @@ def test_notation_has_every_house_name_and_none_twice():
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_every_relative_link_leads_somewhere(page):
-    dead = dead_links(markdown(page), page)
-    if (lesson := page.stem.split("_")[0]) in UNRECORDED:  # its new figures come with its recording
-        dead = [link for link in dead if not link.startswith(f"results/{lesson}")]
-    assert dead == []
+    assert dead_links(markdown(page), page) == []
 
 
 @each_page

@@ -11,10 +11,8 @@ from chapters.course.parts import edits_of, evidence_of, lesson_of
 from chapters.utils.claims import Claim
 from chapters.utils.lesson import RunOptions, execute, failed_claims
 from chapters.utils.runlog import RunLog
-from tests.first_edition import FIRST_EDITION, recorded, second_edition
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
-RECORDED = pytest.mark.parametrize("item", recorded(), ids=lambda item: item.id)
 
 
 @pytest.fixture(scope="module")
@@ -40,36 +38,34 @@ def test_smoke_run_holds_its_always_claims(item, smoke_runs, tmp_path_factory):
     log = smoke_run(item, smoke_runs, tmp_path_factory)
     own = [claim for claim in log.claims if not claim.evidence]
     assert any(claim.always for claim in own), "a smoke run must assert something"
-    assert 2 <= len(own) <= 5 or item.id in FIRST_EDITION, (
+    assert 2 <= len(own) <= 5, (
         "a lesson makes the claims that a learner must see; its evidence makes the rest"
     )
     assert not failed_claims(log)
     assert f"{item.id}.png" in {figure.name for figure in log.figures}, "every lesson draws what it claims"
 
 
-@RECORDED
+@LESSONS
 def test_fingerprint_equals_the_recorded_one(item, smoke_runs, tmp_path_factory):
     log = smoke_run(item, smoke_runs, tmp_path_factory)
     recorded = ledger.load(item)["fingerprint"]
     assert ledger.compare_fingerprints(recorded, ledger.fingerprint(log.folder)) == []
 
 
-@RECORDED
+@LESSONS
 def test_ledger_is_true(item):
     evidence = evidence_of(item)
     own = dataclasses.asdict(evidence.Config()) if evidence else None
     assert ledger.verify(item, ledger.load(item), dataclasses.asdict(lesson_of(item).Config()), own) == []
 
 
-@RECORDED
+@LESSONS
 def test_ledger_says_and_demands_what_the_code_does(item, smoke_runs, tmp_path_factory):
     log = smoke_run(item, smoke_runs, tmp_path_factory)
     assert ledger.differing_claims(ledger.load(item), log.claims) == []
 
 
-@pytest.mark.parametrize(
-    "item", [item for item in second_edition() if item in recorded()], ids=lambda item: item.id
-)
+@LESSONS
 def test_edits_predict_claims_that_the_lesson_makes(item):
     own = {name for name, entry in ledger.load(item)["claims"].items() if not entry.get("evidence")}
     predicting = [edit for edit in edits_of(item).values() if edit.fails]
@@ -85,7 +81,7 @@ def test_two_runs_with_one_seed_are_equal_to_the_bit(item, smoke_runs, tmp_path_
     assert ledger.fingerprint(first.folder, lesson_only=True) == ledger.fingerprint(second.folder)
 
 
-@RECORDED
+@LESSONS
 def test_ledger_has_its_figures(item):
     names = {path.name for path in ledger.own_figures(item)}
     assert f"{item.id}.png" in names
@@ -103,7 +99,7 @@ class TestTheLedgerChecksThemselves:
 
     @pytest.fixture
     def item(self):
-        return recorded()[0]
+        return lessons()[0]
 
     @pytest.fixture
     def book(self, item):

@@ -10,7 +10,6 @@ from chapters.envs import evaluate
 from chapters.utils import Claim, CpuClock, RunLog, bootstrap_interval, seed_everything, write_atomic
 from chapters.utils.evaluation import crossing, sustained
 from chapters.utils.runlog import is_timing, new_run_folder, read_metrics
-from chapters.utils.timing import product_cost
 
 
 @pytest.mark.parametrize(
@@ -183,13 +182,3 @@ def test_crossing_reads_the_clock_at_the_third_check():
     assert crossing(checks, "ppo", 475.0) == (0.5, 50)
     assert crossing(checks, "dqn", 475.0) == (math.inf, math.inf)
     assert crossing(checks, "absent", 475.0) == (math.inf, math.inf)
-
-
-def test_cost_of_the_products_in_a_pass():
-    """Two layers 4-8-2 on 3 rows: 4x8 and 8x2 forward, both weights' gradients, one input's gradient."""
-    import torch
-
-    layers = [torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)]
-    gflop, seconds = product_cost(layers, num_rows=3, obs_size=4)
-    assert gflop == pytest.approx(2e-9 * 3 * (4 * 8 + 8 * 2 + 4 * 8 + 8 * 2 + 8 * 2))
-    assert seconds > 0

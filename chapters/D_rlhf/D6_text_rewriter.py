@@ -162,13 +162,7 @@ two scores, the more the judge wavers (`bradleyterry1952rank`):
 $$P(y_1 \succ y_2) = \sigma\!\left(\frac{s(x, y_1) - s(x, y_2)}{\tau}\right) \tag{2}$$
 
 *By hand.* The first rewrite scores 6, the second, without a thank you, 5. At $\tau = 1$ the better one is
-chosen in $1 / (1 + e^{-1}) = 73$ of 100 cases, and each label is a draw:
-
-```python
->>> compared = Comparisons(["x"] * 1000, ["six"] * 1000, ["five"] * 1000, probs=np.full(1000, 0.731))
->>> label(compared, np.random.default_rng(0)).chosen.count("six")
-716
-```
+chosen in $1 / (1 + e^{-1}) = 73$ of 100 cases. Each label is a draw.
 
 **Your own ratings.** With `--rate` (in the terminal) or `--rate-web` (on a local page) you are shown some of
 the pairs, and `human_share` of each minibatch is drawn from your answers, the rest from the judge's: few
@@ -215,8 +209,7 @@ logistic loss on differences:
 $$\mathcal L_\text{RM} = -\operatorname{mean} \log \sigma\bigl(r_\phi(x, y_\text{chosen}) - r_\phi(x,
 y_\text{rejected})\bigr) \tag{3}$$
 
-Only differences are learnt, so a constant is free. It is chosen such that the imitating model earns 0 on
-average (`stiennon2020summarize`). A critic that starts at zero is then right on average.
+Differences leave a constant free: the imitating model shall earn 0 on average (`stiennon2020summarize`).
 """
 
 
@@ -256,9 +249,8 @@ and the last one earns the learned reward:
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
 + \mathbb 1[t \text{ is the last token}]\; r_\phi(x, y) \tag{4}$$
 
-The penalty matters more here than in D2. There the reward was the truth. Here it is a model of somebody's
-taste, fitted where the imitating model writes. Far away from there it has never been asked, and may say
-anything (`gao2023overoptimization`, D16).
+The penalty matters more than in D2. There the reward was the truth. Here it is a model of somebody's taste.
+Far from where the imitating model writes it may say anything (`gao2023overoptimization`, D16).
 """
 
 
@@ -316,10 +308,9 @@ ways of being polite. *Right*, the learned reward and the KL on the way. In word
 
 ![Requests, and what imitation and PPO make of them](results/D6_samples.png)
 
-TRL (*transformer reinforcement learning*, Hugging Face's library) gets the same imitating model, reward
-model, requests and budget. Its PPO differs in detail: the critic is a network of its own, which starts as the
-reward model; the value loss is clipped and the gradient is not; and the reward is paid one token *after* the
-end. The judge's score against seconds, and both on the way:
+TRL (*transformer reinforcement learning*, Hugging Face's library) gets the same models, requests and budget.
+Its critic is a network of its own, which starts as the reward model; its value loss is clipped, its gradient
+is not; and it pays the reward one token *after* the end.
 
 ![Our PPO and TRL's reach about the same score; ours sooner](results/D6_trl.png)
 
@@ -344,8 +335,8 @@ and with yourself? Then prefer the *shorter* text throughout, with `--human-shar
 
 <details><summary>Answer</summary>
 
-Both shares are printed when you are done. What you answer differently the second time, no model can predict.
-For the length the judge charges only from the thirteenth word on, your answers from the first.
+Both shares are printed at the end. What you answer differently the second time, no model can predict. The
+judge charges from the thirteenth word on, your answers from the first: expect shorter rewrites.
 </details>
 """
 
@@ -368,6 +359,15 @@ def claim_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     gain, unit = ours["content"] - sft["content"], "share of content words"
     log.claim("content_gain", "they keep no less of the content", gain, at_least=0.0, unit=unit, **goal)
     log.claim("polite", "nearly all of them are polite", ours["polite"], at_least=0.95, unit="share", **goal)
+    log.claim(
+        "first_ratio_gap",
+        "in the first minibatch of every batch all ratios are 1, but for rounding",
+        max(log.series("ours_first_gap")[1]),
+        at_most=1e-4,
+        source="the weights have not moved",
+        always=True,
+        seeds="5/5",
+    )
 
 
 def main(cfg: Config, log: RunLog) -> None:

@@ -410,7 +410,7 @@ def main(cfg: Config, log: RunLog) -> None:
             "of the bugs planted in it, these are named first",
             np.mean([first == [bug] for bug, first in named.items()]),
             at_least=0.8,
-            unit=f"of {len(named)} broken runs",
+            unit=f"share of {len(named)} broken runs",
             source=GOAL,
         )
     log.keep(runs=runs)

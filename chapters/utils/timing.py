@@ -58,28 +58,3 @@ def seconds_of(work: Callable[[], object], calls: int = 20, rounds: int = 5) -> 
             work()
         best = min(best, (time.process_time() - start) / calls)
     return best
-
-
-def matmul_rate(size: int = 768) -> float:
-    """GFLOP a second of a large matrix product in torch: the limit for everything made of products."""
-    import torch
-
-    a, b = torch.randn(2, size, size)
-    return 2e-9 * size**3 / seconds_of(lambda: a @ b, calls=4)
-
-
-def product_cost(layers: list, num_rows: int, obs_size: int) -> tuple[float, float]:
-    """(GFLOP, CPU seconds) of the bare products in one forward and backward pass of linear layers.
-
-    Each layer needs its output, the gradient of its weights and, unless it reads the observations, that of
-    its input.
-    """
-    import torch
-
-    products = []
-    for layer in layers:
-        outputs, inputs = layer.weight.shape
-        x, g, w = torch.randn(num_rows, inputs), torch.randn(num_rows, outputs), layer.weight.detach()
-        products += [(x, w.T), (g.T, x), *([(g, w)] if inputs != obs_size else [])]
-    gflop = 2e-9 * sum(a.shape[0] * a.shape[1] * b.shape[1] for a, b in products)
-    return gflop, seconds_of(lambda: [a @ b for a, b in products])

@@ -273,6 +273,5 @@ EDITS = {
         old="PolicyWithValue(copy.deepcopy(reference))",
         new="PolicyWithValue(reference)",
         says="the reference trains along",
-        fails=("reference_moved",),
     ),
 }

@@ -108,16 +108,7 @@ def claim_reward_model(cfg: lesson.Config, log: RunLog) -> None:
 
 
 def claim_start(log: RunLog) -> None:
-    """Before the first update, and before the first step of each, nothing has moved."""
-    log.claim(
-        "first_ratio_gap",
-        "in the first minibatch of every batch all ratios are 1, but for rounding",
-        max(log.series("ours_first_gap")[1]),
-        at_most=1e-4,
-        source="the weights have not moved",
-        always=True,
-        seeds="5/5",
-    )
+    """Before the first update nothing has moved."""
     log.claim(
         "first_kl",
         "before the first update no token pays a penalty: the policy is the imitating model",

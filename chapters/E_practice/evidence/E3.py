@@ -231,7 +231,7 @@ def claim_learners(found: dict[tuple[str, str], Rows], log: RunLog) -> None:
 
 def claim_diagnosis(tables: dict[str, np.ndarray], log: RunLog) -> None:
     """What the rules named, over all learners."""
-    broken = f"of {len(PAIRS)} broken runs"
+    broken = f"share of {len(PAIRS)} broken runs"
     seen = np.mean([log.last(f"seen_{learner}_{bug}") for learner, bug in PAIRS])
     log.claim(
         "named_first",
@@ -254,7 +254,7 @@ def claim_diagnosis(tables: dict[str, np.ndarray], log: RunLog) -> None:
         "healthy runs raise no alarm",
         zoo.false_alarms(tables["named"]),
         at_most=0,
-        unit=f"of {len(HEALTHY)} healthy runs",
+        unit=f"share of {len(HEALTHY)} healthy runs",
         seeds="5/5",
         source=GOAL,
     )
@@ -274,7 +274,7 @@ def run_probes(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "healthy PPO and DQN find the exact values and actions of every probe",
         1 - healthy,
         at_least=1.0,
-        unit="of 12 probes",
+        unit="share of 12 probes",
         source="the probes' exact answers",
     )
     log.claim(
@@ -282,7 +282,7 @@ def run_probes(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "a broken PPO or DQN fails in the probe that was made for its bug",
         np.mean(told),
         at_least=0.9,
-        unit=f"of {len(told)} broken learners",
+        unit=f"share of {len(told)} broken learners",
         source="what the probes are for",
     )
     log.figure(zoo.probes(failed, [*ANSWERS]), "probes")
@@ -302,7 +302,7 @@ def summarise(runs: list[dict], log: RunLog) -> None:
     """Over all recorded seeds: the diagnosis as a classifier."""
     tables = zoo.report([run["metrics"] for run in runs], HEALTHY, PAIRS, NAMES, log)
     first = zoo.share_right(tables["named"])
-    broken = f"of {len(runs) * len(PAIRS)} broken runs"
+    broken = f"share of {len(runs) * len(PAIRS)} broken runs"
     log.claim(
         "pooled_named",
         "the planted bug is the first suspect",
@@ -324,6 +324,6 @@ def summarise(runs: list[dict], log: RunLog) -> None:
         "healthy runs raise no alarm",
         zoo.false_alarms(tables["named"]),
         at_most=0,
-        unit=f"of {len(runs) * len(HEALTHY)} healthy runs",
+        unit=f"share of {len(runs) * len(HEALTHY)} healthy runs",
         source=GOAL,
     )
