@@ -323,26 +323,31 @@ accused.
 
 <!-- results: E3 -->
 
-`rl run E3`: 73 s, 936 MB. With `--smoke`, all of it: 10 s.
+`rl run E3`: 20 s; with `--evidence`: 126 s, 782 MB. With `--smoke`, all of it: 13 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
-| gae_identity        | 4.37e-17 (4.09e-17 to 5.09e-17) | ≤ 1e-07 | 5/5    |
-| only_at_limits      | 4.54e-17 (4.25e-17 to 4.67e-17) | ≤ 1e-07 | 5/5    |
-| dqn_solves          | 200                             | ≥ 195   | 5/5    |
-| reinforce_solves    | 200                             | ≥ 195   | 5/5    |
-| ppo_solves          | 200                             | ≥ 195   | 5/5    |
-| text_gap_closed     | 0.962 (0.931 to 0.967)          | ≥ 0.85  | 5/5    |
-| healthy_identities  | 1.41e-07 (1.27e-07 to 2.25e-07) | ≤ 0.001 | 5/5    |
-| named_first         | 1                               | ≥ 0.8   | 5/5    |
-| has_its_symptom     | 1                               | ≥ 0.9   | 5/5    |
-| false_alarms        | 0                               | ≤ 0     | 5/5    |
-| probes_passed       | 1                               | ≥ 1     | 5/5    |
-| probes_fail_as_told | 1 (0.917 to 1)                  | ≥ 0.9   | 5/5    |
-| pooled_named        | 1                               | ≥ 0.8   | pooled |
-| worth_logging       | 0.746                           | ≥ 0     | pooled |
-| pooled_alarms       | 0                               | ≤ 0     | pooled |
+| meets_its_identities  | 8.74e-08 (4.37e-08 to 1.6e-07)  | ≤ 0.001 | 5/5    |
+| ppo_solves            | 200                             | ≥ 195   | 5/5    |
+| no_alarm              | 0                               | ≤ 0     | 5/5    |
+| ppo_bugs_named        | 1                               | ≥ 0.8   | 5/5    |
+| gae_identity *        | 4.37e-17 (4.09e-17 to 5.09e-17) | ≤ 1e-07 | 5/5    |
+| only_at_limits *      | 4.54e-17 (4.25e-17 to 4.67e-17) | ≤ 1e-07 | 5/5    |
+| dqn_solves *          | 200                             | ≥ 195   | 5/5    |
+| reinforce_solves *    | 200                             | ≥ 195   | 5/5    |
+| text_gap_closed *     | 0.962 (0.931 to 0.967)          | ≥ 0.85  | 5/5    |
+| healthy_identities *  | 1.41e-07 (1.27e-07 to 2.25e-07) | ≤ 0.001 | 5/5    |
+| named_first *         | 1                               | ≥ 0.8   | 5/5    |
+| has_its_symptom *     | 1                               | ≥ 0.9   | 5/5    |
+| false_alarms *        | 0                               | ≤ 0     | 5/5    |
+| probes_passed *       | 1                               | ≥ 1     | 5/5    |
+| probes_fail_as_told * | 1 (0.917 to 1)                  | ≥ 0.9   | 5/5    |
+| pooled_named *        | 1                               | ≥ 0.8   | pooled |
+| worth_logging *       | 0.746                           | ≥ 0     | pooled |
+| pooled_alarms *       | 0                               | ≤ 0     | pooled |
+
+\* measured by the evidence beside the lesson
 
 <!-- /results -->
 

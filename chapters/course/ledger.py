@@ -54,7 +54,7 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
     """
     with tempfile.TemporaryDirectory() as scratch:
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(_run, item, seed, Path(scratch)) for seed in seeds]
+            futures = [pool.submit(run_once, item, seed, Path(scratch)) for seed in seeds]
             runs = []
             for seed, future in zip(seeds, futures):
                 run = future.result()
@@ -88,7 +88,7 @@ def restamp(item: Item, say=print) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found, smoke = smoke_fingerprint(item, seed, Path(scratch))
         say(f"{item.id} smoke run: {smoke['seconds']:.1f} s")
-        run = _run(item, seed, Path(scratch))
+        run = run_once(item, seed, Path(scratch))
         say(f"{item.id} seed {seed}: {run['seconds']:.1f} s")
         fresh = _seed_entry(run)
     if not ledger["fingerprint"].get("compared"):  # recorded before fingerprints knew of rounding
@@ -119,11 +119,11 @@ def restamp(item: Item, say=print) -> None:
 
 def smoke_fingerprint(item: Item, seed: int, scratch: Path) -> tuple[dict, dict]:
     """(fingerprint of a smoke run without what rounding alone moves, the run on this machine as it is)."""
-    smoke = _run(item, seed, scratch, "--smoke")
+    smoke = run_once(item, seed, scratch, "--smoke")
     whole = fingerprint(smoke["folder"])
     others = []
     for setting in (*rounding.SETTINGS, *rounding.NOISE):
-        run = _run(item, seed, scratch, "--smoke", setting=setting)
+        run = run_once(item, seed, scratch, "--smoke", setting=setting)
         others.append(fingerprint(run["folder"]))
     try:
         kept = rounding.stable(whole, others)
@@ -351,7 +351,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _run(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "") -> dict:
+def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "") -> dict:
     """One fresh process, evidence included; its run folder read back, with seconds of the whole process."""
     out = scratch / f"{'smoke' if flags else 'full'}-{seed}{setting}"
     flags += ("--evidence",) if item.evidence.exists() else ()

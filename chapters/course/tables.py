@@ -1,8 +1,8 @@
 """Generated blocks: no number in a note, a header or the README was typed by hand.
 
-A block stands between `<!-- results: B1 -->` and `<!-- /results -->` (or `<!-- syllabus -->` and
-`<!-- /syllabus -->`, `<!-- plans -->` and `<!-- /plans -->`). `rl tables` rewrites what is between them from
-the ledgers; a test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the
+A block stands between `<!-- results: B1 -->` and `<!-- /results -->` (or, for other tables, `<!-- syllabus -->`,
+`<!-- plans -->` or `<!-- fresh seeds -->` and its end). `rl tables` rewrites what is between them from the
+ledgers; a test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the
 claims named.
 """
 
@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from chapters.course import catalog, ledger, pictures, plans
+from chapters.course import catalog, fresh, ledger, pictures, plans
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_atomic
 
@@ -21,11 +21,13 @@ RESULTS = re.compile(
 )
 SYLLABUS = re.compile(r"(<!-- syllabus -->\n).*?(<!-- /syllabus -->)", re.DOTALL)
 PLANS = re.compile(r"(<!-- plans -->\n).*?(<!-- /plans -->)", re.DOTALL)
+FRESH = re.compile(r"(<!-- fresh seeds -->\n).*?(<!-- /fresh seeds -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
     """Every file that may hold a generated block."""
-    found = [catalog.ROOT / "README.md", *(catalog.ROOT / "planning").glob("*.md")]
+    found = [catalog.ROOT / "README.md", catalog.ROOT / "CONTRIBUTING.md"]
+    found += [*(catalog.ROOT / "planning").glob("*.md")]
     found += [*catalog.CHAPTERS.glob("*/*.md"), *catalog.CHAPTERS.glob("*/*.py")]
     return sorted(path for path in found if path.exists())
 
@@ -42,6 +44,7 @@ def render(path: Path) -> str:
 
     text = RESULTS.sub(results, text)
     text = SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
+    text = FRESH.sub(lambda match: match[1] + fresh.table() + match[2], text)
     return PLANS.sub(lambda match: match[1] + plan_tables(path) + match[2], text)
 
 
