@@ -1,9 +1,8 @@
 """Generated blocks: no number in a note, a header or the README was typed by hand.
 
-A block stands between `<!-- results: B1 -->` and `<!-- /results -->` (or, for other tables, between
-`<!-- syllabus -->`, `<!-- plans -->` or `<!-- fresh seeds -->` and its end). `rl tables` rewrites what is between them from the
-ledgers; a test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the
-claims named.
+A block stands between `<!-- results: B1 -->` and `<!-- /results -->`; other tables stand in the same way
+between `syllabus`, `plans` or `fresh seeds`. `rl tables` rewrites what is between them from the ledgers; a
+test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the claims named.
 """
 
 from __future__ import annotations
