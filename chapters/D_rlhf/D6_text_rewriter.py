@@ -316,8 +316,8 @@ is not; and it pays the reward one token *after* the end.
 
 **The verdict.** Yes. Comparisons alone took the model past the demonstrations that it had imitated: its
 rewrites win most comparisons with those of the imitating model, nearly all are polite, and they mostly keep
-more of the content (where the reward model learnt little, no more). Nobody ever said what a good rewrite is. And if the somebody is you, the same code learns your
-taste: `human_share` says how much of it, and a rater who contradicts himself is a noisy judge (D1).
+more of the content. Nobody ever said what a good rewrite is. If the somebody is you, the same code learns
+your taste: `human_share` says how much of it, and a rater who contradicts himself is a noisy judge (D1).
 
 <!-- results: D6 -->
 
