@@ -282,7 +282,7 @@ def run_probes(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "a broken PPO or DQN fails in the probe that was made for its bug",
         np.mean(told),
         at_least=0.9,
-        unit=f"share of {len(told)} broken learners",
+        unit="share of the broken learners",
         source="what the probes are for",
     )
     log.figure(zoo.probes(failed, [*ANSWERS]), "probes")
