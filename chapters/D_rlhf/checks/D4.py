@@ -239,6 +239,7 @@ EDITS = {
         old="return (token_log_probs * mask).sum(dim=1)",
         new="return (token_log_probs * mask).sum(dim=1) / mask.sum(dim=1)",
         says="a mean over the tokens where the sum belongs",
+        fails=("soft_gap",),
     ),
     "reference_trains_along": Edit(
         function="log_ratios",
