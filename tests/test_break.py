@@ -91,6 +91,12 @@ class TestWhatFails:
         assert found.surprises() == ["x"]
         assert "predicted and not seen: x" in list(breaking.report(found))
 
+    def test_a_failure_that_was_not_predicted_is_not_called_predicted(self):
+        assert "its line predicts no claim" in list(breaking.report(comparison({"x": 1.0}, {"x": 0.0})))[-1]
+        assert (
+            "as its line predicts: no claim" in list(breaking.report(comparison({"x": 1.0}, {"x": 1.0})))[-1]
+        )
+
 
 @pytest.mark.parametrize("name", list(edits_of(find("C3")))[:3])
 def test_the_check_says_why(name):

@@ -343,9 +343,9 @@ your taste: `human_share` says how much of it, and a rater who contradicts himse
 
 <!-- /results -->
 
-**Break it.** `rl break D6 no_kl`: the learned reward ends as high as before, at a many times larger KL, and
-among the rewrites stand texts that nobody ever compared with another. Where nobody has asked, a reward model
-says anything. `rl break D6 prefers_rejected`: what does a policy write that was taught to be disliked?
+**Break it.** `rl break D6 no_kl`: the learned reward ends as high as before, at several times the KL, and the
+judge likes the rewrites less: among them stand texts that nobody ever compared. Where nobody has asked, a
+reward model says anything. `rl break D6 prefers_rejected`: what does a policy write that aims to displease?
 
 **Exercises.**
 

@@ -108,8 +108,10 @@ def report(found: Comparison) -> Iterator[str]:
     if found.edit.fails:
         missed = found.surprises()
         yield f"predicted and not seen: {', '.join(missed)}" if missed else "as its line predicts"
+    elif failed:
+        yield "its line predicts no claim: on other seeds these may hold, and the check is what notices it"
     else:
-        yield "as its line predicts: no claim of the lesson can notice it, only a check can"
+        yield "as its line predicts: no claim of the lesson notices it, only a check can"
 
 
 def diff_of(item: Item, edit: Edit) -> str:

@@ -249,6 +249,7 @@ EDITS = {
         old='batch["log_ratio"], mask, cfg.beta)',
         new='batch["log_ratio"], mask, 0.0)',
         says="nothing is paid for divergence",
+        fails=("win_rate",),
     ),
     "kl_sign": Edit(
         function="collect",
