@@ -157,8 +157,8 @@ def exact_estimates(world: TokenWorld, policy: nn.Module) -> dict[str, Float[Ten
 r"""
 ## 3. Two places for the penalty
 
-The old way, PPO's and RLOO's (REINFORCE leave-one-out): take $\beta k_1$ from the reward. A policy gradient
-multiplies rewards by $\nabla \log \pi$, so it supplies just the term of (2) that autograd misses:
+The old way, of proximal policy optimisation (PPO) and of REINFORCE leave-one-out (RLOO): take $\beta k_1$
+from the reward. A policy gradient multiplies it by $\nabla \log \pi$: just what autograd misses in (2).
 
 $$\tilde r = r - \beta \textstyle\sum_t m_t \bigl[\log \pi_\text{old} - \log \pi_\text{ref}\bigr] \tag{4}$$
 

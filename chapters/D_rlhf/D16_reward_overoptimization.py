@@ -13,7 +13,8 @@ is fixed now, and something pushes on it. **Next:** D4 learns from pairs without
 References: `gao2023overoptimization`, `korbak2022bayesian`, `ahmadian2024rloo`, `beirami2024bestofn`.
 
 Symbols: $r$ the true reward (*gold*), $\hat r$ the learnt one (the *proxy*), $\pi_\text{ref}$ the reference
-that wrote the pairs, $\beta$ the weight of the KL penalty, $\lambda = 1/\beta$, $G$ completions in a group.
+that wrote the pairs, $\beta$ the weight of the Kullback–Leibler (KL) penalty, $\lambda = 1/\beta$, $G$
+completions in a group.
 """
 
 # %%

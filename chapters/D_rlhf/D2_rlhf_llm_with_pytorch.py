@@ -2,12 +2,12 @@
 r"""
 # D2 · RLHF on a language model, in PyTorch
 
-**Question.** How does PPO turn a language model that writes anything into one that writes what is rewarded,
-what holds it to its language meanwhile, and what happens when nothing does?
+**Question.** How does proximal policy optimisation (PPO) turn a language model that writes anything into one
+that writes what is rewarded, what holds it to its language meanwhile, and what happens when nothing does?
 
-**Before this:** C3 (proximal policy optimisation, PPO) and D0. **Changes from C3:** the policy is a language
-model, a token is an action, a completion an episode, the reward comes at its end, and each token pays for its
-distance from a frozen copy of the model. **Next:** D3 learns the reward from comparisons.
+**Before this:** C3 (PPO) and D0. **Changes from C3:** the policy is a language model, a token is an action, a
+completion an episode, the reward comes at its end, and each token pays for its distance from a frozen copy of
+the model. **Next:** D3 learns the reward from comparisons.
 
 **Time.** 45 s on 2 cores; with all evidence 140 s.
 

@@ -5,9 +5,9 @@ r"""
 **Question.** How well can a scorer be learnt from comparisons of which every fifth is a coin's doing, and how
 does one know that it is as good as it can be?
 
-**Before this:** D2 (PPO on a reward that was given), D1 (the ideas). **Changes from D2:** the reward is not
-given but learnt, from pairs of texts of which someone liked one better. **Next:** D16 lets a policy maximise
-what was learnt here; D4 learns from the same pairs and does without a reward model.
+**Before this:** D2 (PPO, proximal policy optimisation, on a given reward), D1 (the ideas). **Changes from
+D2:** the reward is not given but learnt, from pairs of texts of which someone liked one better. **Next:** D16
+lets a policy maximise what was learnt here; D4 learns from the same pairs and does without a reward model.
 
 **Time.** 45 s on 2 cores; with all evidence 150 s.
 
@@ -291,9 +291,9 @@ With all of them the accuracy nearly touches the dashed ceiling, which nobody co
 agree. Sixteen passes over few pairs teach the tosses of these annotators by heart. The order is still mostly
 right, and the model is far too sure of it. This is why a reward model sees each pair once.
 
-*Right.* TRL's `RewardTrainer`, given our first weights, pairs, order and step sizes, ends where we do. It
-appends EOS to every text, as we do, and pads on the right, because transformers numbers positions by column.
-Its `margin` and `center_rewards_coefficient` would add to the loss.
+*Right.* `RewardTrainer` of TRL (Transformer Reinforcement Learning), given our first weights, pairs, order
+and step sizes, ends where we do. It appends EOS to every text, as we do, and pads on the right, because
+transformers numbers positions by column. Its `margin` and `center_rewards_coefficient` would add to the loss.
 
 **The verdict.** With some thousand noisy pairs the scorer is nearly as often right as one who knows the
 truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known. On human labels

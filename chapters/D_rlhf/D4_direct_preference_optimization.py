@@ -3,11 +3,11 @@ r"""
 # D4 · Direct preference optimisation
 
 **Question.** Can a language model learn from pairs of answers, one preferred to the other, with no reward
-model, no sampling and no critic, by a loss as plain as a classifier's, and does it reach PPO's optimum?
+model, no sampling and no critic, by a loss as plain as a classifier's, and does it reach the same optimum?
 
-**Before this:** D2 (the optimum that PPO climbs to), D3 (reward models from pairs). **Changes from them:** no
-reward model is trained and then maximised; the policy itself is read as a reward model and fitted to the
-pairs. **Next:** D5 samples again, with rewards that a program can verify.
+**Before this:** D2 (the optimum that PPO, proximal policy optimisation, climbs to), D3 (reward models from
+pairs). **Changes from them:** no reward model is trained and then maximised; the policy itself is read as a
+reward model and fitted to the pairs. **Next:** D5 samples again, with rewards that a program can verify.
 
 **Time.** 60 s on 2 cores; with all evidence 300 s.
 
@@ -239,9 +239,9 @@ r"""
 ## 3. Does it reach the optimum?
 
 On the token world every completion can be listed, so (1) is known to the last digit. Given *soft* labels, the
-probability (3) itself, on fresh pairs that can be any pair, DPO's minimum is $\pi^\ast$, the point that D2's
-PPO aimed at. Annotators give less: one *sampled* verdict a pair, 0 or 1, on finitely many *fixed* pairs. A
-judge that always answers the same gives *hard* labels.
+probability (3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its
+minimum at $\pi^\ast$, the point that D2's PPO aimed at. Annotators give less: one *sampled* verdict a pair, 0
+or 1, on finitely many *fixed* pairs. A judge that always answers the same gives *hard* labels.
 
 How long does it take? At the optimum the implicit reward is the reward, up to a constant, of whatever the
 policy writes. So we train in rounds, each twice as long as the one before, until $r(x, y) - \beta h(x, y)$

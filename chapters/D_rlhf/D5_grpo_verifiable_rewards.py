@@ -3,10 +3,11 @@ r"""
 # D5 · GRPO and verifiable rewards
 
 **Question.** If a program can check the answer, reinforcement learning needs neither a reward model nor a
-critic. What does GRPO put in the critic's place, and why is its loss zero while its gradient is not?
+critic. What does group relative policy optimisation (GRPO) put in the critic's place, and why is its loss
+zero while its gradient is not?
 
 **Before this:** D2, D4. **Changes from D2:** the critic is gone. Each prompt is answered several times, and a
-completion is good if it beats the others of its group. **Next:** D15, where the KL penalty belongs.
+completion is good if it beats the others of its group. **Next:** D15, where the penalty belongs.
 
 **Time.** 60 s on 2 cores; with all evidence 300 s.
 
@@ -87,9 +88,9 @@ r"""
 
 A policy is asked `07+35=`. A program knows the answer (`24`, the digits of 42 with the last one first) and
 gives a reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy, much if
-it is hard. PPO asks a critic, a second network, what was to be expected. GRPO (*group relative policy
-optimisation*, `shao2024deepseekmath`) answers the prompt $G$ times and expects the mean of this *group*. The
-*advantage* of a completion is what it earned beyond that, in standard deviations:
+it is hard. Proximal policy optimisation (PPO) asks a critic, a second network, what was to be expected. GRPO
+(*group relative policy optimisation*, `shao2024deepseekmath`) answers the prompt $G$ times and expects the
+mean of this *group*. The *advantage* of a completion is what it earned beyond that, in standard deviations:
 
 $$\hat A_i = \frac{r_i - \bar r}{\sigma_r + \varepsilon}, \qquad \bar r = \tfrac1G \textstyle\sum_j r_j, \quad
 \sigma_r^2 = \tfrac1{G-1} \textstyle\sum_j (r_j - \bar r)^2 \tag{1}$$
