@@ -310,9 +310,10 @@ a detach is missing the policy does not move; where the sign is wrong it moves, 
 well. Two panels look harmless: the evaluation with noise in it ends at the full score, and only its
 repetition contradicts it; the run without a seed learns as well as the right one.
 
-The evidence adds three learners, DQN, REINFORCE and PPO for tokens (`korbak2022bayesian`), each with the bugs
-that it can have, and counts what was named first. It also draws how silent each bug is in the score, and in
-which probe environment, a world so small that the right values are known, a broken learner fails.
+The evidence adds three learners, DQN (a deep Q-network), REINFORCE and PPO for tokens (`korbak2022bayesian`),
+each with the bugs that it can have, and counts what was named first. It also draws how silent each bug is in
+the score, and in which probe environment, a world so small that the right values are known, a broken learner
+fails.
 
 ![Planted bug against named bug, by all diagnostics and by the usual curves alone](results/E3_confusion.png)
 
