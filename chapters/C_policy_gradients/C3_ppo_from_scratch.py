@@ -5,9 +5,9 @@ r"""
 **Question.** How can a policy learn several times from the same data without walking away from it, and on
 which of the details that every implementation carries does the result really hang?
 
-**Before this:** C2 (PPO explained). **Changes from C1:** several passes over each rollout, in minibatches; a
-clipped ratio takes away the reason to go far; actions may be continuous. **Next:** C4 writes this as one
-compiled JAX function.
+**Before this:** C2 (PPO, proximal policy optimisation, explained). **Changes from C1:** several passes over
+each rollout, in minibatches; a clipped ratio takes away the reason to go far; actions may be continuous.
+**Next:** C4 writes this as one compiled JAX function.
 
 **Time.** 12 s on 2 cores; with all evidence 130 s.
 

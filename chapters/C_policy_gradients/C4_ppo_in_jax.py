@@ -5,9 +5,10 @@ r"""
 **Question.** What has to change in C3's program so that environment, rollout, advantages and updates become
 one compiled function, and what do you get for it?
 
-**Before this:** C3 (PPO from scratch, in PyTorch). **Changes from C3:** the environment is written in JAX
-too; loops become `lax.scan`, chance becomes an argument, and 32 learners train in one call. Discrete actions
-only, and the passes always run to their end. **Next:** chapter D takes PPO to language models.
+**Before this:** C3 (PPO, proximal policy optimisation, in PyTorch). **Changes from C3:** the environment is
+written in JAX too; loops become `lax.scan`, chance becomes an argument, and 32 learners train in one call.
+Discrete actions only, and the passes always run to their end. **Next:** chapter D takes PPO to language
+models.
 
 **Time.** 55 s on 2 cores; with all evidence 90 s.
 
