@@ -13,8 +13,8 @@ has an exact value, and each learner a place where it must end. **Next:** D6.
 
 References: `schulman2020kl`, `shao2024deepseekmath`, `ahmadian2024rloo`, `korbak2022bayesian`.
 
-Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or a whole completion $y$, $\beta$ weight of
-the penalty, $\hat A$ advantage, $m_t$ mask, $\sigma_r$ standard deviation of a prompt's rewards.
+Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or completion $y$, $k$ an estimate made of it
+(in D5's pass@$k$ a count), $\beta$ penalty weight, $\hat A$ advantage, $m_t$ mask, $\sigma_r$ as in (6).
 """
 
 # %%

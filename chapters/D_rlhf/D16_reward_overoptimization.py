@@ -6,15 +6,15 @@ r"""
 the true reward when a policy maximises the learnt one?
 
 **Before this:** D3 (a reward model from noisy pairs), D2 (the token world). **Changes from D3:** the scorer
-is fixed now, and something pushes on it. **Next:** D4 learns from pairs without a reward model.
+is fixed now, and a policy is trained to maximise it. **Next:** D4 learns from pairs without a reward model.
 
 **Time.** 60 s on 2 cores; with all evidence 150 s.
 
 References: `gao2023overoptimization`, `korbak2022bayesian`, `ahmadian2024rloo`, `beirami2024bestofn`.
 
 Symbols: $r$ the true reward (*gold*), $\hat r$ the learnt one (the *proxy*), $\pi_\text{ref}$ the reference
-that wrote the pairs, $\beta$ the weight of the Kullback–Leibler (KL) penalty, $\lambda = 1/\beta$, $G$
-completions in a group.
+that wrote the pairs, $\beta$ the weight of the Kullback–Leibler (KL) penalty, $\lambda = 1/\beta$ (not
+that of D2), $G$ completions in a group.
 """
 
 # %%
@@ -200,9 +200,9 @@ one line:
 $$\frac{d}{d\lambda}\, \mathbb{E}_{\pi_\lambda}[v] = \mathrm{Cov}_{\pi_\lambda}(v, \hat r) \tag{5}$$
 
 * With $v = \hat r$ it is a variance. The proxy's own reward **never** falls.
-* With $v = r$ it is the covariance of truth and proxy *among the texts that the policy writes now*. Where the
+* With $v = r$ it is the covariance of truth and proxy *among the completions sampled now*. Where the
   pairs came from, at $\lambda = 0$, the two go together; that is what held-out accuracy measures. Gold peaks
-  where the covariance reaches zero, and nothing measured on the reference's texts says where that is.
+  where the covariance reaches zero, and nothing measured on the reference's samples says where that is.
 
 *By hand.* Three texts, equally likely at first. The proxy likes the third best, the truth the second. At
 first both rise; optimised harder, gold turns:
@@ -247,7 +247,7 @@ falls.
 
 *Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
 finds what the pairs never showed: praise without measure, words said again and again. Gold falls, the proxy
-climbs on. And this is the *good* proxy, near the ceiling of D3: such texts are too rare among the pairs to
+climbs on. And this is the *good* proxy, near the ceiling of D3: such reviews are too rare among the pairs to
 matter for its accuracy.
 
 *Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; the gold
@@ -256,7 +256,7 @@ raise the peak. The lowest of five proxies puts the fall off; they had five time
 five are blind in the same place. The proxy that is shown repeats keeps what it gains.
 
 **The verdict.** The learnt reward goes on rising, by (5) always; the true one rises with it at first and
-then falls, as soon as the policy writes texts on which the two disagree. How far one may go is not decided
+then falls, as soon as the policy writes what the two disagree on. How far one may go is not decided
 by the accuracy on held-out pairs. It is decided by what the proxy cannot see, and found by looking: at gold,
 or at people, on what the policy writes now.
 

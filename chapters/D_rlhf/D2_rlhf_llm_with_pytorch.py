@@ -6,8 +6,8 @@ r"""
 that writes what is rewarded, what holds it to its language meanwhile, and what happens when nothing does?
 
 **Before this:** C3 (PPO) and D0. **Changes from C3:** the policy is a language model, a token is an action, a
-completion an episode, the reward comes at its end, and each token pays for its distance from a frozen copy of
-the model. **Next:** D3 learns the reward from comparisons.
+completion an episode, the reward comes at its end, and a penalty on each token holds the model near a frozen
+copy of itself. **Next:** D3 learns the reward from comparisons.
 
 **Time.** 45 s on 2 cores; with all evidence 140 s.
 
@@ -85,7 +85,7 @@ other. `sample` draws from the policy as it is, without a temperature; how likel
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{1}$$
 
-The logits in column $t$ predict the token of column $t + 1$. To forget that shift is a popular mistake.
+Here $y_t$ is a token, no target. The logits in column $t$ predict column $t + 1$: do not forget that shift.
 """
 
 
@@ -138,9 +138,9 @@ def token_log_probs(
 r"""
 ## 2. A reward for each token
 
-The score $r(x, y)$ judges a whole text, so it is paid once, with the last token. What keeps the model at its
-language is paid on the way, the *KL penalty* (for Kullback–Leibler): each token pays for how much likelier it
-has become than under the *reference*, a frozen copy of the model as it was (`ziegler2019finetuning`):
+The score $r(x, y)$ judges a whole completion, so it comes once, with the last token. What keeps the model at
+its language comes with each, the *KL penalty* (for Kullback–Leibler): on how much likelier the token has
+become than under the *reference*, a frozen copy of the model as it was (`ziegler2019finetuning`):
 
 $$r_t = -\beta \bigl[\log \pi_{\theta_\text{old}}(y_t \mid x, y_{<t}) - \log \pi_\text{ref}(y_t \mid x,
 y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
@@ -154,8 +154,8 @@ $$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \qquad \hat A_t = \delta_t + \l
 \tag{3}$$
 
 *By hand.* Two tokens, then padding; $\beta = \lambda = 0.5$, the score is 1. The first token became likelier
-and pays; the second became less likely, is paid for that, and earns the score. Its advantage is $1.2 - 0.6$,
-the first one's $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$; what stands in the padding changes neither:
+and is penalised; the second became less likely, so its penalty is negative, and it has the score. Its
+advantage is $1.2 - 0.6$, the first one's $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$; the padding changes neither:
 
 ```python
 >>> mask = torch.tensor([[True, True, False]])
@@ -341,7 +341,7 @@ model to its language. Without it only the score is left, and of the language on
 
 <!-- /results -->
 
-**Break it.** `rl break D2 no_kl`: leaving is free. `rl break D2 kl_sign`: leaving is paid.
+**Break it.** `rl break D2 no_kl`: leaving is free. `rl break D2 kl_sign`: leaving is rewarded.
 `rl break D2 padding_counted`: the mask that everybody forgets once. Which claims fail in each?
 
 **Exercises.**

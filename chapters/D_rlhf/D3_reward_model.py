@@ -244,7 +244,7 @@ difference is a forecast. Sort the held-out pairs by it and cut them into $K$ bi
 says 0.8, the first text should win in 80 of 100. The mean gap is the *expected calibration error* (ECE); we
 average true probabilities $p$, not labels, so chance adds nothing.
 
-$$\text{ECE} = \tfrac1K \textstyle\sum_k \bigl|\,\overline{\hat p}_k - \overline{p}_k\bigr| \tag{4}$$
+$$\text{ECE} = \tfrac1K \textstyle\sum_j \bigl|\,\overline{\hat p}_j - \overline{p}_j\bigr| \tag{4}$$
 
 The *slope* says what kind of error it is. By which factor $a$ should all score differences $\Delta_i$ be
 multiplied so that the likelihood is highest (`cox1958calibration`)? Below 1 the scores are too far apart: a

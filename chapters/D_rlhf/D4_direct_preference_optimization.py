@@ -89,7 +89,7 @@ expectation this reads $\beta \log Z(x) - \beta\,\mathrm{KL}(\pi \Vert \pi^\ast)
 $$\pi^\ast(y \mid x) = \tfrac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y) / \beta} \tag{1}$$
 
 A divergence is least where it is zero, so (1) is the optimum: the reference, tilted towards reward. $Z$ is a
-sum over every possible text, which is why PPO goes the long way round. Now read (1) backwards. Take logs, and
+sum over every completion, which is why PPO goes the long way round. Now read (1) backwards. Take logs, and
 *any* policy is the optimum of some reward, namely of
 
 $$r(x, y) = \beta h(x, y) + \beta \log Z(x), \qquad
@@ -127,7 +127,7 @@ $\beta = 0.5$ the margin is $0.5 \cdot 0.8 + 0.5 \cdot 0.2 = 0.5$, and $\sigma(0
 For $0 < p < 1$ the push ends at $m = \log \frac{p}{1 - p}$, by (3) the true difference of rewards. For $p=1$
 it never does: the margin of a pair that is always labelled one way grows for ever, and with it the distance
 from the reference, whatever $\beta$. Identity preference optimisation (IPO, `azar2024ipo`) asks for a finite
-margin; over pairs from the reference its optimum is (1) with the chance to beat a random text for a reward:
+margin; over pairs from the reference its optimum is (1) with the chance to beat a random one for a reward:
 
 $$L_\text{IPO} = p \Bigl(h_w - h_l - \frac{1}{2 \beta}\Bigr)^2
 + (1 - p) \Bigl(h_w - h_l + \frac{1}{2 \beta}\Bigr)^2 \tag{6}$$
@@ -240,7 +240,7 @@ r"""
 
 On the token world every completion can be listed, so (1) is known to the last digit. Given *soft* labels, the
 probability (3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its
-minimum at $\pi^\ast$, the point that D2's PPO aimed at. Annotators give less: one *sampled* verdict a pair, 0
+minimum at $\pi^\ast$, the point that D2's PPO aimed at. Annotators give less: one *sampled* label a pair, 0
 or 1, on finitely many *fixed* pairs. A judge that always answers the same gives *hard* labels.
 
 How long does it take? At the optimum the implicit reward is the reward, up to a constant, of whatever the
@@ -250,7 +250,7 @@ Where a few rare completions are far better than all others it takes the third o
 seldom drawn, and whether they are better by five or by six, they win nearly always, so that label and push
 (5) hardly differ. By (1) the optimum differs much. What is best DPO learns last.
 
-![Where the optimum lies three nats away, soft labels reach it in a later round](results/D4_far.png)
+![Where the optimum lies over three nats away, soft labels reach it in a later round](results/D4_far.png)
 """
 
 
@@ -303,16 +303,16 @@ be, too. The danger lies elsewhere: (4) sees only differences, not *where* the m
 
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
-Sampled labels on *fresh* pairs find nearly the same place. On 20,000 *fixed* pairs it depends on when one
-stops: after a pass or two about half of the gap is closed; after twenty the policy has learnt the verdicts,
-luck included, and hardly any is. Hard labels run past the optimum; IPO stops at one of its own. Means let
-long texts move further. If the reference trains along, every margin is 0, and $\beta$ has lost its meaning.
+Sampled labels on *fresh* pairs close about nine tenths of the gap. On 20,000 *fixed* pairs it depends on when
+one stops: after a pass or two it is more than half, after twenty hardly anything: the policy has learnt the
+labels, luck included. Hard labels run past the optimum; IPO stops at one of its own. Means let long
+completions move further. If the reference trains along, every margin is 0, and $\beta$ has no meaning left.
 
 On the same pairs in the same order, TRL (*transformer reinforcement learning*, Hugging Face's library) ends
 at our weights, but for rounding. Its IPO divides each $h$ by the number of tokens; our (6) does not.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
-reaches PPO's optimum if the labels are probabilities and the pairs fresh, any of them possible. With verdicts
+reaches PPO's optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
 that never vary, or with few pairs seen often, it does not; stopping early then does the work of $\beta$.
 
 <!-- results: D4 -->

@@ -313,10 +313,10 @@ The evidence (`rl run D5 --evidence`) measures (8). It also trains the family, a
 ![pass@k, accuracy against CPU seconds beside TRL's, and the family, a dot a seed](results/D5_family.png)
 
 One try gains most, many gain little: probability moved to answers that the base could find
-(`yue2025reasoning`), and the entropy fell. Mind the dots before you rank, and that DAPO draws more samples.
-RLOO's baseline and Dr. GRPO differ by the factor in (2) alone. GSPO's published clip is meant for long texts;
-*GSPO's ratio* has GRPO's clip. TRL's default is $\beta = 0$ with DAPO's average: no KL penalty, and a first
-loss that is not 0.
+(`yue2025reasoning`), and the entropy fell. The family has its papers' losses and clips, but our step size and
+passes: mind the dots before you rank, and that DAPO draws more samples, without its penalty on length. RLOO's
+baseline and Dr. GRPO differ by the factor in (2) alone. GSPO's published clip is meant for long completions;
+*GSPO's ratio* has GRPO's. TRL's default is $\beta = 0$ with DAPO's average: a first loss that is not 0.
 
 **The verdict.** The policy's other answers stand in the critic's place: a completion is judged against the
 mean of its group. The loss is zero because, at ratio 1, it is a mean of advantages that were centred. The
