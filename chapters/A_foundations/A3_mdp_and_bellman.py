@@ -304,11 +304,11 @@ def solve_with_jax(mdp: MDP, tolerance: float) -> Values:
 r"""
 ## 8. Look, break, write: worlds whose answers are in print
 
-Sutton and Barto print the values of two grids. In **Example 3.5** (5x5, $\gamma = 0.9$) bumping into the edge
-costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B': each is a row of $P$. In **Example
-4.1** (4x4, $\gamma = 1$) each step costs 1 until one of two ends is reached. The **4x3 world** in the third
-edition of Russell and Norvig has a goal, a pit, −0.04 a step, $\gamma = 1$, and a floor on which one move in
-five goes sideways; A4 plays it.
+Sutton and Barto (second edition, 2018) print the values of two grids. In **Example 3.5** (5x5, $\gamma =
+0.9$; the best policy's are in Example 3.8) bumping into the edge costs 1, cell A pays 10 and leads to A',
+cell B pays 5 and leads to B': each is a row of $P$. In their **Example 4.1** (4x4, $\gamma = 1$) each step
+costs 1 until one of two ends is reached. The **4x3 world** in the third edition of Russell and Norvig has a
+goal, a pit, −0.04 a step, $\gamma = 1$, and a floor on which one move in five goes sideways; A4 plays it.
 
 ![Two maps of the 5x5 grid: its values under the random policy, and under the best one](results/A3.png)
 
