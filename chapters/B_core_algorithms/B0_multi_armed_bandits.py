@@ -109,7 +109,7 @@ $$\text{score}_t(a) = Q(a) + c\,\sqrt{\frac{\ln t}{N(a)}} \tag{2}$$
 *Why this root?* For rewards in $[0, 1]$, Hoeffding's inequality bounds the chance that the true mean lies
 more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: the longer one plays, the more
 occasions to be fooled, so the surer one must be. Solved for $u$ this is the bonus with $c = \sqrt 2$, the
-rule called **UCB1**:
+upper confidence bound called **UCB1**:
 
 $$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
 \quad\Longrightarrow\quad u = \sqrt{\frac{2 \ln t}{N}} \tag{3}$$
@@ -218,10 +218,11 @@ $$R(T) \le \sum_{a:\,\Delta_a > 0} \frac{8 \ln T}{\Delta_a}
 The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap, $2 \sqrt{2
 \ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls, at $\Delta$ each. The constant pays for those.
 
-> **Aside: how small can regret be?** A rule that is good on *every* bandit may give up a good arm with a
-> chance of about $1/T$ only. Each pull of a worse arm makes "it is as good as the best" less likely by a
-> factor of $e^{-\mathrm{KL}}$ on average, where KL is the Kullback–Leibler divergence of its rewards from the
-> best arm's. To be sure enough thus takes $\ln T / \mathrm{KL}$ pulls, at $\Delta$ each (Lai and Robbins):
+> **Aside: how small can regret be?** A rule that is good on *every* bandit (its regret grows more slowly than
+> any power of $T$) may give up a good arm with a chance of about $1/T$ only. Each pull of a worse arm makes
+> "it is as good as the best" less likely by a factor of $e^{-\mathrm{KL}}$ on average, where KL is the
+> Kullback–Leibler divergence of its rewards from the best arm's. To be sure enough thus takes $\ln T /
+> \mathrm{KL}$ pulls, at $\Delta$ each (Lai and Robbins):
 >
 > $$\liminf_{T \to \infty} \frac{R(T)}{\ln T} \;\ge\; C = \sum_{a:\,\Delta_a > 0}
 > \frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{6}$$
@@ -268,9 +269,9 @@ r"""
 logarithm of the plays, Thompson's regret is a line, UCB1's a steeper one, epsilon's bends
 upwards](results/B0.png)
 
-**Left**, as in Sutton and Barto's figures 2.2 and 2.4: the greedy agent settles on the first arm that looks
-good, which on about a third of the bandits is the best. Epsilon 0.1 finds the best arm sooner than epsilon
-0.01, but its ceiling is in sight. UCB tries the arms that might still be the best.
+**Left**, as in figures 2.2 and 2.4 of Sutton and Barto (second edition): the greedy agent settles on the
+first arm that looks good, which on about a third of the bandits is the best. Epsilon 0.1 finds the best arm
+sooner than epsilon 0.01, but its ceiling is in sight. UCB tries the arms that might still be the best.
 
 **Right**, epsilon-greedy's regret bends upwards on the logarithmic axis, because it is straight on a linear
 one. UCB1 stays far below its bound (5), but its slope is several times $C$. Thompson's slope nears $C$,

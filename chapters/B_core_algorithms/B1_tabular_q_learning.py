@@ -94,8 +94,8 @@ limit *truncates* the episode, only the recording is over: the state still has i
 stays. A world that pays 1 a step for ever, watched ten steps at a time, is worth $1/(1-\gamma)$, which is 10
 for $\gamma = 0.9$. Whoever takes the cut for an end solves $Q = 1 + \gamma \cdot \frac{9}{10} Q$: 5.3.
 
-**SARSA** differs in one symbol. It asks what the action $a'$ is worth that it *will really take* (its name
-lists what an update needs: $s, a, r, s', a'$):
+**SARSA** (state, action, reward, state, action: what an update needs) differs in one symbol. It asks what the
+action $a'$ is worth that it *will really take*:
 
 $$y = r + \gamma\,(1 - \text{terminated})\, Q(s',a') \tag{4}$$
 
@@ -295,8 +295,8 @@ takes a detour.
 ![With a short horizon even exact policies fall into holes](results/B1_gamma.png)
 
 **The verdict.** By putting one sampled step in the place of the expectation, and averaging with a falling
-step size: this comes close to the best that anyone can do who may look at the clock. Whether it does hangs on
-details: ties broken at random, a step size that falls slowly, a bootstrap that outlives the clock.
+step size: this comes close to the time-dependent optimum. That hangs on details: ties broken at random, a
+step size that falls slowly; in a world without end, a bootstrap that outlives the clock.
 
 <!-- results: B1 -->
 

@@ -300,11 +300,11 @@ r"""
 ![The greedy return reaches 500 and falls back below the threshold, several times; best and last are
 marked](results/B3.png)
 
-A policy that scores 500 of 500 can score 100 a thousand steps later, and nothing is broken: each gradient
-step changes the values of all states at once, and the action changes wherever two values cross. Nothing in
-(2) asks the *policy* to stay, so the last model of a run is a lottery ticket. Hence the callback: it chooses
-the best model on one set of episodes, and we test it on another. The pale line is the library's own, the mean
-of the last 100 training episodes with one action in 25 random; it hides most of the forgetting.
+A policy that scores 500 of 500 can score a fraction of it a thousand steps later, and nothing is broken: each
+gradient step changes the values of all states at once, and the action changes wherever two values cross.
+Nothing in (2) asks the *policy* to stay, so the last model of a run is a lottery ticket. Hence the callback:
+it chooses the best model on one set of episodes, and we test it on another. The pale line is the library's
+own, the mean of the last 100 training episodes with one action in 25 random; it hides most of the forgetting.
 
 ![Film from the same start: above the best model, which holds the pole, below the last](results/B3_film.gif)
 
