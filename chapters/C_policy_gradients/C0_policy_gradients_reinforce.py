@@ -5,8 +5,8 @@ r"""
 **Question.** How do you improve a policy directly, by gradient ascent on its return, when the reward cannot
 be differentiated and all you have is a handful of noisy episodes?
 
-**Before this:** B4 (DQN from scratch). **Changes from B4:** no Q-values, no replay, no target network. The
-network's outputs are the logits of a policy, and learning raises the probability of what turned out well.
+**Before this:** B4 (a deep Q-network, DQN). **Changes from B4:** no Q-values, no replay, no target network.
+The network's outputs are the logits of a policy, and learning raises the probability of what turned out well.
 **Next:** C1 trades the sampled return for a critic and no longer waits for an episode to end.
 
 **Time.** 15 s on 2 cores; with all evidence 40 s.
@@ -339,8 +339,8 @@ is pure noise (`greensmith2004variance`).
 
 **The verdict.** Sample episodes, and raise the log-probability of each action by how much more followed it
 than followed in the other episodes. That needs no gradient of the reward and no model of the world, and its
-mean is the exact gradient of the return. What makes it usable is the baseline: with it, CartPole takes a
-fraction of a second of learning; without it, the same number of episodes mostly leads nowhere.
+mean is the exact gradient of the return. What makes it usable is the baseline: with it, CartPole takes about
+a second of learning; without it, the same number of episodes mostly leads nowhere.
 
 <!-- results: C0 -->
 

@@ -85,8 +85,8 @@ r"""
 
 The policy gradient weighs each $\nabla \log \pi(a_t \mid s_t)$ by the action's *advantage*: how much better
 it turned out than usual. C0 took the rest of the episode less what others got: unbiased, late and noisy. A
-critic $V$ has an opinion after one step. Its *TD error* (`sutton1988td`) is what was paid, plus the value of
-where we landed, less the value of where we were:
+critic $V$ has an opinion after one step. Its *temporal-difference* (TD) *error* (`sutton1988td`) is what was
+paid, plus the value of where we landed, less the value of where we were:
 
 $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1}$$
 
@@ -306,10 +306,10 @@ which gives the same advantages as our two masks; the evidence checks that.
 ![REINFORCE, A2C and SB3's A2C, a line for each seed: A2C is as early, and unsteady](results/C1.png)
 
 A run of the lesson draws our A2C; the evidence (`rl run C1 --evidence`) sets C0 and SB3 beside it. The critic
-lets the actor learn every eight steps, and it reaches the top early, but no earlier than REINFORCE, and loses
-it again and again. Episodes are short, every step is paid, and the other 15 are a good baseline: a critic has
-little to add. And each step sees 128 strongly related states, while nothing limits how far it moves the
-policy. So we keep the best agent, and judge it afresh.
+lets the actor learn every eight steps, and it reaches the top early, but no earlier than REINFORCE, and on
+most seeds loses it again and again. Episodes are short, every step is paid, and the other 15 are a good
+baseline: a critic has little to add. And each step sees 128 strongly related states, while nothing limits how
+far it moves the policy. So we keep the best agent, and judge it afresh.
 
 ![SB3's A2C on LunarLander: return by seed before, while and after training](results/C1_lander.png)
 
@@ -317,9 +317,9 @@ On LunarLander flights are long and returns scatter by hundreds; A2C learns to f
 land. ![The lander before and after training, each acting greedily](results/C1_film.gif)
 
 **The verdict.** Look ahead until the critic's error weighs less than the noise of what looking further would
-add: neither one step nor to the end, and the less far the better the critic. Not waiting for an episode's end
-makes many more gradient steps of the same experience. On CartPole that gains nothing over C0, neither in
-steps nor in steadiness: what is missing is something that holds the policy back.
+add: neither one step nor to the end, and, by (4), the less far the better the critic. Not waiting for an
+episode's end makes many more gradient steps of the same experience. On CartPole that gains nothing over C0,
+neither in steps nor in steadiness: what is missing is something that holds the policy back.
 
 <!-- results: C1 -->
 

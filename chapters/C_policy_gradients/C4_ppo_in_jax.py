@@ -319,9 +319,9 @@ nearly all stand at the end. One such curve proves little. Where the time goes (
 result, and chance a key. The numbers stay PyTorch's. What you get is speed, after a wait: compiling takes
 longer than a PyTorch learner takes to learn, so for one short run PyTorch is done first; once compiled,
 learning costs a fraction, because nothing stands between the kernels. `vmap` is a convenience here and no
-saving: on one core all learners together take about as long as one by one. A GPU has lanes for them.
-Compiling costs by the number of operations, however often they run: hence one vector of weights, and scans.
-The [benchmark](../../benchmarks/rejax_ppo/README.md) sets it beside a library of this build.
+saving: together the learners take no less CPU time than one by one. A GPU has lanes for them. Compiling costs
+by the number of operations, however often they run: hence one vector of weights, and scans. The
+[benchmark](../../benchmarks/rejax_ppo/README.md) sets it beside a library of this build.
 
 <!-- results: C4 -->
 
