@@ -5,9 +5,9 @@ r"""
 **Question.** Can a model learn to rewrite blunt requests well when nobody can say what a good rewrite is, but
 somebody can say which of two is better? And what if that somebody is you?
 
-**Before this:** D2 (PPO on a language model) and D3 (reward models). **Changes from D2 and D3:** no part is
-new, but all are joined: demonstrations, comparisons, a learned reward, and PPO against it. Some of the
-comparisons may be your own. **Next:** D0 and D1 again: now you have run what they describe.
+**Before this:** D2 (PPO, proximal policy optimisation) and D3 (reward models). **Changes from D2 and D3:** no
+part is new, but all are joined: demonstrations, comparisons, a learned reward, and PPO against it. Some of
+the comparisons may be your own. **Next:** D0 and D1 again: most of what they describe you have now run.
 
 **Time.** 60 s on 2 cores; with all evidence 170 s.
 
@@ -243,8 +243,8 @@ def fit_reward_model(
 r"""
 ## 4. PPO against the learned reward
 
-PPO is D2's, part by part (`chapters/text/ppo.py`). Each token pays for its distance from the imitating model,
-and the last one earns the learned reward:
+PPO is D2's, part by part (`chapters/text/ppo.py`). Each token has its penalty, for the
+Kullback–Leibler divergence (KL) from the imitating model, and the last one also the learned reward:
 
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
 + \mathbb 1[t \text{ is the last token}]\; r_\phi(x, y) \tag{4}$$
@@ -302,15 +302,15 @@ r"""
 ![Politer than the imitating model, with more of the content; reward and KL rise together](results/D6.png)
 
 *Left*, rewrites of requests whose content was in no training text. *Middle*, their lengths: look at them.
-Nobody pays for words, and the judge takes a quarter of a point for each from the thirteenth on. They grow
-more all the same, since courtesy and content take words, and they pile up: the policy settles on one or two
+No word is rewarded, and the judge takes a quarter of a point for each from the thirteenth on. They grow
+all the same, since courtesy and content take words, and they pile up: the policy settles on one or two
 ways of being polite. *Right*, the learned reward and the KL on the way. In words:
 
 ![Requests, and what imitation and PPO make of them](results/D6_samples.png)
 
 TRL (*transformer reinforcement learning*, Hugging Face's library) gets the same models, requests and budget.
 Its critic is a network of its own, which starts as the reward model; its value loss is clipped, its gradient
-is not; and it pays the reward one token *after* the end.
+is not; and it gives the reward one token *after* the end.
 
 ![Our PPO and TRL's reach about the same score; ours sooner](results/D6_trl.png)
 
@@ -344,7 +344,7 @@ your taste: `human_share` says how much of it, and a rater who contradicts himse
 <!-- /results -->
 
 **Break it.** `rl break D6 no_kl`: the learned reward ends as high as before, at several times the KL, and the
-judge likes the rewrites less: among them stand texts that nobody ever compared. Where nobody has asked, a
+judge likes the rewrites less: among them stand some that nobody ever compared. Where nobody has asked, a
 reward model says anything. `rl break D6 prefers_rejected`: what does a policy write that aims to displease?
 
 **Exercises.**
@@ -357,7 +357,7 @@ and with yourself? Then prefer the *shorter* text throughout, with `--human-shar
 <details><summary>Answer</summary>
 
 Both shares are printed at the end. What you answer differently the second time, no model can predict. The
-judge charges from the thirteenth word on, your answers from the first: expect shorter rewrites.
+judge penalises words from the thirteenth on, your answers from the first: expect shorter rewrites.
 </details>
 """
 
