@@ -203,7 +203,7 @@ paid 1. Then $V_1 = 1$ and $V_0 = \frac13 (0.9 \cdot 1 + 0.9 \cdot 1 + 3) = 1.6$
 ```
 
 Chance leaves an error of known size (mannor2007bias; `chapters/exact/batches.py`). So we can say in
-**standard errors** how far an estimate is from the exact value: chance gives 1 or 2, a mistake gives tens.
+**standard errors** how far an estimate is from the exact value: chance gives a few, a mistake many.
 """
 
 
@@ -250,13 +250,14 @@ At a *terminated* step the mask multiplies the wrong successor by zero, and no h
 truncated steps that spoil the values. Where the time limit never strikes, the bug cannot show.
 
 The evidence asks whether the program is the world that its author meant. It counts how often each action led
-where, and holds the counts against A3's $P$ with a chi-square test, which a slip probability a tenth off does
-not pass. It replays seeds, films A3's best policy at play, and times a loop over many environments against
-one program that moves them all at once, `BatchedGridWorld` in the environment's file (`A4_speed.png`).
+where, and holds the counts against A3's $P$ with a chi-square test, which a slip probability a tenth too high
+does not pass. It replays seeds, films A3's best policy at play, and times a loop over many environments
+against one program that moves them all at once, `BatchedGridWorld` in its file (`A4_speed.png`).
 
-**The verdict.** An environment promises five things a step, and one of them is broken most: that *truncated*
-is not *terminated*. Merging them, or taking the first observation of the next episode for a successor, shifts
-the learned values by many standard errors, without an error message and however much data there is.
+**The verdict.** An environment promises five things a step. The one that learning code breaks most often (A2
+names a library that does) also costs most here: that *truncated* is not *terminated*. Merging them, taking
+the first observation of the next episode for a successor, or keeping dummy steps shifts the learned values by
+many standard errors, without an error message and however much data there is.
 
 <!-- results: A4 -->
 
