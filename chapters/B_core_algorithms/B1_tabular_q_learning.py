@@ -151,7 +151,8 @@ $$a = \begin{cases} \text{uniform over all actions} & \text{with probability } \
 Mind the second line. Until the first success, where all rewards are 0, every entry is 0 and every state a
 tie. `np.argmax` takes the first maximum, action 0. On FrozenLake this is "left", and with $\varepsilon = 0.1$
 the agent *chooses* it more than nine times in ten. On ice it then slips up or down two times in three, drifts
-along the left wall, never succeeds, and so never learns to stop. Random ties make it wander.
+along the left wall, never succeeds, and so never learns to stop. Random ties make it wander. Even on a 4x4
+lake without ice most such agents end with a table of zeros (`example_table`); random ties alone mend it.
 """
 
 
@@ -227,8 +228,7 @@ clock. Our agent sees only its position, so it may fall a little short of that.
 
 **CliffWalking** (`suttonbarto2018`, example 6.6): −1 a step, −100 and back to the start for stepping off the
 edge, along which the shortest way runs. Exploring at the rate $\varepsilon$, Q-learning should end around the
-path that is best *without* exploring, SARSA near the best of all policies that explore. By (7) both are
-known.
+path that is best *without* exploring, SARSA near the best of all policies that explore. (7) gives both.
 """
 
 
