@@ -20,12 +20,15 @@ METHODS = {  # label: (lesson, suffix of token_kl and token_reward, colour, mark
     "RLOO (D15)": ("D15", "_rloo", "GREEN", "o"),
     "GRPO, KL in the reward, not divided (D15)": ("D15", "_grpo_kl", "SKY", "o"),
     "GRPO as published (D15)": ("D15", "_stock", "RED", "D"),
-    "Dr. GRPO (D15)": ("D15", "_dr_grpo", "ORANGE", "D"),
+    "Dr. GRPO's loss with a KL term (D15)": ("D15", "_dr_grpo", "ORANGE", "D"),
     "DPO, soft labels, fresh pairs (D4)": ("D4", "_soft", "PURPLE", "o"),
     "DPO, hard labels (D4)": ("D4", "_hard", "PURPLE", "D"),
     "DPO, 20,000 fixed pairs (D4)": ("D4", "_fixed", "PURPLE", "s"),
 }
-FIXED_POINTS = {"GRPO as published (D15)": "fixed_token_{}_stock", "Dr. GRPO (D15)": "fixed_token_{}_dr_grpo"}
+FIXED_POINTS = {
+    "GRPO as published (D15)": "fixed_token_{}_stock",
+    "Dr. GRPO's loss with a KL term (D15)": "fixed_token_{}_dr_grpo",
+}
 """Where the expected update is zero, by enumeration: drawn as crosses."""
 
 
