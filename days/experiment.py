@@ -42,10 +42,13 @@ def values(results: dict, arm: str, metric: str) -> np.ndarray:
     return np.array([run[metric] for _, run in sorted(results[arm].items(), key=lambda item: int(item[0]))])
 
 
-def interval(numbers: np.ndarray) -> str:
-    """Mean with Student's 95 % interval: over five seeds a bootstrap would be too sure of itself."""
+def interval(numbers: np.ndarray, comparisons: int = 1) -> str:
+    """Mean with Student's 95 % interval: over five seeds a bootstrap would be too sure of itself.
+
+    Of several comparisons each gets a wider one (Bonferroni), so that with 95 % all hold at once.
+    """
     mean, error = numbers.mean(), scipy.stats.sem(numbers)
-    half = scipy.stats.t.ppf(0.975, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
+    half = scipy.stats.t.ppf(1.0 - 0.025 / comparisons, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
     shown = (f"{round(number, 6) + 0.0:.3g}" for number in (mean, mean - half, mean + half))
     return "{} ({} to {})".format(*shown)
 
@@ -61,9 +64,9 @@ def table(results: dict, metrics: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def difference(results: dict, first: str, second: str, metric: str) -> str:
-    """Mean of the paired differences first - second, with its interval."""
-    return interval(values(results, first, metric) - values(results, second, metric))
+def difference(results: dict, first: str, second: str, metric: str, comparisons: int = 1) -> str:
+    """Mean of the paired differences first - second, with its interval among so many comparisons."""
+    return interval(values(results, first, metric) - values(results, second, metric), comparisons)
 
 
 def fill(readme: str, block: str) -> str:

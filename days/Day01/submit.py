@@ -1,4 +1,4 @@
-"""Submit a fine-tuning job to Azure AI Foundry, or show what would be submitted.
+"""Submit a fine-tuning job to Microsoft Foundry, or show what would be submitted.
 
     python days/Day01/submit.py                 dry run: check everything, print the request, send nothing
     python days/Day01/submit.py --submit        upload the files, create the job, follow it, fetch its results
@@ -235,7 +235,7 @@ def run(
     submit: Annotated[bool, typer.Option("--submit", help="Send it. Costs money.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Follow the job that --state remembers.")] = False,
     grader: Annotated[str, typer.Option(help="A file of graders/, without its ending.")] = "multi",
-    model: Annotated[str, typer.Option(help="Base model, with its version.")] = "o4-mini-2025-04-16",
+    model: Annotated[str, typer.Option(help="Base model with its version: one that the service trains now.")] = "o4-mini-2025-04-16",
     suffix: Annotated[str, typer.Option(help="Last part of the fine-tuned model's name.")] = "reversed-sums",
     files: Annotated[Path, typer.Option(help="Folder with training.jsonl and validation.jsonl.")] = rft.DATA,
     state: Annotated[Path, typer.Option(help="Where the job's id and end are kept.")] = HERE / "job.json",
