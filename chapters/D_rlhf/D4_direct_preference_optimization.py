@@ -304,7 +304,7 @@ be, too. The danger lies elsewhere: (4) sees only differences, not *where* the m
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
 Sampled labels on *fresh* pairs close about nine tenths of the gap. On 20,000 *fixed* pairs it depends on when
-one stops: after a pass or two it is more than half, after twenty hardly anything: the policy has learnt the
+one stops: after a pass or two it is half or more, after twenty hardly anything: the policy has learnt the
 labels, luck included. Hard labels run past the optimum; IPO stops at one of its own. Means let long
 completions move further. If the reference trains along, every margin is 0, and $\beta$ has no meaning left.
 
