@@ -6,14 +6,14 @@ r"""
 that writes what is rewarded, what holds it to its language meanwhile, and what happens when nothing does?
 
 **Before this:** C3 (PPO) and D0. **Changes from C3:** the policy is a language model, a token is an action, a
-completion an episode, the reward comes at its end, and a penalty on each token holds the model near a frozen
-copy of itself. **Next:** D3 learns the reward from comparisons.
+completion an episode, the reward comes at its end, and each token is penalised by its log-ratio to a frozen
+copy of the model. **Next:** D3 learns the reward from comparisons.
 
 **Time.** 45 s on 2 cores; with all evidence 140 s.
 
 References: `ziegler2019finetuning`, `ouyang2022instructgpt`, `schulman2017ppo`, `korbak2022bayesian`.
 
-Symbols: `B` completions in a batch, `P` and `T` tokens of the longest prompt $x$ and completion $y$, `V` ids.
+Symbols: `B` completions, `P` tokens of the longest prompt $x$, at most `T` of a completion $y$, `V` ids.
 """
 
 # %%
@@ -78,10 +78,9 @@ SMOKE = {"pretrain_steps": 20, "num_prompts": 8, "num_updates": 1}
 r"""
 ## 1. Completions in a batch
 
-Prompts differ in length. They are padded on the **left**, so that all completions start in the same column;
-padding must then not count when positions are numbered. Completions are padded on the right. Their mask is
-True up to and *including* the end-of-sequence token (EOS): to stop is an action, and must be learnt like any
-other. `sample` draws from the policy as it is, without a temperature; how likely is what it drew?
+Prompts are padded on the **left**: all completions start in the same column, and padding must not count when
+positions are numbered. Completions are padded on the right. Their mask is True up to and *including* the
+end-of-sequence token (EOS): to stop is an action. `sample` draws at temperature 1. How likely is its draw?
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{1}$$
 
@@ -138,17 +137,17 @@ def token_log_probs(
 r"""
 ## 2. A reward for each token
 
-The score $r(x, y)$ judges a whole completion, so it comes once, with the last token. What keeps the model at
-its language comes with each, the *KL penalty* (for Kullback–Leibler): on how much likelier the token has
-become than under the *reference*, a frozen copy of the model as it was (`ziegler2019finetuning`):
+The score $r(x, y)$ judges a whole completion, so it comes once, with the last token. The *KL penalty*
+(Kullback–Leibler) comes with every token: $-\beta$ times the log-ratio to the *reference*, a frozen copy of
+the model as it was (`ziegler2019finetuning`). Together they are the reward $r_t$ of a token:
 
 $$r_t = -\beta \bigl[\log \pi_{\theta_\text{old}}(y_t \mid x, y_{<t}) - \log \pi_\text{ref}(y_t \mid x,
 y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
-Over a completion these add up to $r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)}$, whose
-mean over the policy's own completions is $\mathbb E[r] - \beta\,\mathrm{KL}(\pi \Vert \pi_\text{ref})$: D0's
-objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its `T`-th token is *complete*: it was
-scored as it stands. So both ends are `terminated`, and nothing follows the last token. With $m_t$ the mask:
+Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
+policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its
+`T`-th token is *complete*: it was scored as it stands. So both ends are `terminated`, and nothing follows the
+last token. With $s_t = (x, y_{<t})$, the text before token $t$, and $m_t$, the mask:
 
 $$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \qquad \hat A_t = \delta_t + \lambda\, \hat A_{t+1}\, m_{t+1}
 \tag{3}$$
@@ -166,7 +165,7 @@ tensor([[-0.1000,  1.2000,  0.0000]])
 tensor([[0.3000, 0.6000, 0.0000]])
 ```
 
-Then advantages are *whitened* over the tokens that exist; padding's zeros would shrink the spread $\sigma_m$:
+Then advantages are *whitened* by mean $\mu_m$ and standard deviation $\sigma_m$ of the tokens that exist:
 
 $$\tilde A_t = (\hat A_t - \mu_m) / \sigma_m, \qquad \mu_m = \textstyle\sum m_t \hat A_t / \sum m_t \tag{4}$$
 """
@@ -211,17 +210,18 @@ def whiten(advantages: Grid, mask: Mask) -> Grid:
 r"""
 ## 3. Policy, loss, update
 
-The critic is one linear layer on the language model's last hidden state (`PolicyWithValue`; it and C3's
-`update` stand in `chapters/text/ppo.py`). It starts at zero. The loss is C3's for each token, with the target
-$\hat R_t = \hat A_t + V_\text{old}(s_t)$:
+The critic is one linear layer on the language model's last hidden state; it starts at zero, and its weights
+are part of $\theta$. `PolicyWithValue` and C3's `update`, which clips the gradient's norm at 1, are in
+`chapters/text/ppo.py`. The loss is C3's for each token, without the entropy bonus; $c_v$ is a weight. $L_t$
+is raised, $\mathcal L$ lowered; the target is $\hat R_t = \hat A_t + V_\text{old}(s_t)$, with the value at sampling:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad
 L_t = \min\bigl(w_t \tilde A_t,\; \mathrm{clip}(w_t, 1 \pm \epsilon_\text{clip})\, \tilde A_t\bigr) \tag{5}$$
 
 $$\mathcal L = \frac{1}{\sum m_t} \sum m_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2\bigr] \tag{6}$$
 
-One mean over all tokens: every *token* weighs the same. In the mean of each completion's mean every
-*completion* does, so a token of a short one weighs more. One token of loss 3, and three tokens of loss 1:
+One mean over all tokens: every *token* weighs the same, in the mean of each completion's mean every
+*completion*. One token of loss 3, and three tokens of loss 1:
 
 ```python
 >>> losses = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
@@ -295,23 +295,22 @@ The **token world** is so small that all its completions can be listed. So the b
 known: $\pi \propto \pi_\text{ref}\, e^{r/\beta}$ attains it (`korbak2022bayesian`). The **reviews** are
 written by a small GPT-2; their score is the number of positive words minus that of negative ones, at most 3.
 
-![PPO climbs along the best possible curve to the optimum; on the reviews score and KL rise](results/D2.png)
+![PPO climbs below the best possible curve to the optimum; on reviews score and KL level off](results/D2.png)
 
-Left, PPO walks up to the star. *Best of n*, the highest-scored of $n$ completions of the reference, comes
-close to the curve without training, but each answer costs $n$. Right, the score soon passes the best of 16,
-and the KL rises with it until the penalty holds both. The evidence adds other $\beta$:
+Left ($\beta = 0.5$), PPO ends at the optimum. *Best of n*, the highest-scored of $n$ completions of the
+reference, comes close to the curve without training, but each answer costs $n$. Right ($\beta = 0.2$), the
+score passes the best of 16 and levels off below 3; the KL overshoots, then settles. With other $\beta$:
 
-![With beta 0 the completions are stranger to the reference than words drawn blindly](results/D2_sweep.png)
+![With beta 0 the reference finds the words written, on average, less likely than 1/V](results/D2_sweep.png)
 
-*Surprise* is minus the log-probability that the *reference* gives to a word. The cap at 3 alone holds nothing
-together: if leaving is free, a heap of good words is worth as much as a sentence with three.
+*Surprise* is minus the log-probability that the *reference* gives to a word: $\log V$, dotted, if all words
+were equally likely. The cap at 3 alone holds nothing together: a repetition of positive words earns it too.
 
-![With one detail changed, on the token world: padding counted as text costs most](results/D2_ablations.png)
+![One detail changed, on the token world: a flipped KL sign costs most by far](results/D2_ablations.png)
 
-Padding was not sampled, so to subtract a mean from its advantages does harm. Rewards clipped at 1 are another
-objective (grey: *its* optimum). Whitening and the mean of means change little: one rescales the step, and
-Adam takes scale out; the other weighs by length, and at the optimum all advantages are zero, whatever their
-weight. Without a critic neither would hold (D5).
+Padding counted as text is trained as if sampled, and the score comes behind the true end. Rewards clipped at
+1 are another objective (grey: *its* optimum). Whitening and the mean of means change little here: near the
+optimum $r - \beta \log(\pi / \pi_\text{ref})$ is the same for all completions, so advantages vanish.
 
 **The verdict.** PPO takes each token for an action: advantages carry the score of a text to its tokens, and
 what was rewarded gets written, on the token world nearly as well as at all possible. The KL penalty holds the
@@ -341,8 +340,9 @@ model to its language. Without it only the score is left, and of the language on
 
 <!-- /results -->
 
-**Break it.** `rl break D2 no_kl`: leaving is free. `rl break D2 kl_sign`: leaving is rewarded.
+**Break it.** `rl break D2 no_kl`: no penalty. `rl break D2 kl_sign`: a bonus for divergence.
 `rl break D2 padding_counted`: the mask that everybody forgets once. Which claims fail in each?
+<details><summary>Answer</summary>gap_closed: all; kl: the first two; reward_after: the last two.</details>
 
 **Exercises.**
 

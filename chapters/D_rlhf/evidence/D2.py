@@ -237,18 +237,18 @@ def sweep(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         unit="mean score of a text",
         source="the grammar's own reviews",
     )
-    blind = math.log(len(tokenizer))
+    uniform = math.log(len(tokenizer))
     log.claim(
         "broken_surprise",
-        "with beta 0 and no cap the reference would sooner expect words drawn blindly than the words written",
+        "with beta 0 and no cap the reference gives the words written less probability than a uniform model",
         broken["surprise"],
-        at_least=blind,
+        at_least=uniform,
         unit="nats a word",
         source="log of the size of the vocabulary",
     )
     first, texts = read(log.kept["before"], tokenizer)
     figure, (chart, words) = plotting.new_figure(1, 2, width=7.0, height=4.6)
-    draw_sweep(chart, {name: row for name, (row, _) in found.items()}, first["surprise"], blind)
+    draw_sweep(chart, {name: row for name, (row, _) in found.items()}, first["surprise"], uniform)
     rows = different_prompts(texts)
     shown = {"before": texts, f"beta {cfg.beta:g}": found[f"beta {cfg.beta:g}"][1]}
     shown["beta 0, no cap"] = found["beta 0, no cap"][1]
@@ -262,12 +262,12 @@ def different_prompts(texts: list[str], num: int = 3) -> list[int]:
     return list(rows.values())[:num]
 
 
-def draw_sweep(ax: Any, found: dict[str, dict], own: float, blind: float) -> None:
+def draw_sweep(ax: Any, found: dict[str, dict], own: float, uniform: float) -> None:
     """How strange the reference finds the texts, for each beta."""
-    ax.axhline(blind, label="words drawn blindly", color="black", linestyle=":", linewidth=1.2)
+    ax.axhline(uniform, label="log V: every word equally likely", color="black", linestyle=":", linewidth=1.2)
     ax.axhline(own, label="the reference's own texts", **plotting.REFERENCE)
     for i, (name, row) in enumerate(sorted(found.items(), key=lambda item: item[1]["kl"])):
-        broken = row["surprise"] > blind
+        broken = row["surprise"] > uniform
         at = max(row["kl"], 0.01), row["surprise"]  # an estimate near 0 may be negative
         ax.plot(*at, "o", color=plotting.RED if broken else plotting.BLUE, markersize=9)
         text = f"{name}: score {row['reward']:.1f}"
