@@ -212,16 +212,16 @@ r"""
 
 The critic is one linear layer on the language model's last hidden state; it starts at zero, and its weights
 are part of $\theta$. `PolicyWithValue` and C3's `update`, which clips the gradient's norm at 1, are in
-`chapters/text/ppo.py`. The loss is C3's for each token, without the entropy bonus; $c_v$ is a weight. $L_t$
-is raised, $\mathcal L$ lowered; the target is $\hat R_t = \hat A_t + V_\text{old}(s_t)$, with the value at sampling:
+`chapters/text/ppo.py`. The loss is C3's for each token, without the entropy bonus, with a weight $c_v$
+and the target $\hat R_t = \hat A_t + V_\text{old}(s_t)$, where $V_\text{old}$ is the value at sampling:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad
 L_t = \min\bigl(w_t \tilde A_t,\; \mathrm{clip}(w_t, 1 \pm \epsilon_\text{clip})\, \tilde A_t\bigr) \tag{5}$$
 
 $$\mathcal L = \frac{1}{\sum m_t} \sum m_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2\bigr] \tag{6}$$
 
-One mean over all tokens: every *token* weighs the same, in the mean of each completion's mean every
-*completion*. One token of loss 3, and three tokens of loss 1:
+$L_t$ is raised, $\mathcal L$ lowered. One mean over all tokens: every *token* weighs the same; in the mean of
+each completion's mean every *completion* does. One token of loss 3, and three tokens of loss 1:
 
 ```python
 >>> losses = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
