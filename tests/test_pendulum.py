@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from chapters.envs import make_envs, true_next_obs
-from chapters.envs.pendulum import BatchedPendulum
+from chapters.envs.pendulum import BatchedPendulum, DiscretePendulum
 
 
 def test_same_dynamics_as_gymnasium():
@@ -56,3 +56,26 @@ def test_make_envs_hands_it_out_and_seeds_repeat():
     assert len(np.unique(first[:, 0])) == 5, "each copy starts elsewhere"
     assert envs.single_action_space == gym.make("Pendulum-v1").action_space
     assert envs.single_observation_space == gym.make("Pendulum-v1").observation_space
+
+
+def test_the_discrete_version_is_the_same_pendulum():
+    """Five torques in place of any, velocity in units of its limit, a tenth of the reward, also at a cut."""
+    envs, same = make_envs("DiscretePendulum-v0", 6), BatchedPendulum(6)
+    assert isinstance(envs, DiscretePendulum)
+    obs, _ = envs.reset(seed=1)
+    same.reset(seed=1)
+    rng = np.random.default_rng(0)
+    for step in range(1, 203):
+        actions = rng.integers(5, size=6)
+        obs, rewards, terminated, truncated, infos = envs.step(actions)
+        expected, full, *ends, others = same.step(np.array([-2.0, -1.0, 0.0, 1.0, 2.0])[actions][:, None])
+        np.testing.assert_allclose(obs * [1.0, 1.0, 8.0], expected, rtol=1e-6)
+        np.testing.assert_allclose(10 * rewards, full)
+        assert (terminated == ends[0]).all()
+        assert (truncated == ends[1]).all()
+        assert truncated.all() == (step == 200)
+        if truncated.any():
+            np.testing.assert_allclose(infos["final_obs"] * [1.0, 1.0, 8.0], others["final_obs"], rtol=1e-6)
+            assert envs.single_observation_space.contains(infos["final_obs"][0])
+    assert envs.single_action_space.n == 5
+    assert envs.single_observation_space.contains(obs[0])

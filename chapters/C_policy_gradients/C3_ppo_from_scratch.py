@@ -98,7 +98,7 @@ $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1
 $$\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
 The two masks differ on purpose. A time limit ends the *sum* in (2), because the next row is another
-episode's. It does not end the world, so the state it leaves keeps its value in (1).
+episode's. The state it leaves keeps its value in (1). After a rollout's last row $\hat A_{t+1}$ is 0.
 
 *By hand.* Two steps with reward 1, from states worth 4 and 5 to one worth 6; $\gamma = 1$, $\lambda = ½$. If
 a time limit cuts there, both errors are 2, and the first advantage is $2 + ½ \cdot 2$. If the pole fell,
@@ -147,8 +147,8 @@ can be corrected, by weighing each with how much likelier it has become; its cho
 $$w_t = \frac{\pi_\theta(a_t \mid s_t)}{\pi_{\theta_\text{old}}(a_t \mid s_t)}
 = \exp\bigl(\log\pi_\theta - \log\pi_{\theta_\text{old}}\bigr) \tag{3}$$
 
-So the mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$, where its gradient is the
-policy gradient, and a poor one far off; yet far off it promises the most. PPO pays nothing for going further
+So the mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$, where its gradient is C1's,
+and a poor one far off; yet it grows without bound as $w_t$ moves away. PPO pays nothing for going further
 than $\epsilon_\text{clip}$ (`schulman2017ppo`, eq. 7):
 
 $$L_t = \min\bigl(w_t \hat A_t,\; \mathrm{clip}(w_t,\, 1-\epsilon_\text{clip},\, 1+\epsilon_\text{clip})\,
@@ -165,9 +165,9 @@ counts as 1.2: a constant, no gradient, nothing to gain. A bad one at half its p
 [1.2, -0.8, -1.5]
 ```
 
-The loss (5) adds the critic's squared error, and the entropy $\mathcal H$, which keeps a policy undecided.
-How far it has moved, (6), is estimated from the same samples: never negative, and right on average
-(`schulman2020kl`).
+The loss (5) adds the critic's squared error and the entropy $\mathcal H$, weighted by $c_v$ and $c_e$. How
+far the policy has moved is estimated from the same samples, (6): never negative, as $w - 1 \ge \log w$, and
+right on average, as $w$ has mean 1 (`schulman2020kl`).
 
 $$\mathcal L = \tfrac1B \textstyle\sum_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2 - c_e\,\mathcal H_t\bigr],
 \qquad \hat R_t = \hat A_t + V_\text{old}(s_t) \tag{5}$$
@@ -217,7 +217,7 @@ def collect(
     rows = []
     actor = in_numpy(agent.actor)
     for _ in range(cfg.num_steps):
-        seen = obs / agent.obs_unit  # [N, D]
+        seen = obs / agent.obs_unit  # [N, D]: numbers up to about 1
         actions = agent.head.sample(actor(seen), rng)
         obs, rewards, terminated, truncated, infos = envs.step(agent.head.applied(actions))
         next_obs = true_next_obs(obs, terminated | truncated, infos) / agent.obs_unit
@@ -284,7 +284,8 @@ def train(cfg: Config, log: RunLog, envs: VectorEnv | None = None, name: str = "
             kl = update(agent, optimizer, prepare(agent, rollout, cfg), cfg.clip_eps * left, cfg)
         step = (i + 1) * batch_size
         if evaluated and step % cfg.eval_every < batch_size:
-            now = {"return": score(agent, cfg, 10_000), "cpu_seconds": clock.seconds, "kl": kl}
+            now = {"cpu_seconds": clock.seconds, "kl": kl, "clip_eps": cfg.clip_eps * left}
+            now["return"] = score(agent, cfg, 10_000)
             log.write(step, **{f"{name}_{what}": value for what, value in now.items()})
     return agent
 
@@ -299,12 +300,12 @@ def score(agent: ActorCritic, cfg: Config, seed: int) -> float:
 r"""
 ## 4. Look, break, write
 
-![The score climbs to its maximum; each update moves the policy less than the clip's edge](results/C3.png)
+![The score climbs to its maximum; most updates move the policy less than the clip's edge](results/C3.png)
 
-On the right, (6) tells how far each update moved the policy; the dashed line is its value if every ratio
-stands at the edge of the clip range. Each rollout is used four times, and the policy stays near it. The
-evidence (`rl run C3 --evidence`) shows why: it makes forty passes over a *single* rollout, with the objective
-as it is and with three mistakes. Then it changes one detail of the learner at a time; a dot is a seed.
+On the right, how far every second update moved the policy, by (6); dashed, if every ratio stood at the edge
+of the clip range, which narrows. Each rollout is used four times, and the policy stays near. The evidence
+(`rl run C3 --evidence`) shows why: from half-trained weights it makes forty passes over a *single* rollout,
+with the objective as it is and with three mistakes. Then it changes one detail at a time; a dot is a seed.
 
 ![The objective for both signs; over forty passes only the min holds the policy](results/C3_clip.png)
 
@@ -312,11 +313,12 @@ as it is and with three mistakes. Then it changes one detail of the learner at a
 
 **The verdict.** A policy can use its data several times because the objective stops paying for distance *and*
 charges for a step that went wrong. The clip is half of it: without the `min` the policy drifts, and with a
-`max` it leaves. On CartPole the result hangs on that `min`, on several passes, and on advantages that look
-beyond one step ($\lambda = 0$ mostly fails); it hardly hangs on initial weights, annealing, or even the two
-masks. Believe that of CartPole only: on Pendulum, which never ends, a critic that takes time limits for ends
-leaves out most of the cost (`merged_optimism`). In runs of your own watch the divergence, the entropy and the
-critic's explained variance ([E0](../E_practice/E0_debugging_common_pitfalls.md) says what each should do).
+`max` it leaves. On CartPole every seed ends at 500. Without the `min`, without the clip, or with one pass,
+many reach 475 and about half end below it; with $\lambda = 0$ most do. Initial weights, annealing, even the
+two masks hardly matter. Believe that of CartPole only: on Pendulum, which never ends, a critic that takes
+time limits for ends leaves out most of the cost (`merged_optimism`). In runs of your own watch the KL (6),
+the entropy, and the share of the returns' variance that the critic explains
+([E0](../E_practice/E0_debugging_common_pitfalls.md) says what each should do).
 
 <!-- results: C3 -->
 
@@ -348,34 +350,36 @@ critic's explained variance ([E0](../E_practice/E0_debugging_common_pitfalls.md)
 <!-- /results -->
 
 **Break it.** `rl break C3 no_min`: nothing pulls back, and the policy drifts. `rl break C3 no_clip`: it runs
-away; on some seeds that is faster at first, on as many it loses what it had. `rl break C3 merged` takes a
-time limit for an end. Which claim fails? On most seeds none: CartPole hides this mistake, and so it is
-common.
+away; some seeds learn sooner, and half end below 475. `rl break C3 merged` takes a time limit for an end.
+Which claim fails? On most seeds none: CartPole hides this mistake, which may be why it is common.
 
 **Exercises.**
 
 *C3.1 · The heart of it* (30 minutes). `rl exercise C3.gae`, then `rl exercise C3.clipped_surrogate`.
 
-*C3.2 · A clip for the critic* (40 minutes). Many implementations also keep $V(s_t)$ within
-$\epsilon_\text{clip}$ of $V_\text{old}(s_t) = \hat R_t - \hat A_t$ (`huang2022details`). Try ten seeds.
+*C3.2 · A clip for the critic* (40 minutes). Many implementations also clip $V(s_t)$ to within
+$\epsilon_\text{clip}$ of $V_\text{old}(s_t) = \hat R_t - \hat A_t$ (`huang2022details`), and take the larger
+squared error. Try ten seeds.
 
 <details><summary>Answer</summary>
 
-`rl break C3 clipped_critic` is one way. It learns more slowly, and on some seeds not enough (its row above).
-The range is in units of value: CartPole's values grow towards a hundred, and the critic may not follow.
+`rl break C3 clipped_critic` is one way. It learns more slowly, and on some seeds not enough ("critic clipped
+too" in the figure). The range is in units of value: CartPole's grow towards $1 / (1 - \gamma) = 100$, and the
+critic may not follow.
 </details>
 """
 
 
 # %%
-def draw(log: RunLog, edge: float) -> None:
+def draw(log: RunLog, edges: list[float]) -> None:
     """The score, and how far each update moved the policy."""
     figure, (left, right) = plotting.new_figure(1, 2)
     left.plot(*log.series("ours_return"))
     left.axhline(SOLVED, label="solved", **plotting.REFERENCE)
     left.set(xlabel="environment steps", ylabel="mean greedy return", title="What it earns", ylim=(0, None))
     right.semilogy(*log.series("ours_kl"), "o-")
-    right.axhline(edge, label="every ratio at the clip's edge", **plotting.REFERENCE)
+    steps, _ = log.series("ours_kl")
+    right.semilogy(steps, edges, label="every ratio at the clip's edge", **plotting.REFERENCE)
     right.set(xlabel="environment steps", ylabel="KL divergence", title="How far each update moved")
     left.legend()
     right.legend()
@@ -392,16 +396,16 @@ def main(cfg: Config, log: RunLog) -> None:
         ratio.grad.item(),
         near=(-1.0, 1e-6),
         unit="slope of the objective",
-        source="derivative of (4)",
+        source="derivative of the clipped objective",
         always=True,
         seeds="10/10",
     )
-    edge = approx_kl(torch.tensor([1.0 - cfg.clip_eps])).item()
+    edges = [approx_kl(torch.tensor(1.0 - clip_eps)).item() for clip_eps in log.series("ours_clip_eps")[1]]
     log.claim(
         "mean_kl",
         "an update moves the policy less, on average, than if every ratio stood at the clip's edge",
         np.mean(log.series("ours_kl")[1]),
-        at_most=edge,
+        at_most=np.mean(edges),
         source="(6), every ratio at 1 - clip_eps",
         seeds="10/10",
     )
@@ -414,7 +418,7 @@ def main(cfg: Config, log: RunLog) -> None:
         source="the threshold registered for CartPole-v1",
         seeds="10/10",
     )
-    draw(log, edge)
+    draw(log, edges)
 
 
 if __name__ == "__main__":

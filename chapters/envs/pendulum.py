@@ -69,6 +69,31 @@ class BatchedPendulum(gym.vector.VectorEnv):
         return np.stack([np.cos(angle), np.sin(angle), speed], axis=1).astype(np.float32)
 
 
+class DiscretePendulum(BatchedPendulum):
+    """The same for learners of discrete actions that know no units: five torques, and small numbers.
+
+    Observations [N, 3] float32 are at most 1: the angular velocity counts in units of its limit. Actions [N]
+    0 to 4: the torques -2, -1, 0, 1, 2. Rewards are a tenth of Pendulum-v1's.
+    """
+
+    TORQUES = np.linspace(-MAX_TORQUE, MAX_TORQUE, 5)
+    PART_OF_REWARD = 0.1
+
+    def __init__(self, num_envs: int, max_episode_steps: int = 200) -> None:
+        super().__init__(num_envs, max_episode_steps)
+        self.single_observation_space = gym.spaces.Box(-1.0, 1.0, shape=(3,), dtype=np.float32)
+        self.single_action_space = gym.spaces.Discrete(len(self.TORQUES))
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        obs, rewards, *ends, infos = super().step(self.TORQUES[actions][:, None])
+        return obs, self.PART_OF_REWARD * rewards, *ends, infos
+
+    def observe(self) -> np.ndarray:
+        return super().observe() / np.array([1.0, 1.0, MAX_SPEED], dtype=np.float32)
+
+
 def film_pendulums(policies: dict[str, Callable], num_steps: int = 160) -> list[np.ndarray]:
     """Frames [150, 150 * policies, 3]: each policy, by name, from hanging down; every second step."""
     films = []

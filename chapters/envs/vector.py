@@ -17,16 +17,21 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
     is the first observation of its next episode, and the last one of the old episode is in
     `infos["final_obs"]`; `true_next_obs` picks the right one. `terminated` and `truncated` stay apart.
 
-    CartPole-v1 and Pendulum-v1 come as our batched NumPy versions (same dynamics, many times faster);
-    everything else as gymnasium's SyncVectorEnv. `kwargs` go to the environment's constructor.
+    CartPole-v1 and Pendulum-v1 come as our batched NumPy versions (same dynamics, many times faster), and so
+    does our DiscretePendulum-v0; everything else as gymnasium's SyncVectorEnv. `kwargs` go to the
+    environment's constructor.
     """
     import gymnasium as gym
 
     from chapters.envs import registration  # noqa: F401 — makes the course's own environments known
     from chapters.envs.cartpole import BatchedCartPole
-    from chapters.envs.pendulum import BatchedPendulum
+    from chapters.envs.pendulum import BatchedPendulum, DiscretePendulum
 
-    batched = {"CartPole-v1": BatchedCartPole, "Pendulum-v1": BatchedPendulum}
+    batched = {
+        "CartPole-v1": BatchedCartPole,
+        "Pendulum-v1": BatchedPendulum,
+        "DiscretePendulum-v0": DiscretePendulum,
+    }
     if env_id in batched and not kwargs:
         return batched[env_id](num_envs)
     return gym.vector.SyncVectorEnv(

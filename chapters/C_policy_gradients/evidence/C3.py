@@ -1,4 +1,4 @@
-"""C3's evidence: parity with a library and a race against it, one detail changed at a time, Pendulum, cost.
+"""C3's evidence: parity with a library and a race, one detail at a time, Pendulum, cost, the chapter's stage.
 
 Every other version of the learner is the lesson with a named edit, or with other settings.
 """
@@ -17,6 +17,7 @@ import torch
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.C_policy_gradients.checks.C3 import EDITS
 from chapters.C_policy_gradients.evidence.C3_profile import draw_profile, profile
+from chapters.C_policy_gradients.evidence.C3_stage import claim_stage, draw_stage, stage
 from chapters.envs import evaluate, make_envs
 from chapters.envs.agents import ActorCritic
 from chapters.envs.pendulum import BatchedPendulum, film_pendulums
@@ -71,9 +72,11 @@ class Config:
 
     num_pendulum_steps: Annotated[int, in_range(1, 10_000_000)] = 409_600
     """Environment steps on Pendulum."""
+    num_stage_steps: Annotated[int, in_range(1, 10_000_000)] = 819_200
+    """Environment steps of REINFORCE and A2C on the pendulum with five torques; PPO gets a quarter."""
 
 
-SMOKE = {"num_pendulum_steps": 8192}
+SMOKE = {"num_pendulum_steps": 8192, "num_stage_steps": 12_800}
 
 
 def version(name: str) -> ModuleType:
@@ -346,6 +349,8 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     pendulum(dataclasses.replace(cfg, **PENDULUM, num_env_steps=extra.num_pendulum_steps), log)
     profile(cfg, one_rollout(cfg), log)
     draw_profile(log)
+    stage(extra.num_stage_steps, cfg, log)
+    draw_stage([{"metrics": log.metrics}], log)
     draw_ablation([{"metrics": log.metrics}], log)
 
 
@@ -377,3 +382,5 @@ def summarise(runs: list[dict], log: RunLog) -> None:
         source="schulman2017ppo: several epochs of each sample",
     )
     draw_ablation(runs, log)
+    claim_stage(runs, log)
+    draw_stage(runs, log)
