@@ -118,7 +118,7 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     claim_first_gradient(log)
     claim_before(log)
     if cfg.model == "tiny":  # the recorded bounds are of this model
-        D5_trl.compare(cfg, log)  # first: what is measured below takes memory too
+        D5_trl.compare(cfg, log)
         train_family(cfg, extra, log)
     claim_more_tries(cfg, extra, log)
     if cfg.model == "tiny":

@@ -19,7 +19,6 @@ from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
 from chapters.D_rlhf import D15_kl_penalty_placement as placement
 from chapters.envs import arithmetic
 from chapters.text import grpo, tasks
-from chapters.utils.lesson import peak_memory_mb
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -204,7 +203,6 @@ def compare(cfg: lesson.Config, log: RunLog) -> None:
     """The lesson beside TRL: the same batch through both, then the same training."""
     import numpy as np
 
-    before = peak_memory_mb()
     base, tokenizer, prompts, held_out = (
         log.kept[name] for name in ("base", "tokenizer", "prompts", "held_out")
     )
@@ -219,7 +217,7 @@ def compare(cfg: lesson.Config, log: RunLog) -> None:
 
     train_grpo(base, tokenizer, [prompts[row] for draw in draws for row in draw], grade, cfg, watch)
     claim_parity(gaps, log)
-    claim_cost(peak_memory_mb() / before, log)
+    claim_cost(log)
 
 
 def claim_parity(gaps: dict[str, float], log: RunLog) -> None:
@@ -231,7 +229,7 @@ def claim_parity(gaps: dict[str, float], log: RunLog) -> None:
     log.claim("trl_loss_gap", "our losses equal TRL's, for every variant it has", worst["loss"], **rule)
 
 
-def claim_cost(memory: float, log: RunLog) -> None:
+def claim_cost(log: RunLog) -> None:
     """What the library costs beside the lesson."""
     ours, theirs = (seconds_to(log, name, BARS) for name in ("ours", "trl"))
     whole = log.last("trl_cpu_seconds") / log.last("ours_cpu_seconds")
@@ -239,4 +237,3 @@ def claim_cost(memory: float, log: RunLog) -> None:
     says = f"TRL's CPU seconds to {BARS['greedy']} greedy and {BARS['sampled']} sampled"
     log.claim("faster_than_trl", says, theirs / ours, **rule)
     log.claim("trl_seconds", "TRL's CPU seconds for as many updates", whole, **rule)
-    log.claim("trl_memory", "peak memory of the process with TRL in it", memory, **rule)
