@@ -157,14 +157,14 @@ def worst_of_betas(cfg: lesson.Config, log: RunLog) -> float:
 def claim_gaps(gaps: dict[str, float], log: RunLog) -> None:
     exact = {"unit": "of the gap to the optimum", "source": "exact policy evaluation"}
     for name, statement in {
-        "uniform": "DPO with soft labels reaches PPO's optimum on pairs drawn uniformly, too",
+        "uniform": "DPO with soft labels reaches the exact optimum on pairs drawn uniformly, too",
         "beta": "and at other betas, on pairs half of which are drawn uniformly (the worst of them)",
         "ipo": "IPO with hard labels reaches a finite optimum of its own",
     }.items():
         log.claim(f"{name}_gap", statement, gaps[name], at_least=0.95, **exact)
     for name, statement in {
-        "hard": "hard labels miss PPO's optimum",
-        "mean": "means over tokens miss PPO's optimum",
+        "hard": "hard labels miss the exact optimum",
+        "mean": "means over tokens miss the exact optimum",
         "fixed": "one sampled label for each of 20,000 fixed pairs misses it, after twenty passes",
     }.items():
         log.claim(f"{name}_gap", statement, gaps[name], at_most=0.95, **exact)
