@@ -94,6 +94,14 @@ def test_generated_blocks_are_up_to_date():
     assert stale == [], "run `rl tables`"
 
 
+def test_a_value_in_a_table_stands_on_its_side_of_the_bound():
+    below = Claim("x", "says x", 0.0, at_most=1 - 1e-6)
+    assert [tables._number(value, below) for value in (0.9997, 0.94846, 1.0)] == ["0.9997", "0.948", "1"]
+    above = Claim("x", "says x", 0.0, at_least=475.0)
+    assert [tables._number(value, above) for value in (474.8, 475.2)] == ["474.8", "475"]
+    assert tables._number(None, above) == "not a number"
+
+
 class TestTheLedgerChecksThemselves:
     """A ledger that was tampered with, or has gone stale, is noticed."""
 

@@ -35,6 +35,22 @@ def test_verdict(value, bound, holds):
     assert Claim.from_dict(stored).holds is holds
 
 
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        ({"at_most": 1 - 1e-6}, "≤ 0.999999"),
+        ({"at_least": 1 - 1e-9}, "≥ 0.999999999"),
+        ({"near": (1 + 1e-6, 1e-9)}, "1.000001 ± 1e-09"),
+        ({"at_least": 475.0}, "≥ 475"),
+        ({"at_most": 2 / 3}, "≤ 0.6667"),
+        ({"at_most": 0.0}, "≤ 0"),
+        ({"at_most": math.inf}, "≤ inf"),
+    ],
+)
+def test_no_bound_is_written_as_a_whole_number_that_it_is_not(bound, words):
+    assert Claim("x", "says x", 0.5, **bound).bound == words
+
+
 @pytest.mark.parametrize("bounds", [{}, {"at_least": 1, "at_most": 2}, {"at_least": 1, "seeds": "5/4"}])
 def test_a_claim_without_one_clear_bound_is_refused(bounds):
     with pytest.raises(ValueError, match="claim 'x'"):

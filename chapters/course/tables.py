@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from chapters.course import catalog, fresh, ledger, pictures, plans
@@ -106,11 +107,11 @@ def _measured(book: dict) -> list[tuple[Claim, str, str]]:
     rows = []
     for first, _ in ledger.claims_of(book):
         entry = book["claims"][first.name]
-        low, middle, high = (_number(entry[key]) for key in ("min", "median", "max"))
+        low, middle, high = (_number(entry[key], first) for key in ("min", "median", "max"))
         rows.append((first, middle if low == high else f"{middle} ({low} to {high})", entry["held"]))
     for fields in book["pooled"]:
         claim = Claim.from_dict(fields)
-        rows.append((claim, _number(claim.value), "pooled" if claim.holds else "**no**"))
+        rows.append((claim, _number(claim.value, claim), "pooled" if claim.holds else "**no**"))
     return rows
 
 
@@ -173,8 +174,18 @@ def _kind(item: catalog.Item) -> str:
     return {"md": "read", "sh": "set-up", "py": ""}[item.kind]
 
 
-def _number(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+def _number(value: float | None, claim: Claim) -> str:
+    """Three digits, or as many as it takes to stand on the right side of the claim's bound."""
+    if value is None:
+        return "not a number"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if claim.near is not None:
+        return f"{value:.3g}"
+    holds = replace(claim, value=value).holds
+    written = (f"{value:.{digits}g}" for digits in range(3, 13))
+    right = (text for text in written if replace(claim, value=float(text)).holds == holds)
+    return next(right, f"{value:.3g}")
 
 
 def _cell(text: str) -> str:

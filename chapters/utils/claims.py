@@ -60,10 +60,10 @@ class Claim:
     def bound(self) -> str:
         """The bound in words, for tables."""
         if self.at_least is not None:
-            return f"≥ {self.at_least:.4g}"
+            return f"≥ {_exact_enough(self.at_least)}"
         if self.at_most is not None:
-            return f"≤ {self.at_most:.4g}"
-        return f"{self.near[0]:.4g} ± {self.near[1]:.2g}"
+            return f"≤ {_exact_enough(self.at_most)}"
+        return f"{_exact_enough(self.near[0])} ± {self.near[1]:.2g}"
 
     def enough(self, held: int, recorded: int) -> bool:
         """Whether holding on `held` of `recorded` seeds meets `seeds`."""
@@ -87,3 +87,11 @@ class Claim:
         if fields["value"] is None:  # JSON has no NaN
             fields["value"] = math.nan
         return cls(**fields)
+
+
+def _exact_enough(bound: float) -> str:
+    """A bound with four digits; with more where four would make a whole number of it: 0.999999, not 1."""
+    digits = 4
+    while digits < 12 and bound % 1 and float(f"{bound:.{digits}g}") % 1 == 0:
+        digits += 1
+    return f"{bound:.{digits}g}"
