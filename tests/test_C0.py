@@ -186,8 +186,11 @@ def test_hotelling_is_a_quantile_under_the_null():
 
 
 def test_what_the_text_says_of_the_seeds():
-    """With a baseline most seeds end at the top, and one that had been there came down again."""
-    claims = [run["claims"] for run in load(find("C0"))["runs"]]
-    fallen = [one for one in claims if one["fresh_return"]["value"] < lesson.SOLVED]
-    assert 0 < len(fallen) < len(claims) / 4
-    assert any(math.isfinite(one["cpu_seconds_to_475"]["value"]) for one in fallen)
+    """With a baseline all seeds but one end at the top, and that one had been there; without it few do."""
+    runs = load(find("C0"))["runs"]
+    claims = [run["claims"] for run in runs]
+    (fallen,) = [one for one in claims if one["fresh_return"]["value"] < lesson.SOLVED]
+    assert math.isfinite(fallen["cpu_seconds_to_475"]["value"])
+    for kind in ("total_return", "reward_to_go"):
+        ends = [run["metrics"][f"{kind}_return"] for run in runs]
+        assert sum(end >= lesson.SOLVED for end in ends) < len(runs) / 2

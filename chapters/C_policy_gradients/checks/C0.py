@@ -179,7 +179,7 @@ EDITS = {
         function="three_weights",
         old="discounts * returns,",
         new="returns,",
-        says="reward-to-go without gamma^t: the gradient of no function",
+        says="reward-to-go without gamma^t: in general not the gradient of any objective",
         fails=("enumerated_gap",),
     ),
     "last_return": Edit(

@@ -123,7 +123,7 @@ def claim_learning(log: RunLog) -> None:
         seconds,
         at_most=2.0,
         unit="CPU s of learning, to the third check",
-        source="below the 2.5 s that SB3's PPO needs at rl-zoo's settings",
+        source="less than C3 measures for SB3's PPO at rl-zoo's settings",
         seeds="9/10",
         timed=True,
     )
