@@ -128,7 +128,13 @@ def test_run_folders_never_collide(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "timing"),
-    [("train_seconds", True), ("steps_per_second", True), ("loss", False), ("seconds", False)],
+    [
+        ("train_seconds", True),
+        ("steps_per_second", True),
+        ("our_megabytes", True),
+        ("loss", False),
+        ("seconds", False),
+    ],
 )
 def test_timings_are_told_by_name(name, timing):
     assert is_timing(name) is timing

@@ -81,7 +81,8 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
 def restamp(item: Item, say=print) -> None:
     """Renew the stamp after an edit that changed no number and no bound. Raises RecordError if one did.
 
-    What a claim says, its unit and its source may have changed: they are taken over from the code.
+    What a claim says, its unit and its source may have changed: they are taken over from the code. So are
+    the words in a figure, unless figures show all seeds.
     """
     ledger = load(item)
     seed = ledger["runs"][0]["seed"]
@@ -91,6 +92,7 @@ def restamp(item: Item, say=print) -> None:
         run = run_once(item, seed, Path(scratch))
         say(f"{item.id} seed {seed}: {run['seconds']:.1f} s")
         fresh = _seed_entry(run)
+        figures = {path.name: path.read_bytes() for path in run["figures"]}
     if not ledger["fingerprint"].get("compared"):  # recorded before fingerprints knew of rounding
         ledger["fingerprint"] = found
     differences = [
@@ -114,6 +116,9 @@ def restamp(item: Item, say=print) -> None:
         evidence_config=run["config"].get("evidence", {}),
         fingerprint=found,
     )
+    if not hasattr(evidence_of(item), "summarise"):  # else figures are of all seeds
+        for name, picture in figures.items():
+            write_atomic(item.results / name, picture)
     write_json(item.ledger, ledger)
 
 

@@ -116,8 +116,8 @@ class RunLog:
 
 
 def is_timing(metric: str) -> bool:
-    """Whether a metric measures time, and so differs from run to run."""
-    return metric.endswith(("_seconds", "_per_second"))
+    """Whether a metric measures time or memory, and so differs from run to run."""
+    return metric.endswith(("_seconds", "_per_second", "_megabytes"))
 
 
 def read_metrics(folder: Path, num_rows: int | None = None) -> dict[str, list[tuple[int, float]]]:
