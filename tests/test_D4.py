@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.course import ledger
+from chapters.course.catalog import find
 from chapters.D_rlhf import D4_direct_preference_optimization as lesson
 from chapters.D_rlhf.checks import D4 as checks
 from chapters.D_rlhf.evidence import D4 as evidence
@@ -242,3 +244,17 @@ def test_labels_may_be_smoothed():
 def test_config_names_do_not_clash():
     own = {field.name for field in dataclasses.fields(evidence.Config)}
     assert not own & {field.name for field in dataclasses.fields(lesson.Config)}
+
+
+def test_what_the_texts_say_of_sampled_labels_is_what_was_measured():
+    """D0, D4 and the book notes say in words what share of the gap labels of 0 and 1 close; by medians."""
+    runs = ledger.load(find("D4"))["runs"]
+
+    def closed(name):
+        return np.median([run["metrics"][f"token_gap_{name}"] for run in runs])
+
+    assert 0.85 < closed("sampled") < 0.95, "fresh pairs: about nine tenths"
+    assert closed("fixed_once") >= 0.5, "fixed pairs, one pass: half or more"
+    assert closed("fixed_twice") >= 0.5, "two passes: half or more"
+    assert abs(closed("fixed")) < 0.1, "twenty passes: hardly anything"
+    assert closed("hard") < 0.5, "the likelier answer every time: it misses"

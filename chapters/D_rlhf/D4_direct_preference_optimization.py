@@ -312,7 +312,7 @@ On the same pairs in the same order, TRL (*transformer reinforcement learning*, 
 at our weights, but for rounding. Its IPO divides each $h$ by the number of tokens; our (6) does not.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
-reaches PPO's optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
+reaches the optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
 that never vary, or with few pairs seen often, it does not; stopping early then does the work of $\beta$.
 
 <!-- results: D4 -->
