@@ -1,11 +1,16 @@
 """Small models are made once, whole or not at all; what `--model` cannot have is refused in one line."""
 
+import contextlib
 import dataclasses
+import inspect
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,10 +174,180 @@ class TestWhatModelMayBe:
             load_model(str(tmp_path), TINY)
         assert "\n" not in str(refused.value)
 
+    @pytest.mark.parametrize(
+        "name", ["~nosuchuser", "~nosuchuser/model", "m" * 300, "two\nlines", "a\0b", "."]
+    )
+    def test_a_name_that_is_none_is_refused_in_a_line(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="allowed: tiny") as refused:
+            load_model(name, TINY)
+        assert len(str(refused.value).splitlines()) == 1
+        assert len(str(refused.value)) < 500
+
+    def test_a_hub_id_without_a_network_is_refused_before_the_heavy_imports(self):
+        program = (
+            "import sys\n"
+            "from chapters.text.models import load_model\n"
+            "try:\n    load_model('gpt2', None)\n"
+            "except Exception as error:\n    print(type(error).__name__)\n"
+            "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+        )
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+        assert done.stdout.splitlines() == ["UsageError", "[]"], done.stderr
+
     def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(UsageError, match="--extra smollm"):
             load_model("smollm2", TINY)
+
+
+@pytest.fixture
+def model_folder(cache, tmp_path):
+    """A whole model in a folder of its own, to be damaged."""
+    pretrained(TINY)
+    (made,) = models(cache)
+    return Path(shutil.copytree(made, tmp_path / "model"))
+
+
+def change_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def with_a_larger_tokenizer(folder: Path) -> None:
+    rows = (*TINY.vocabulary, "another")
+    make_tokenizer(dataclasses.replace(TINY, vocabulary=rows)).save_pretrained(folder)
+
+
+def as_a_classifier(folder: Path) -> None:
+    from transformers import GPT2ForSequenceClassification
+
+    model = GPT2ForSequenceClassification.from_pretrained(folder)
+    model.config.architectures = ["GPT2ForSequenceClassification"]
+    model.save_pretrained(folder)
+
+
+def as_another_classifier(folder: Path) -> None:
+    """Its head has weights of its own, so a language model's head would be drawn at random."""
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(TINY.vocabulary) + 3, pad_token_id=0, **size)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+
+
+def without_one_weight(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(next(name for name in weights if "c_attn.weight" in name))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def cut_to_nothing(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def as_a_pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 100\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def with_another_width(folder: Path) -> None:
+    change_json(folder / "config.json", n_embd=32)
+
+
+def with_more_layers(folder: Path) -> None:
+    change_json(folder / "config.json", n_layer=3)
+
+
+def with_a_torn_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "gpt2", ')
+
+
+def with_a_torn_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": ')
+
+
+def of_no_known_type(folder: Path) -> None:
+    change_json(folder / "config.json", model_type="no-such-model")
+
+
+DAMAGE = (
+    (without_tokenizer, "no tokenizer"),
+    (with_a_larger_tokenizer, "has ids up to"),
+    (as_another_classifier, "but a LlamaForSeq"),
+    (without_one_weight, "no whole causal language model"),
+    (cut, "cannot be loaded"),
+    (cut_to_nothing, "cannot be loaded"),
+    (as_a_pointer, "Git LFS pointer"),
+    (with_another_width, "cannot be loaded"),
+    (with_more_layers, "no whole causal language model"),
+    (with_a_torn_config, "cannot be loaded"),
+    (with_a_torn_tokenizer, "cannot be loaded"),
+    (of_no_known_type, "cannot be loaded"),
+    (as_a_classifier, "but a GPT2ForSeq"),
+)
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
+def test_a_folder_that_is_no_whole_model_is_refused_in_a_line(damage, says, model_folder, capfd):
+    damage(model_folder)
+    capfd.readouterr()
+    with pytest.raises(UsageError, match=says) as refused:
+        load_model(str(model_folder), TINY)
+    assert len(str(refused.value).splitlines()) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_code_that_lies_in_a_folder_is_never_run(model_folder, monkeypatch):
+    """Not even after a "y": nobody is asked."""
+    witness = model_folder / "witness"
+    (model_folder / "own.py").write_text(f"open({str(witness)!r}, 'w')\n")
+    own = {
+        "AutoConfig": "own.Config",
+        "AutoModelForCausalLM": "own.Model",
+        "AutoTokenizer": ["own.T", "own.T"],
+    }
+    change_json(model_folder / "tokenizer_config.json", auto_map=own, tokenizer_class="T")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for model_type in ("gpt2", "mine"):
+        change_json(model_folder / "config.json", auto_map=own, model_type=model_type)
+        with contextlib.suppress(UsageError):  # gpt2 is known without it, the other is refused
+            load_model(str(model_folder), TINY)
+        assert not witness.exists()
+
+
+def test_every_loading_in_the_course_refuses_foreign_code():
+    """`from_pretrained` of a model, a tokenizer or a configuration, wherever a name comes from outside."""
+    source = inspect.getsource(language_models)
+    assert source.count(".from_pretrained(") == 2, "both go through `_load`"
+    assert '"trust_remote_code": False' in inspect.getsource(language_models._load)
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", "<eos>", None])
+def test_a_folder_without_padding_gets_one_that_is_not_the_end(unknown, model_folder):
+    tokenizer = make_tokenizer(TINY)
+    vocabulary = tokenizer.get_vocab()
+    settings = json.loads((model_folder / "tokenizer_config.json").read_text())
+    settings = {key: value for key, value in settings.items() if key not in ("pad_token", "unk_token")}
+    if unknown:
+        settings["unk_token"] = unknown
+    (model_folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    found = load_model(str(model_folder), TINY).tokenizer
+    assert found.pad_token_id is not None
+    assert found.pad_token_id != found.eos_token_id
+    assert len(found) == len(vocabulary), "no token was added, so the embedding still fits"
 
 
 class TestTokenizers:

@@ -83,13 +83,18 @@ def load_model(name: str, recipe: Recipe) -> LoadedModel:
 
     Nothing but a hub id ever looks at the network. Raises UsageError, one line, if it cannot be had.
     """
-    folder = Path(name).expanduser()
-    if name not in ("tiny", "smollm2") and not folder.is_dir():
+    if name in ("tiny", "smollm2"):
+        _stay_offline()
+        return pretrained(recipe) if name == "tiny" else _from_wheel()
+    try:
+        folder = Path(name).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError):  # a name too long for the file system, or the home of nobody
+        is_folder = False
+    if not is_folder:
         return _from_hub(name)
     _stay_offline()
-    if name == "tiny":
-        return pretrained(recipe)
-    return _from_wheel() if name == "smollm2" else _from_folder(folder)
+    return _from_folder(folder)
 
 
 def pretrained(recipe: Recipe) -> LoadedModel:
@@ -228,20 +233,83 @@ def _stay_offline() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+def _refusal(name: object, reason: object) -> UsageError:
+    """The one line for a model that cannot be had; the name and the reason lose their line breaks."""
+    shown, why = (" ".join(str(part).split()) for part in (name, reason))
+    shown = shown if len(shown) <= 120 else f"{shown[:100]}… ({len(shown)} letters)"
+    return UsageError(f"--model {shown}: {why[:200]} (allowed: {ALLOWED})")
+
+
 def _from_folder(folder: Path, **options: Any) -> LoadedModel:
+    """The model and the tokenizer that a folder holds; none of its own code is run."""
+    if not options:
+        _look_into(folder)
+        options = {"use_safetensors": True}  # never a pickle
+    return _load(folder, folder, **options)
+
+
+def _look_into(folder: Path) -> None:
+    """Refuse what transformers would take in silence or name in a traceback, before it is imported.
+
+    Whoever puts a tokenizer together from nothing has a vocabulary of one token; a file of a Git repository
+    whose large files were not fetched is a few lines of text that say where the real one lies.
+    """
+    if not (folder / "config.json").is_file():
+        raise _refusal(folder, "cannot be loaded: it has no config.json")
+    tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+    if not any((folder / name).is_file() for name in tokenizers):
+        raise _refusal(folder, "cannot be loaded: it has no tokenizer (save it there too)")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
+            with path.open("rb") as file:
+                if file.read(40).startswith(b"version https://git-lfs"):
+                    raise _refusal(
+                        folder, f"cannot be loaded: {path.name} is a Git LFS pointer, git lfs pull"
+                    )
+
+
+def _load(name: object, source: Path | str, **options: Any) -> LoadedModel:
+    """Tokenizer and weights from a folder or the hub, or one line why not; never code that lies with them."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _quiet()
+    options = {**options, "trust_remote_code": False}
+    mine = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **options)
-        if not options:
-            options = {"use_safetensors": True}  # never a pickle
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"--model {folder}: cannot be loaded ({reason}); allowed: {ALLOWED}") from None
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **mine)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except Exception as error:  # a damaged folder: OSError, ValueError, KeyError, SafetensorError and more
+        raise _refusal(name, f"cannot be loaded ({_short(error)})") from None
+    kinds = model.config.architectures or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise _refusal(name, f"is no causal language model but a {kinds[0]}")  # classifiers, encoders
+    if missing := sorted(found["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise _refusal(name, f"is no whole causal language model: no weights for {missing[0]}{more}")
+    if found["mismatched_keys"]:
+        raise _refusal(name, "cannot be loaded: its weights do not have the shapes that its config gives")
+    _check_vocabulary(name, model, tokenizer)
     return _ready(model, tokenizer)
+
+
+def _short(error: Exception) -> str:
+    """The first 140 letters of what an error says, in one line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:140]
+
+
+def _check_vocabulary(name: object, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a tokenizer that gives ids for which the model has no embedding, or that knows nothing."""
+    rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if tokens < 3:
+        raise _refusal(name, f"cannot be loaded: its tokenizer knows {tokens} tokens")
+    if largest >= rows:
+        raise _refusal(name, f"its tokenizer has ids up to {largest}, the model embeds {rows} tokens")
+    if tokenizer.eos_token_id is None:
+        raise _refusal(name, "its tokenizer has no end-of-text token (eos_token)")
 
 
 def _from_wheel() -> LoadedModel:
@@ -255,25 +323,25 @@ def _from_wheel() -> LoadedModel:
 
 
 def _from_hub(name: str) -> LoadedModel:
-    """A model by its hub id: from transformers' own cache, or downloaded if there is a network."""
+    """A model by its hub id: from transformers' own cache, or downloaded if there is a network.
+
+    Whether it can be had is found out before transformers is imported, which takes seconds.
+    """
     import re
 
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise UsageError(f"--model {name}: no such folder, and no hub id (allowed: {ALLOWED})")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
+        raise _refusal(name, "no such folder, and no hub id")
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    options: dict[str, Any] = {"local_files_only": not _hub_answers()}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, **options
-        )
-    except (OSError, ValueError) as error:
-        where = "not in the local cache, and the hub cannot be reached" if options["local_files_only"] else ""
-        reason = where or " ".join(str(error).split())[:160]
-        raise UsageError(f"--model {name}: {reason} (allowed: {ALLOWED})") from None
-    return _ready(model, tokenizer)
+        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        raise _refusal(name, "no such folder, and no hub id") from None
+    answers = _hub_answers()
+    if not answers and not cached:
+        raise _refusal(name, "not in the local cache, and the hub cannot be reached")
+    return _load(name, name, local_files_only=not answers, use_safetensors=True)
 
 
 def _hub_answers() -> bool:
@@ -294,12 +362,21 @@ def _hub_answers() -> bool:
 
 
 def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> LoadedModel:
-    """Dropout off for good, evaluation mode, a padding token that is not the end."""
+    """Dropout off for good, evaluation mode, a padding token that is not the end.
+
+    Where the tokenizer has none of its own, a token that is called so is taken, then the unknown one, then
+    the first that is not the end. Padding is masked wherever it is read, so any will do but the end.
+    """
     import torch
 
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        vocabulary = tokenizer.get_vocab()
+        by_id = sorted(vocabulary, key=vocabulary.get)[:2]
+        wanted = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", tokenizer.unk_token, *by_id)
+        tokenizer.pad_token = next(
+            token for token in wanted if token in vocabulary and vocabulary[token] != tokenizer.eos_token_id
+        )
     return LoadedModel(model.eval(), tokenizer)
