@@ -180,7 +180,7 @@ EDITS = {
         old="(a, b) if win else (b, a)",
         new="(b, a) if win else (a, b)",
         says="the worse text of a pair is called the chosen one",
-        fails=("win_rate", "content_gain", "polite"),
+        fails=("win_rate", "polite"),
     ),
     "no_luck": Edit(
         function="label",
