@@ -46,6 +46,7 @@ def course(tmp_path, monkeypatch, capsys):
     days, runs = tmp_path / "days", tmp_path / "runs"
     monkeypatch.setattr(cli, "DAYS", days)
     monkeypatch.setattr(cli, "RUNS", runs)
+    monkeypatch.setattr(cli.stopping, "start", lambda: None)  # signals stay pytest's
 
     def rl(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rl", *map(str, arguments)])

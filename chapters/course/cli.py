@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chapters.course import catalog
-from chapters.utils.lesson import CLAIM_FAILED, INTERRUPTED, RUNS, WRONG_USAGE, UsageError
+from chapters.utils import stopping
+from chapters.utils.lesson import CLAIM_FAILED, RUNS, WRONG_USAGE, UsageError
 
 if TYPE_CHECKING:
     from chapters.course import plans
@@ -26,22 +29,46 @@ Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_d
 
 
 def main() -> None:
-    """Entry point: wrong usage is one line and exit code 2, Ctrl-C is exit code 130."""
+    """Entry point: wrong usage is one line and exit code 2, a signal is one line and 128 + its number."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # a name may hold what no terminal can show
+    stopping.start()
+    stopping.then("raise")
+    code, told = _outcome()
+    stopping.then("leave" if not stopping.asked else "wait")
     try:
-        code = app(standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:  # a disk that is full; a reader that has seen enough is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        if error.errno != errno.EPIPE:
+            code, told = WRONG_USAGE, f"error: the output cannot be written ({error.strerror})"
+    if told:
+        print(told, file=sys.stderr)
+    sys.exit(code)
+
+
+def _outcome() -> tuple[int, str]:
+    """(exit code, the last line to say) of the command that was given."""
+    try:
+        code = app(standalone_mode=False) or 0
+        if not stopping.asked:  # else typer made an exit code of Ctrl-C
+            return code, ""
+        return 128 + stopping.asked, "interrupted"
     except (KeyboardInterrupt, typer.Abort, EOFError):
-        print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        return 128 + (stopping.asked or signal.SIGINT), "interrupted"
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = WRONG_USAGE
+        return WRONG_USAGE, f"error: {error}"
     except Exception as error:
+        if stopping.asked:
+            return 128 + stopping.asked, "interrupted"
         # click's usage errors: unknown command, missing argument, unknown option
-        if not hasattr(error, "format_message"):
-            raise
-        print(f"error: {error.format_message()} (see rl --help)", file=sys.stderr)
-        code = WRONG_USAGE
-    sys.exit(code or 0)
+        if hasattr(error, "format_message"):
+            return WRONG_USAGE, f"error: {error.format_message()} (see rl --help)"
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            return WRONG_USAGE, f"error: {where}{error.strerror or error}"
+        raise
 
 
 def find(lesson: str, kinds: tuple[str, ...] = ("py",)) -> catalog.Item:
@@ -70,11 +97,16 @@ def list_() -> None:
         if item.kind == "py":
             you = own_status(item, RUNS)
             verdict = "not recorded"
-            if item.ledger.exists():
+            try:
                 book = ledger.load(item)
                 held, total = ledger.verdict(book)
                 verdict = f"{held}/{total} hold"
                 alone, whole = (f"{seconds:.0f} s" for seconds in ledger.times(book))
+            except FileNotFoundError:
+                pass
+            except ledger.LedgerError as error:
+                verdict = "damaged"
+                print(f"warning: {error}", file=sys.stderr)
         print(f"{item.id:<4}{item.title[:44]:<46}{kind:<8}{alone:>6}{whole:>7}  {verdict:<12}{you}".rstrip())
 
 
@@ -90,6 +122,7 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
         return
     item = find(lesson)
     sys.argv = [str(item.path), *ctx.args]
+    stopping.then("leave")  # until it has something to keep
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
 
 
@@ -407,7 +440,7 @@ def day_list() -> None:
 
     from chapters.course.journal import days, read_day
 
-    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    width = get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     for folder in (found := days(DAYS)):
         print(read_day(folder).line(width))
     if not found:

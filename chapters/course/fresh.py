@@ -7,13 +7,13 @@ the values there. CONTRIBUTING.md shows the table of all lessons.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from chapters.course import ledger
+from chapters.course import children, ledger
 from chapters.course.catalog import Item, lessons
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_json
@@ -25,9 +25,19 @@ def path_of(item: Item) -> Path:
 
 
 def load(item: Item) -> dict:
-    """{"seeds": [...], "failed": {claim: {seed: value}}}; without seeds if there was no fresh run."""
+    """{"seeds": [...], "failed": {claim: {seed: value}}}; without seeds if there was no fresh run.
+
+    Raises `ledger.LedgerError` if the file is damaged.
+    """
     path = path_of(item)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"seeds": [], "failed": {}}
+    if not path.exists():
+        return {"seeds": [], "failed": {}}
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        [seed + 0 for seed in book["seeds"]], [len(values) for values in book["failed"].values()]
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise ledger.LedgerError(f"{path}: damaged ({type(error).__name__}): git checkout it") from None
+    return book
 
 
 def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
@@ -38,13 +48,15 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
     known = {run["seed"] for run in ledger.load(item)["runs"]}
     if used := sorted(known & set(seeds)):
         raise ValueError(f"--seeds: {used} stand in the ledger of {item.id} (allowed: others)")
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
-        futures = {seed: pool.submit(ledger.run_once, item, seed, Path(scratch)) for seed in seeds}
+    with tempfile.TemporaryDirectory() as scratch:
         found = {}
-        for seed, future in futures.items():
-            found[seed] = future.result()["claims"]
-            failed = [claim.name for claim in found[seed] if not claim.holds]
-            say(f"{item.id} seed {seed}: {'failed: ' + ', '.join(failed) if failed else 'all claims hold'}")
+        ended = children.each(lambda seed: ledger.run_once(item, seed, Path(scratch)), seeds, jobs)
+        with contextlib.closing(ended):
+            for seed, run in ended:
+                found[seed] = run["claims"]
+                failed = [claim.name for claim in found[seed] if not claim.holds]
+                verdict = f"failed: {', '.join(failed)}" if failed else "all claims hold"
+                say(f"{item.id} seed {seed}: {verdict}")
     return keep(item, found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -14,16 +15,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from chapters.course import rounding
+from chapters.course import children, rounding
 from chapters.course.catalog import Item
 from chapters.course.parts import edits_of, evidence_of
 from chapters.utils.claims import Claim
 from chapters.utils.files import jsonable, write_atomic, write_json
-from chapters.utils.lesson import CLAIM_FAILED, PASSED
+from chapters.utils.lesson import CLAIM_FAILED, PASSED, UsageError
 from chapters.utils.runlog import RunLog, is_timing, read_metrics
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "gymnasium", "stable-baselines3", "transformers", "trl")
@@ -46,6 +46,10 @@ class RecordError(Exception):
     """A run that was to be recorded broke; the message ends with what it printed."""
 
 
+class LedgerError(UsageError, ValueError):
+    """A ledger that cannot be read; the message is one line."""
+
+
 def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
     """Run a lesson once per seed in fresh processes and write its ledger and figures. Returns the ledger.
 
@@ -53,11 +57,10 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
     but the recorded times then include the crowd.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(run_once, item, seed, Path(scratch)) for seed in seeds]
-            runs = []
-            for seed, future in zip(seeds, futures):
-                run = future.result()
+        runs = []
+        ended = children.each(lambda seed: run_once(item, seed, Path(scratch)), seeds, jobs)
+        with contextlib.closing(ended):
+            for seed, run in ended:
                 runs.append(run)
                 failed = [claim.name for claim in run["claims"] if not claim.holds]
                 verdict = f"failed: {', '.join(failed)}" if failed else "all claims hold"
@@ -145,8 +148,49 @@ def _count(numbers: Any) -> int:
 
 
 def load(item: Item) -> dict:
-    """The ledger of a lesson. Raises FileNotFoundError if it was never recorded."""
-    return json.loads(item.ledger.read_text(encoding="utf-8"))
+    """The ledger of a lesson. Raises FileNotFoundError if there is none, LedgerError if it is damaged."""
+    try:
+        book = json.loads(item.ledger.read_text(encoding="utf-8"))
+        _read_through(book)
+    except FileNotFoundError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        told = " ".join(reason.split())[:120]
+        raise LedgerError(
+            f"{item.ledger}: damaged ledger ({told}): git checkout it, or record again"
+        ) from None
+    return book
+
+
+def _read_through(book: dict) -> None:
+    """Use every part of a ledger that a list, a table or a test uses; what is missing or no number raises."""
+    verdict(book)
+    times(book)
+    "".join(first.bound for first, _ in claims_of(book))
+    for name, entry in book["claims"].items():
+        numbers = [
+            entry["median"],
+            entry["min"],
+            entry["max"],
+            *(run["claims"][name]["value"] for run in book["runs"]),
+        ]
+        all(number is None or float(number) for number in numbers)
+        "".join((name, entry["statement"], entry["held"], entry["seeds"]))
+    for run in book["runs"]:
+        float(run["peak_memory_mb"] + run["seed"])
+        dict(run["metrics"])
+    float(book["smoke_seconds"] + book["evidence_seconds"])
+    "".join((book["machine"], book["stamp"], book["title"]))
+    dict(book["config"]), dict(book["evidence_config"]), dict(book["fingerprint"])
 
 
 def own_figures(item: Item) -> list[Path]:
@@ -364,7 +408,7 @@ def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "
     command = rounding.command(setting, item.path, arguments)
     with tempfile.TemporaryFile() as printed:
         start = time.monotonic()
-        process = subprocess.Popen(
+        process = children.start(
             command,
             stdout=printed,
             stderr=subprocess.STDOUT,
@@ -374,8 +418,10 @@ def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            process.kill()
+            children.end(process)
             raise
+        finally:
+            children.forget(process)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - start
         if process.returncode not in (PASSED, CLAIM_FAILED) or not list(out.glob("*/*/claims.json")):

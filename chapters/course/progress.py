@@ -4,33 +4,80 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 from datetime import datetime
 from pathlib import Path
 
 from chapters.course.catalog import Item
 from chapters.utils.claims import Claim
 
-STATUSES = ("passed", "failed", "interrupted", "crashed", "running", "refused")
+STATUSES = ("passed", "failed", "interrupted", "crashed", "running", "refused", "lost")
+UNREADABLE = (OSError, ValueError, RecursionError)
+"""What reading a file of JSON that someone edited or a disk damaged can raise."""
+DIGITS = 25
+"""Whole numbers of more digits become floating-point ones: all that is done with numbers here knows these."""
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file. Raises one of UNREADABLE."""
+    return json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_whole)
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) <= DIGITS else float(digits)
 
 
 def runs_of(lesson: str, root: Path) -> list[tuple[Path, dict]]:
     """(folder, run.json) of every readable run of a lesson, the one that was written last at the end."""
     found = []
-    for path in (root / lesson).glob("*/run.json"):
-        run = read_run(path.parent)
-        if run and run.get("status") in STATUSES:
-            with contextlib.suppress(OSError):
-                found.append((path.stat().st_mtime, path.parent, run))
+    with contextlib.suppress(OSError):  # of a folder that cannot be read, or of a name that none can have
+        for path in (root / lesson).glob("*/run.json"):
+            run = read_run(path.parent)
+            if run and run.get("status") in STATUSES:
+                with contextlib.suppress(OSError):
+                    found.append((path.stat().st_mtime, path.parent, run))
     return [(folder, run) for _, folder, run in sorted(found, key=lambda entry: entry[:2])]
 
 
 def read_run(folder: Path) -> dict | None:
-    """run.json of a run folder; None if it is missing, torn or not what a run writes."""
+    """run.json of a run folder; None if it is missing, torn or not what a run writes.
+
+    A run that says it is running though its process is gone was killed: its status is "lost".
+    """
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        run = read_json(folder / "run.json")
+    except UNREADABLE:
         return None
-    return run if isinstance(run, dict) else None
+    if not isinstance(run, dict):
+        return None
+    if run.get("status") == "running" and _is_gone(run.get("process")):
+        run["status"] = "lost"
+    return run
+
+
+def _is_gone(process: object) -> bool:
+    """Whether a process of this machine has ended; False where that cannot be told."""
+    import psutil
+
+    if not isinstance(process, dict) or process.get("host") != platform.node():
+        return False
+    try:
+        since = psutil.Process(process["pid"]).create_time()
+        return abs(since - process["since"]) > 10.0  # seconds: else its number was given to another
+    except psutil.NoSuchProcess:
+        return True
+    except (KeyError, OSError, OverflowError, TypeError, ValueError, psutil.Error):
+        return False
+
+
+def only_numbers(rows: list[tuple]) -> list[tuple[int, float]]:
+    """The (step, value) pairs of a metric whose two sides are numbers that a float can hold."""
+    kept = []
+    for step, value in rows:
+        with contextlib.suppress(OverflowError):
+            if all(isinstance(number, int | float) and float(number) is not None for number in (step, value)):
+                kept.append((step, value))
+    return kept
 
 
 def full_runs(lesson: str, root: Path) -> list[tuple[Path, dict]]:
@@ -45,7 +92,8 @@ def started(folder: Path, run: dict) -> datetime:
         return moment(run.get("started"))
     with contextlib.suppress(ValueError):
         return datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").astimezone()
-    return datetime.fromtimestamp(min(path.stat().st_mtime for path in folder.iterdir())).astimezone()
+    oldest = min(path.lstat().st_mtime for path in folder.iterdir())  # lstat: a link may lead nowhere
+    return datetime.fromtimestamp(oldest).astimezone()
 
 
 def moment(text: object) -> datetime:
@@ -59,8 +107,8 @@ def moment(text: object) -> datetime:
 def claims_of_run(folder: Path) -> dict[str, Claim]:
     """The claims of a run by name; what cannot be read as a claim is left out."""
     try:
-        records = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        records = read_json(folder / "claims.json")
+    except UNREADABLE:
         return {}
     claims = {}
     for fields in records if isinstance(records, list) else []:

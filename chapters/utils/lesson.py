@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import importlib
 import io
 import json
@@ -19,11 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from chapters.utils import stopping
 from chapters.utils.files import write_json
 from chapters.utils.runlog import RunLog, new_run_folder
 from chapters.utils.tracking import TRACKERS, make_trackers
 
-PASSED, CLAIM_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
 RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
 
 
@@ -62,7 +64,7 @@ class RunOptions:
 
 
 def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: dict) -> None:
-    """Run a lesson as a script (never returns: exits 0, 1, 2 or 130) or inside a notebook (returns).
+    """Run a lesson as a script (never returns: exits 0, 1, 2 or 128 + signal) or in a notebook (returns).
 
     In a notebook the configuration is the default one, or the smoke one if RL_SMOKE is set; RL_RUNS names
     another folder than `runs/`.
@@ -73,6 +75,7 @@ def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: d
         options = RunOptions(smoke=bool(os.environ.get("RL_SMOKE")))
         execute(main, cfg, lesson_file, options)
         return
+    stopping.start()
     try:
         evidence = None
         if "--evidence" in sys.argv[1:]:
@@ -86,8 +89,13 @@ def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: d
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(WRONG_USAGE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print("error: the disk is full: free some space, or give another folder as --out", file=sys.stderr)
+        sys.exit(WRONG_USAGE)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        stopping.leave()
     sys.exit(CLAIM_FAILED if failed_claims(log) else PASSED)
 
 
@@ -152,10 +160,11 @@ def parse(
 
 
 def ranges(config_class: type) -> dict[str, Range]:
-    """The fields whose annotation states a range."""
+    """The fields whose annotation states a range, and the seed, which every library must be able to take."""
     hints = typing.get_type_hints(config_class, include_extras=True)
-    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-    return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, Range)}
+    marks = ((name, mark) for name, hint in hints.items() for mark in getattr(hint, "__metadata__", ()))
+    found = {name: mark for name, mark in marks if isinstance(mark, Range)}
+    return {"seed": Range(0, 999_999), **found} if hints.get("seed") is int else found
 
 
 def check_ranges(cfg: Any) -> None:
@@ -163,7 +172,8 @@ def check_ranges(cfg: Any) -> None:
     for name, allowed in ranges(type(cfg)).items():
         value = getattr(cfg, name)
         if not allowed.low <= value <= allowed.high:
-            raise UsageError(f"{_flag(name)} {value:g} is out of range (allowed: {allowed})")
+            told = f"{max(min(value, 1e300), -1e300):g}"  # no float holds every whole number
+            raise UsageError(f"{_flag(name)} {told} is out of range (allowed: {allowed})")
 
 
 def _flag(name: str) -> str:
@@ -197,9 +207,11 @@ def execute(
 ) -> RunLog:
     """Run `main(cfg, log)` in a new run folder and return the log; with --evidence its `measure` too.
 
-    However the run ends, `run.json` says so ("passed", "failed", "interrupted", "crashed") and what was
-    measured by then is on disk. Raises UsageError if the folder cannot be written.
+    However the run ends, `run.json` says so ("passed", "failed", "interrupted", "refused", "crashed"); what
+    was measured by then is on disk. Raises UsageError if the folder cannot be written.
     """
+    import psutil
+
     lesson = lesson_id(lesson_file)
     evidence = find_evidence(lesson_file) if options.evidence else None
     try:
@@ -212,15 +224,16 @@ def execute(
         config["evidence"] = dataclasses.asdict(extra)
     write_json(folder / "config.json", config)
     run = {"lesson": lesson, "seed": cfg.seed, "smoke": options.smoke, "evidence": options.evidence}
-    run["status"] = "running"
+    since = psutil.Process().create_time()  # by its process a run that was killed is known as lost
+    run |= {"status": "running", "process": {"host": platform.node(), "pid": os.getpid(), "since": since}}
     run["started"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
     write_json(folder / "run.json", run)
-
     log = RunLog(
         folder, lesson, smoke=options.smoke, trackers=make_trackers(options.track, folder, lesson, config)
     )
     start, cpu_start = time.monotonic(), time.process_time()
     run["status"] = "crashed"
+    stopping.then("raise")
     try:
         main(cfg, log)
         run["lesson_cpu_seconds"] = round(time.process_time(), 3)  # of the whole process, imports included
@@ -229,19 +242,23 @@ def execute(
             log.in_evidence = True
             evidence.measure(cfg, extra, log)
         run["status"] = "failed" if failed_claims(log) else "passed"
-    except KeyboardInterrupt:
+    except BaseException as error:
+        stopping.then("wait")
+        if not isinstance(error, KeyboardInterrupt) and not stopping.asked:
+            run["status"] = "refused" if isinstance(error, UsageError) else "crashed"
+            raise
         run["status"] = "interrupted"
-        print(f"\ninterrupted: what was measured so far is in {_short(folder)}", file=sys.stderr)
-        raise
-    except UsageError:
-        run["status"] = "refused"
-        raise
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"interrupted: what was measured so far is in {_short(folder)}", file=sys.stderr)
+        raise error if isinstance(error, KeyboardInterrupt) else stopping.Stopped() from None
     finally:
-        log.close()
+        stopping.then("wait")
         run["seconds"] = round(time.monotonic() - start, 3)
         run["cpu_seconds"] = round(time.process_time() - cpu_start, 3)
         run["peak_memory_mb"] = peak_memory_mb()
+        log.close()
         write_json(folder / "run.json", run)
+    stopping.then("leave")
     if print_claims:
         _print_claims(log, lesson_file, run["seconds"], evidence is None)
     return log
