@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chapters.course import catalog
-from chapters.course.progress import runs_of
+from chapters.course.progress import only_numbers, runs_of
 from chapters.diagnosis.rules import CATALOGUE, DIAGNOSTICS, diagnose, learners_of, not_logged, renamed
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import read_metrics
@@ -17,9 +17,12 @@ WAYS = "give a run's folder, LESSON/FOLDER under runs/, or a lesson's id"
 
 def run_folder(run: str, runs: Path) -> Path:
     """The folder that `run` means: a path, `E3/20261120-093000-seed0`, or a lesson's latest run."""
-    for folder in (Path(run), runs / run):
-        if (folder / "metrics.jsonl").is_file():
-            return folder
+    try:
+        for folder in (Path(run), runs / run):
+            if (folder / "metrics.jsonl").is_file():
+                return folder
+    except OSError as error:  # a name that is too long, a folder above that cannot be entered
+        raise UsageError(f"{run[:80]}: cannot be read ({error.strerror}; {WAYS})") from None
     try:
         item = catalog.find(run, kinds=("py",))
     except KeyError:
@@ -37,10 +40,7 @@ def metrics_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
         found = read_metrics(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{folder}/metrics.jsonl cannot be read (each line: a step and numbers)") from None
-    return {
-        name: [(step, value) for step, value in rows if isinstance(value, int | float)]
-        for name, rows in found.items()
-    }
+    return {name: only_numbers(rows) for name, rows in found.items()}
 
 
 def report(folder: Path) -> Iterator[str]:

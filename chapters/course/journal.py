@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import re
 import shutil
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chapters.course import catalog
-from chapters.course.progress import claims_of_run, read_run, runs_of
+from chapters.course import catalog, ledger
+from chapters.course.progress import claims_of_run, only_numbers, read_json, read_run, runs_of
 from chapters.utils.files import write_atomic
-from chapters.utils.runlog import read_metrics
+from chapters.utils.lesson import UsageError
+from chapters.utils.runlog import is_timing, read_metrics
 
 DAY = re.compile(r"^Day(\d+)$")
+SHOWN, LINES = 8, 20
+"""How many metrics of a run, and how many lines of a text that it wrote, the log quotes."""
 VERDICTS = ("supported", "refuted", "mixed", "open")
 PROMPT = "What do I expect, and why? (Write it before the run.)"
 TEMPLATE = """# Day {number:02d} · {date}
@@ -42,7 +45,7 @@ What I change, what I keep, how many seeds.
 """
 
 
-class JournalError(Exception):
+class JournalError(UsageError):
     """Nothing to write, or nowhere to write it; the message is one line."""
 
 
@@ -128,9 +131,10 @@ def read_day(folder: Path) -> Day:
     except UnicodeDecodeError:
         text = raw.decode("utf-8", errors="replace")
         marks.append("README.md is not UTF-8")
-    text = re.sub(r"<!--.*?-->", "", "\n".join(text.splitlines()), flags=re.DOTALL)
-    heading = re.search(r"^# .*?(\d{4}-\d\d-\d\d)", text, re.MULTILINE)
-    hypothesis, verdict = _passage(text, "Hypothesis"), _passage(text, "Verdict")
+    lines = _without_comments("\n".join(text.splitlines())).split("\n")
+    headings = (re.search(r"\d{4}-\d\d-\d\d", line) for line in lines if line.startswith("# "))
+    heading = next(filter(None, headings), None)
+    hypothesis, verdict = _passage(lines, "Hypothesis"), _passage(lines, "Verdict")
     if not hypothesis or hypothesis == PROMPT:
         hypothesis = ""
         marks.append("no hypothesis yet")
@@ -140,19 +144,40 @@ def read_day(folder: Path) -> Day:
     elif word[1].lower() not in VERDICTS:
         marks.append(f"verdict {verdict[:20]!r} is none of {', '.join(VERDICTS)}")
     verdict = word[1].lower() if word and word[1].lower() in VERDICTS else "open"
-    return Day(folder.name, heading[1] if heading else "", hypothesis, verdict, tuple(marks))
+    return Day(folder.name, heading[0] if heading else "", hypothesis, verdict, tuple(marks))
 
 
-def _passage(text: str, name: str) -> str:
-    """The paragraph behind **Name.**, else the first one below a heading of that name; on one line."""
-    found = re.search(rf"\*\*{name}\W*?\*\*[.:]?(.*?)(?=\n\s*\n|\n#|\Z)", text, re.DOTALL | re.IGNORECASE)
-    found = found or re.search(
-        rf"^#+ *{name}\b[^\n]*\n\s*([^#\s].*?)(?=\n\s*\n|\n#|\Z)",
-        text,
-        re.DOTALL | re.IGNORECASE | re.MULTILINE,
-    )
-    printable = "".join(letter if letter.isprintable() else " " for letter in found[1]) if found else ""
-    return " ".join(printable.split())
+def _without_comments(text: str) -> str:
+    """The text without `<!-- … -->`; one that nothing closes stays."""
+    kept, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len("-->")
+    return "".join([*kept, text[at:]])
+
+
+def _passage(lines: list[str], name: str) -> str:
+    """The paragraph behind **Name.**, else the one below the first heading of that name; on one line."""
+    marked = re.compile(rf"\*\*{name}\W{{0,9}}?\*\*[.:]?(.*)", re.IGNORECASE)
+    headed = re.compile(rf"#+ *{name}\b", re.IGNORECASE)
+    paragraph: list[str] = []
+    below = None
+    for number, line in enumerate(lines):
+        if found := marked.search(line):
+            paragraph = [found[1], *_paragraph(lines[number + 1 :])]
+            break
+        if below is None and headed.match(line):
+            below = number + 1
+    else:
+        if below is not None:
+            paragraph = _paragraph(itertools.dropwhile(lambda line: not line.strip(), lines[below:]))
+    text = " ".join(paragraph)
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _paragraph(lines: Iterable[str]) -> list[str]:
+    """The lines before the first that is empty or a heading."""
+    return list(itertools.takewhile(lambda line: line.strip() and not line.startswith("#"), lines))
 
 
 def find_run(name: str, runs: Path) -> Path:
@@ -183,7 +208,15 @@ def log_run(name: str, root: Path, runs: Path) -> Path:
     marker = f"<!-- run: {lesson}/{folder.name} -->"
     try:
         entry = _entry(lesson, folder, run)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise JournalError(f"{folder}: not a whole run ({type(error).__name__}: {error})") from None
     with locked(root):
         try:
@@ -205,14 +238,14 @@ def _figures(folder: Path) -> list[Path]:
 
 
 def _entry(lesson: str, folder: Path, run: dict) -> str:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     kind = "smoke run" if run.get("smoke") else "run"
     try:
         title = f"{lesson} · {catalog.find(lesson).title}"
     except KeyError:
         title = lesson
     lines = [f"### {title}: {kind} {run['status']} in {run.get('seconds', 0):.0f} s", ""]
-    lines += ["Config: " + ", ".join(f"`{key}={value}`" for key, value in config.items()) + ".", ""]
+    lines += [_settings(lesson, config), ""]
     if claims := claims_of_run(folder):
         lines += ["| claim | value | bound | holds |", "|---|---|---|---|"]
         for claim in claims.values():
@@ -220,8 +253,34 @@ def _entry(lesson: str, folder: Path, run: dict) -> str:
             value = f"{claim.value:.4g} {claim.unit}".strip()
             lines.append(f"| {claim.statement} | {value} | {claim.bound} | {verdict} |".replace("\n", " "))
         lines.append("")
-    if metrics := read_metrics(folder):
-        last = (f"{name} {rows[-1][1]:.4g}" for name, rows in metrics.items())
-        lines += ["Last metrics: " + ", ".join(last) + ".", ""]
+    found = {name: only_numbers(rows) for name, rows in read_metrics(folder).items() if not is_timing(name)}
+    if metrics := {name: rows for name, rows in found.items() if rows}:
+        longest = sorted(metrics, key=lambda name: -len(metrics[name]))[:SHOWN]  # the curves
+        last = ", ".join(f"{name} {metrics[name][-1][1]:.4g}" for name in longest)
+        more = f"; {len(metrics) - SHOWN} more in its metrics.jsonl" if len(metrics) > SHOWN else ""
+        lines += [f"Last metrics: {last}{more}.", ""]
     lines += [f"![{path.stem}]({folder.name}-{path.name})\n" for path in _figures(folder)]
-    return "\n".join(lines).rstrip() + "\n"
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".txt", ".md")):
+        text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        quoted = ["    " + line for line in text[:LINES]] + ["    …"] * (len(text) > LINES)
+        lines += [f"{path.name}:", "", *quoted, ""]
+    entry = "\n".join(lines).rstrip() + "\n"
+    entry.encode()  # a name or a statement that no file can hold is refused here
+    return entry
+
+
+def _settings(lesson: str, config: dict) -> str:
+    """The seed, and the settings that differ from those that the lesson was recorded with."""
+    defaults = {}
+    with contextlib.suppress(KeyError, FileNotFoundError, ledger.LedgerError):
+        book = ledger.load(catalog.find(lesson, kinds=("py",)))
+        defaults = {**book["config"], "evidence": book["evidence_config"]}
+    changed = {
+        key: value for key, value in config.items() if key != "seed" and value != defaults.get(key, ...)
+    }
+    if isinstance(own := changed.pop("evidence", None), dict):
+        usual = defaults.get("evidence", {})
+        changed |= {key: value for key, value in own.items() if value != usual.get(key, ...)}
+    told = [f"seed {config.get('seed')}", *(f"`{key}={value}`" for key, value in changed.items())]
+    rest = "the rest" if changed else "everything"
+    return f"Settings: {', '.join(told)}" + (f"; {rest} as recorded." if defaults else ".")

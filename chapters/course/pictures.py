@@ -37,27 +37,38 @@ def points() -> dict[str, list[float]]:
     items = {lesson: catalog.find(lesson) for lesson in ("D2", "D4", "D15")}
     if not all(item.ledger.exists() for item in items.values()):
         return {}
-    runs = {
-        lesson: next(run for run in ledger.load(item)["runs"] if run["seed"] == SEED)
-        for lesson, item in items.items()
-    }
+    try:
+        runs = {
+            lesson: next(run for run in ledger.load(item)["runs"] if run["seed"] == SEED)
+            for lesson, item in items.items()
+        }
+        found = _points(runs)
+    except (KeyError, StopIteration) as error:
+        raise ledger.LedgerError(
+            f"the ledgers of {', '.join(items)} lack what D0's picture shows ({error})"
+        ) from None
+    return {label: [round(value, 6) for value in pair] for label, pair in found.items()}
+
+
+def _points(runs: dict[str, dict]) -> dict[str, list[float]]:
     found = {}
     for label, (lesson, suffix, *_) in METHODS.items():
         found[label] = [runs[lesson]["metrics"][f"token_{what}{suffix}"] for what in ("kl", "reward")]
         if label in FIXED_POINTS:
             names = [FIXED_POINTS[label].format(what) for what in ("kl", "reward")]
             found[f"{label}: fixed point"] = [runs[lesson]["metrics"][name] for name in names]
-    return {label: [round(value, 6) for value in pair] for label, pair in found.items()}
+    return found
 
 
 def stored(path: Path = PICTURE) -> dict[str, list[float]]:
-    """The points that the picture was drawn from."""
+    """The points that the picture was drawn from; {} if it is missing or damaged."""
     from PIL import Image
 
-    if not path.exists():
+    try:
+        with Image.open(path) as picture:
+            return json.loads(picture.text.get("points", "{}"))
+    except (AttributeError, OSError, SyntaxError, ValueError):
         return {}
-    with Image.open(path) as picture:
-        return json.loads(picture.text.get("points", "{}"))
 
 
 def update(check: bool = False) -> list[Path]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from chapters.course import catalog, ledger
 from chapters.course.journal import locked
 from chapters.utils.files import write_json
+from chapters.utils.lesson import UsageError
 
 PLACE = catalog.ROOT / "planning" / "study_plans.toml"
 WORDS_A_MINUTE = 60
 
 
-class PlanError(Exception):
+class PlanError(UsageError):
     """The plans or the choice of one cannot be used; the message is one line."""
 
 
@@ -51,7 +52,7 @@ def load(path: Path = PLACE) -> dict[str, Plan]:
         plans = {name: _plan(name, fields) for name, fields in tables.items()}
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror})") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise PlanError(f"{path}: not study plans ({reason})") from None
     if not plans:

@@ -128,7 +128,7 @@ def read_metrics(folder: Path, num_rows: int | None = None) -> dict[str, list[tu
     for line in lines[:num_rows]:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         step = row.pop("step")
         for name, value in row.items():
