@@ -19,7 +19,8 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
 
     CartPole-v1 and Pendulum-v1 come as our batched NumPy versions (same dynamics, many times faster), and so
     does our DiscretePendulum-v0; everything else as gymnasium's SyncVectorEnv. `kwargs` go to the
-    environment's constructor.
+    environment's constructor. An environment that is not the course's own is looked at first, and at every
+    step: UsageError says in one line what is wrong with its id, its spaces or its numbers.
     """
     import gymnasium as gym
 
@@ -34,10 +35,14 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
     }
     if env_id in batched and not kwargs:
         return batched[env_id](num_envs)
-    return gym.vector.SyncVectorEnv(
-        [lambda: gym.make(env_id, **kwargs)] * num_envs,
-        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
-    )
+    if env_id in gym.registry and str(gym.registry[env_id].entry_point).startswith("chapters."):
+        return gym.vector.SyncVectorEnv(
+            [lambda: gym.make(env_id, **kwargs)] * num_envs,
+            autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
+        )
+    from chapters.envs import visitors
+
+    return visitors.make(env_id, num_envs, **kwargs)
 
 
 def true_next_obs(obs: np.ndarray, done: np.ndarray, infos: dict) -> np.ndarray:

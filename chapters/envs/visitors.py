@@ -1,0 +1,107 @@
+"""Environments that a user brings by their id: whatever is wrong with one is told in a line.
+
+`--env-id` takes any id that gymnasium knows, and `mymodule:My-v0`, which imports `mymodule` first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from chapters.utils.lesson import UsageError
+
+ALLOWED = "allowed: an id that gymnasium knows, such as Acrobot-v1, or mymodule:My-v0"
+OBSERVATIONS = "allowed: vectors, a Box of one dimension"
+ACTIONS = "allowed: Discrete, or a Box of one dimension"
+STEP = "allowed: as in gymnasium, reset(seed=...) -> (obs, info) and step(action) -> 5 values"
+
+
+def make(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
+    """The copies that `make_envs` makes, of an environment that is not the course's own."""
+    inspect(env_id, **kwargs)
+    envs = CheckedVectorEnv(
+        [lambda: gym.make(env_id, disable_env_checker=True, **kwargs)] * num_envs,
+        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
+    )
+    envs.env_id = env_id
+    return envs
+
+
+def inspect(env_id: str, **kwargs: Any) -> None:
+    """Make one copy, reset it, take a step, throw it away. Raises UsageError with what is allowed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium's checks say in many lines what is said here in one
+        env = _make(env_id, **kwargs)
+        try:
+            _check_spaces(env_id, env)
+            _try(env_id, env)
+        finally:
+            env.close()
+
+
+def _make(env_id: str, **kwargs: Any) -> gym.Env:
+    try:
+        return gym.make(env_id, disable_env_checker=True, **kwargs)
+    except (gym.error.Error, ImportError) as error:
+        raise refusal(env_id, f"{_sentence(error)} ({ALLOWED})") from None
+    except Exception as error:  # whatever a constructor can raise
+        told = f"it cannot be made, {type(error).__name__}: {_sentence(error)}"
+        raise refusal(env_id, f"{told} ({ALLOWED})") from None
+
+
+def _check_spaces(env_id: str, env: gym.Env) -> None:
+    obs, action = env.observation_space, env.action_space
+    if not isinstance(obs, gym.spaces.Box) or len(obs.shape) != 1:
+        raise refusal(env_id, f"observations of {_sentence(obs)} ({OBSERVATIONS})")
+    if not isinstance(action, gym.spaces.Discrete | gym.spaces.Box) or len(action.shape) > 1:
+        raise refusal(env_id, f"actions of {_sentence(action)} ({ACTIONS})")
+
+
+def _try(env_id: str, env: gym.Env) -> None:
+    """One reset and one step, as every learner does them."""
+    try:
+        obs, info = env.reset(seed=0)
+        dict(info)
+        env.action_space.seed(0)
+        obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        float(reward), bool(terminated), bool(truncated), dict(info)
+    except Exception as error:
+        told = f"{type(error).__name__} in its first step: {_sentence(error)}"
+        raise refusal(env_id, f"{told} ({STEP})") from None
+    if np.shape(obs) != env.observation_space.shape:
+        told = f"an observation of shape {np.shape(obs)}, its space says {env.observation_space.shape}"
+        raise refusal(env_id, told)
+    check_finite(env_id, np.asarray(reward, dtype=float), np.asarray(obs))
+
+
+def check_finite(env_id: str, rewards: np.ndarray, obs: np.ndarray) -> None:
+    """Raises UsageError for the first reward or observation that is no finite number."""
+    for what, numbers in (("a reward", rewards), ("an observation", obs)):
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            raise refusal(env_id, f"{what} is {numbers[~finite].flat[0]} (allowed: finite numbers)")
+
+
+class CheckedVectorEnv(gym.vector.SyncVectorEnv):
+    """Refuses rewards and observations that are no finite numbers: a learner would go on for nothing."""
+
+    env_id = ""
+
+    def step(self, actions: np.ndarray) -> tuple:
+        """As in gymnasium."""
+        obs, rewards, terminated, truncated, infos = super().step(actions)
+        check_finite(self.env_id, rewards, obs)
+        return obs, rewards, terminated, truncated, infos
+
+
+def refusal(env_id: str, what: str) -> UsageError:
+    """The error that names the flag, the environment and what is wrong with it."""
+    return UsageError(f"--env-id {env_id}: {what}")
+
+
+def _sentence(thing: object) -> str:
+    """On one line, not too long, without the full stop."""
+    return " ".join(str(thing).split())[:200].rstrip(".")

@@ -1,0 +1,168 @@
+"""Environments that a user brings with --env-id: one's own work, and what is wrong is said in a line."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chapters.course.catalog import find
+from chapters.course.parts import lesson_of
+from chapters.envs import make_envs
+from chapters.utils.lesson import RunOptions, UsageError, execute
+
+MODULE = """
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Good(gym.Env):
+    observation_space = spaces.Box(-1, 1, (3,))
+    action_space = spaces.Discrete(2)
+    reward = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.observation_space.sample(), self.reward, self.time > 5, False, {}
+
+
+class Box(Good):
+    action_space = spaces.Box(-1, 1, (2,))
+
+class NanReward(Good):
+    reward = float("nan")
+
+class InfiniteReward(Good):
+    reward = float("inf")
+
+class NoReward(Good):
+    reward = None
+
+class LateNan(Good):
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, float("nan") if self.time == 4 else reward, *rest
+
+class NanObservation(Good):
+    def step(self, action):
+        return np.full(3, np.nan, np.float32), 1.0, False, False, {}
+
+class OldReset(Good):
+    def reset(self):
+        return self.observation_space.sample()
+
+class OldResetWithSeed(Good):
+    def reset(self, seed=None, options=None):
+        return self.observation_space.sample()
+
+class OldStep(Good):
+    def step(self, action):
+        return self.observation_space.sample(), 1.0, False, {}
+
+class OtherShape(Good):
+    def step(self, action):
+        return np.zeros(4, np.float32), 1.0, False, False, {}
+
+class DictObservation(Good):
+    observation_space = spaces.Dict({"a": spaces.Box(-1, 1, (2,))})
+
+class DiscreteObservation(Good):
+    observation_space = spaces.Discrete(4)
+
+class Image(Good):
+    observation_space = spaces.Box(0, 255, (4, 4, 3), np.uint8)
+
+class MultiDiscrete(Good):
+    action_space = spaces.MultiDiscrete([2, 2])
+
+class Matrix(Good):
+    action_space = spaces.Box(-1, 1, (2, 2))
+
+class Broken(Good):
+    def __init__(self):
+        raise RuntimeError("no licence\\nfor this")
+
+for name, found in list(globals().items()):
+    if isinstance(found, type) and issubclass(found, Good):
+        gym.register(f"{name}-v0", entry_point=found, max_episode_steps=20)
+"""
+WRONG = {
+    "Nope-v0": "Environment `Nope` doesn't exist.*allowed: an id that gymnasium knows",
+    "LunarLander-v2": "use `LunarLander-v3` instead",
+    "CartPole-v9": r"versioned environments: \[ `v0`, `v1` \]",
+    "": "allowed: an id",
+    "no_such_module:My-v0": "No module named 'no_such_module'",
+    "a:b:c": "allowed: an id",
+    "FrozenLake-v1": r"observations of Discrete\(16\) \(allowed: vectors",
+    "visitors_of_test:NanReward-v0": "a reward is nan",
+    "visitors_of_test:InfiniteReward-v0": "a reward is inf",
+    "visitors_of_test:NoReward-v0": "in its first step",
+    "visitors_of_test:NanObservation-v0": "an observation is nan",
+    "visitors_of_test:OldReset-v0": r"in its first step: .*allowed: as in gymnasium, reset\(seed",
+    "visitors_of_test:OldResetWithSeed-v0": "in its first step",
+    "visitors_of_test:OldStep-v0": "in its first step",
+    "visitors_of_test:OtherShape-v0": r"shape \(4,\), its space says \(3,\)",
+    "visitors_of_test:DictObservation-v0": "observations of Dict",
+    "visitors_of_test:DiscreteObservation-v0": "observations of Discrete",
+    "visitors_of_test:Image-v0": r"observations of Box\(0, 255, \(4, 4, 3\)",
+    "visitors_of_test:MultiDiscrete-v0": r"actions of MultiDiscrete.*allowed: Discrete, or a Box",
+    "visitors_of_test:Matrix-v0": "actions of Box",
+    "visitors_of_test:Broken-v0": "RuntimeError: no licence for this",
+}
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "visitors_of_test.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.mark.parametrize("env_id", WRONG, ids=lambda text: text or "empty")
+def test_what_cannot_be_learned_from_is_one_line(module, env_id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # gymnasium's own words would be more lines
+        with pytest.raises(UsageError, match=WRONG[env_id]) as error:
+            make_envs(env_id, 2)
+    assert str(error.value).startswith(f"--env-id {env_id}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_reward_that_becomes_no_number_later_ends_the_run(module, tmp_path):
+    """Not "passed", as a run that learned nothing from nothing."""
+    lesson = lesson_of(find("C3"))
+    cfg = lesson.Config(**{**lesson.SMOKE, "env_id": "visitors_of_test:LateNan-v0"})
+    with pytest.raises(UsageError, match="LateNan-v0: a reward is nan"):
+        execute(lesson.main, cfg, Path("C3_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
+    (run_json,) = tmp_path.glob("C3/*/run.json")
+    assert '"refused"' in run_json.read_text()
+
+
+@pytest.mark.parametrize("env_id", ["visitors_of_test:Good-v0", "visitors_of_test:Box-v0", "Acrobot-v1"])
+def test_environments_of_ones_own_work(module, env_id):
+    envs = make_envs(env_id, 3)
+    obs, _ = envs.reset(seed=0)
+    assert len(obs) == 3
+    for _ in range(7):
+        _, rewards, *_ = envs.step(envs.action_space.sample())
+    assert np.isfinite(rewards).all()
+    assert envs.metadata["autoreset_mode"].name == "SAME_STEP"
+
+
+def test_looking_at_an_environment_first_moves_no_number(module):
+    import gymnasium as gym
+
+    envs = make_envs("Acrobot-v1", 2)
+    plain = gym.vector.SyncVectorEnv([lambda: gym.make("Acrobot-v1")] * 2)
+    assert (envs.reset(seed=5)[0] == plain.reset(seed=5)[0]).all()
+    for action in ([0, 1], [2, 2], [1, 0]):
+        assert (envs.step(np.array(action))[0] == plain.step(np.array(action))[0]).all()
