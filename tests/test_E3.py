@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from chapters.course.diagnose import metrics_of, report, run_folder
+from chapters.diagnosis import names
 from chapters.diagnosis import quantities as diagnostics
 from chapters.diagnosis import rules as diagnosis
 from chapters.E_practice import E3_bug_zoo as E3
@@ -150,13 +151,11 @@ def test_each_metric_alone_raises_no_alarm():
 
 def test_other_lessons_names_are_understood_learner_by_learner():
     metrics = {"ours_kl": series(0.01), "ours_return": rising(9, 500), "ours_cpu_seconds": series(1.0)}
-    found = diagnosis.learners_of(metrics | {"no_clip_kl": series(3.0)})
-    assert {name: sorted(rows) for name, rows in found.items()} == {
-        "ours": ["kl", "return"],
-        "no_clip": ["kl"],
-    }
-    assert diagnosis.diagnose(found["ours"]) == []
-    assert diagnosis.diagnose(found["no_clip"])[0].bug == "learning_rate_too_high"
+    ours, no_clip = names.learners_of(metrics | {"no_clip_kl": series(3.0)})
+    assert (ours.name, sorted(ours.metrics)) == ("ours", ["approx_kl", "return"])
+    assert (no_clip.name, sorted(no_clip.metrics)) == ("no_clip", ["approx_kl"])
+    assert diagnosis.diagnose(ours.metrics) == []
+    assert diagnosis.diagnose(no_clip.metrics)[0].bug == "learning_rate_too_high"
 
 
 # What a learner logs about itself
@@ -362,7 +361,7 @@ def test_a_run_is_found_by_path_by_name_and_by_lesson(tmp_path):
     assert run_folder(str(first), tmp_path) == first
     assert run_folder("E3/20261120-093000-seed0", tmp_path) == first
     assert run_folder("e3", tmp_path) == second
-    no_metrics = ((str(tmp_path), "has no metrics.jsonl"), ("", "has no metrics.jsonl"))
+    no_metrics = ((str(tmp_path), "holds no log"), ("", "holds no log"))
     for wrong, says in (("E3/none", "is no run"), ("E0", "is no run"), ("B1", "no run of B1"), *no_metrics):
         with pytest.raises(UsageError, match=says) as error:
             run_folder(wrong, tmp_path)
@@ -380,9 +379,11 @@ def test_the_report_ranks_names_the_evidence_and_says_what_is_missing(tmp_path):
 
 
 def test_a_healthy_run_raises_no_alarm_and_an_empty_one_says_so(tmp_path):
-    assert list(report(a_run(tmp_path, healthy())))[1] == "no alarm (20 of 20 diagnostics logged)"
+    lines = list(report(a_run(tmp_path, healthy())))
+    assert lines[1] == "no alarm (of 18 faults this log could have shown 17)"
+    assert not any(line.startswith("not logged") for line in lines)
     lines = list(report(a_run(tmp_path / "other", {"speed": series(1.0)})))
-    assert lines[1] == "nothing to go on: this run logged none of the diagnostics"
+    assert lines[1].startswith("nothing to go on: no name in it is known; log these: return, ")
 
 
 def test_files_edited_by_hand_or_torn_are_read_or_refused_in_a_line(tmp_path):

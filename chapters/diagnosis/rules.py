@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 Metrics = dict[str, list[tuple[int, float]]]
@@ -63,13 +64,6 @@ DIAGNOSTICS = {
 USUAL = ("return", "eval_return", "entropy", "approx_kl", "clip_fraction", "explained_variance", "value_loss",
          "grad_norm", "q_mean")  # fmt: skip
 """What most libraries log anyway."""
-
-ALIASES = {
-    "kl": "approx_kl", "clipfrac": "clip_fraction", "train_approx_kl": "approx_kl",
-    "train_clip_fraction": "clip_fraction", "train_explained_variance": "explained_variance",
-    "train_value_loss": "value_loss", "rollout_ep_rew_mean": "return",
-}  # fmt: skip
-"""Other lessons' and Stable-Baselines3's names."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +167,11 @@ class Series:
     steps: list[int]
     values: list[float]
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return fmean(self.values)
 
-    @property
+    @cached_property
     def standard_error(self) -> float:
         return stdev(self.values) / math.sqrt(len(self.values)) if len(self.values) > 1 else math.inf
 
@@ -415,10 +409,14 @@ RULES: tuple[Callable[[dict[str, Series]], Finding | None], ...] = (
 
 def diagnose(metrics: Metrics) -> list[Finding]:
     """The suspects of a run, the strongest evidence first, each once; empty if nothing is wrong."""
-    series = {name: _finite(name, rows) for name, rows in renamed(metrics).items()}
-    series = {name: found for name, found in series.items() if found.values}
+    series = series_of(metrics)
+    return ranked([rule(series) for rule in RULES] + [diverged(metrics)])
+
+
+def ranked(findings: list[Finding | None]) -> list[Finding]:
+    """Each suspect once, with its strongest evidence, the strongest suspect first."""
     best: dict[str, Finding] = {}
-    for found in [rule(series) for rule in RULES] + [diverged(metrics)]:
+    for found in findings:
         if found and (found.bug not in best or found.score > best[found.bug].score):
             best[found.bug] = found
     return sorted(best.values(), key=lambda found: -found.score)
@@ -426,7 +424,7 @@ def diagnose(metrics: Metrics) -> list[Finding]:
 
 def diverged(metrics: Metrics) -> Finding | None:
     """A diagnostic that is no longer a number."""
-    for name, rows in renamed(metrics).items():
+    for name, rows in known(metrics).items():
         for step, value in rows:
             if not math.isfinite(value):
                 evidence = f"{name} is no longer a number from step {step} on"
@@ -434,30 +432,25 @@ def diverged(metrics: Metrics) -> Finding | None:
     return None
 
 
-def renamed(metrics: Metrics) -> Metrics:
-    """The metrics that the rules know, by the rules' names."""
-    known = {*DIAGNOSTICS, *USUAL, "completion_tokens"}
-    named = {ALIASES.get(name, name): rows for name, rows in metrics.items()}
-    return {name: rows for name, rows in named.items() if name in known and rows}
+def known(metrics: Metrics) -> Metrics:
+    """The metrics that the rules know and that were logged at least once."""
+    names = {*DIAGNOSTICS, *USUAL, "completion_tokens"}
+    return {name: rows for name, rows in metrics.items() if name in names and rows}
 
 
 def not_logged(metrics: Metrics) -> list[str]:
     """The diagnostics that a run lacks."""
-    return [name for name in DIAGNOSTICS if name not in renamed(metrics)]
+    return [name for name in DIAGNOSTICS if not metrics.get(name)]
 
 
-def learners_of(metrics: Metrics) -> dict[str, Metrics]:
-    """A run's metrics by learner: `ours_kl` is `kl` of `ours`; a plain `kl` belongs to the learner ''."""
-    known = {*DIAGNOSTICS, *USUAL, *ALIASES, "completion_tokens"}
-    found: dict[str, Metrics] = {}
-    for name, rows in metrics.items():
-        endings = [end for end in known if name == end or name.endswith(f"_{end}")]
-        if endings and (end := max(endings, key=len)):
-            found.setdefault(name.removesuffix(end).rstrip("_"), {})[end] = rows
-    return found
+def series_of(metrics: Metrics) -> dict[str, Series]:
+    """The finite values of what the rules know."""
+    series = {name: finite(name, rows) for name, rows in known(metrics).items()}
+    return {name: found for name, found in series.items() if found.values}
 
 
-def _finite(name: str, rows: list[tuple[int, float]]) -> Series:
+def finite(name: str, rows: list[tuple[int, float]]) -> Series:
+    """A metric without what is no number."""
     kept = [(step, value) for step, value in rows if math.isfinite(value)]
     return Series(name, [step for step, _ in kept], [value for _, value in kept])
 
