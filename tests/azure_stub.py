@@ -6,13 +6,16 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 
 class AzureStub:
     """Serves until closed. `script` maps "METHOD path-pattern" to a list of faults, used up one a request.
 
-    A fault is "429" (rate limit), "500", "drop" (the line is lost before the request counts) or "lose" (the
-    request counts, its answer is lost). `statuses` are what a job goes through, one a look.
+    A fault is "429" (rate limit), "500", "drop" (the line is lost before the request counts), "lose" (the
+    request counts, its answer is lost), "html" (a page of a proxy), "text" (a page that says it is JSON),
+    "other" (JSON of another service) or "echo" (an error that repeats the key). `statuses` are what a job
+    goes through, one a look.
     """
 
     def __init__(self, statuses=("queued", "running", "succeeded"), script=None, error=None) -> None:
@@ -21,6 +24,7 @@ class AzureStub:
         self.jobs: dict[str, dict] = {}
         self.requests: list[tuple[str, str, dict]] = []
         self.looks = 0
+        self.event = ""
         handler = type("Handler", (Handler,), {"stub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.handle_error = lambda *_: None  # clients that are killed say nothing of interest
@@ -64,7 +68,7 @@ class AzureStub:
                     "object": "fine_tuning.job.event",
                     "created_at": n,
                     "level": "info",
-                    "message": f"step {n}",
+                    "message": self.event or f"step {n}",
                 }
                 for n in range(self.looks, 0, -1)
             ]
@@ -119,6 +123,15 @@ class Handler(BaseHTTPRequestHandler):
         if fault in ("429", "500"):
             answer = json.dumps({"error": {"code": fault, "message": "try again"}}).encode()
             return self.reply(int(fault), answer, {"Retry-After": "0"})
+        if fault == "html":
+            return self.reply(200, b"<html>sign in</html>", {"Content-Type": "text/html"})
+        if fault == "text":
+            return self.reply(200, b"<html>sign in</html>")
+        if fault == "other":
+            return self.reply(200, b'{"hello": ["world"]}')
+        if fault == "echo":
+            said = f"wrong key {self.headers.get('api-key')}, again: {quote(self.headers.get('api-key'))}"
+            return self.reply(401, json.dumps({"error": {"code": "401", "message": said}}).encode())
         status, answer = self.stub.answer(self.command, path, body)
         return self.hang_up() if fault == "lose" else self.reply(status, answer)
 

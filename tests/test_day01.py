@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -320,6 +321,72 @@ class TestSubmission:
         code, _, err = command("--submit", stub=stub)
         assert (code, err.count("\n")) == (1, 1)
         assert "Access denied" in err
+
+    PLACES = (
+        "POST ^/files$",
+        r"GET ^/files/[\w-]+$",
+        "POST ^/fine_tuning/jobs$",
+        r"GET jobs/[\w-]+$",
+        "GET events$",
+    )
+
+    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("fault", ["html", "text", "other"])
+    def test_an_answer_that_is_no_answer_is_one_line(self, command, serve, place, fault):
+        if (place, fault) == ("GET events$", "other"):
+            pytest.skip("a list without entries is an empty list")
+        code, _, err = command("--submit", stub=serve(script={place: [fault] * 50}))
+        assert (code, err.count("\n")) == (1, 1), err
+        assert err.startswith("error: the service")
+
+    @pytest.mark.parametrize("place", PLACES)
+    def test_a_service_that_repeats_the_key_does_not_show_it(self, command, serve, place):
+        """That the key is in no output, `command` looks after."""
+        code, _, err = command("--submit", stub=serve(script={place: ["echo"] * 50}))
+        assert (code, err.count("\n")) == (1, 1)
+        assert "<key>" in err
+
+    @pytest.mark.parametrize("key", [KEY, 'k%y/with+odd=\\signs"', "schlüssel"])
+    def test_whatever_a_job_says_the_key_is_neither_shown_nor_stored(
+        self, command, serve, tmp_path, monkeypatch, key
+    ):
+        said = f"cannot use {key}, that is {json.dumps(key)}"
+        stub = serve(statuses=("running", "failed"), error={"code": "x", "message": said, "param": None})
+        stub.event = said
+        monkeypatch.setattr(sys.modules[__name__], "KEY", key)
+        code, out, err = command("--submit", stub=stub)
+        if not key.isascii():
+            assert (code, "characters that no key has" in err, stub.requests) == (2, True, [])
+            return
+        assert code == 1
+        assert "<key>" in err
+        assert "<key>" in out
+        assert all(key not in path.read_text() for path in tmp_path.iterdir())
+
+    def test_a_state_that_nobody_knows_ends_the_watch(self, command, serve, tmp_path):
+        stub = serve(statuses=("running", "meditating"))
+        code, _, err = command("--submit", stub=stub)
+        assert (code, err.count("\n")) == (1, 1)
+        assert "'meditating'" in err
+        stub.statuses, stub.looks = ["succeeded"], 0
+        assert command("--resume", stub=stub)[0] == 0
+
+    @pytest.mark.parametrize(
+        "address",
+        ["http://example.com", "http://10.0.0.1:80", "https://", "example.com", "https://host:abc", "https://host:",
+         "http://127.0.0.1:", "https://host:99999", "https://me:secret@host", "ftp://host", "https://[", "http://[::"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("flag", ["--submit", "--resume"])
+    def test_an_address_to_which_no_key_may_go_is_refused(
+        self, command, monkeypatch, tmp_path, address, flag
+    ):
+        (tmp_path / "job.json").write_text(
+            json.dumps({"job": "ftjob-1", "finished": None if flag == "--resume" else "failed"})
+        )
+        code, _, err = command(flag, stub=SimpleNamespace(address=address))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "AZURE_OPENAI_ENDPOINT" in err
+        assert "secret" not in err
 
     def test_an_unfinished_job_is_not_forgotten(self, command, serve, tmp_path):
         (tmp_path / "job.json").write_text('{"job": "ftjob-1", "finished": null}')

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -33,12 +35,19 @@ HERE = Path(__file__).resolve().parent
 API_VERSION = "2025-04-01-preview"
 FINISHED = ("succeeded", "failed", "cancelled", "paused")
 """States in which following ends. The service pauses a job that has reached its limit of cost."""
+UNDER_WAY = ("validating_files", "pending", "queued", "running", "pausing", "resuming", "cancelling")
+PATIENCE = 10
+"""How often in a row a job may be found in a state that is in neither list before following ends."""
 WRONG_ANSWERS = ("", "0", "999", "the sum is 42")
 DONE, JOB_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Refused(Exception):
     """Wrong input or set-up, or the service said no; one line."""
+
+
+class Strange(Exception):
+    """The service answered with something that this script does not know; one line."""
 
 
 # What is to be sent
@@ -103,35 +112,80 @@ def request(grader: dict, model: str, suffix: str, training_file: str, validatio
 # The service
 
 
+def redacted(text: object) -> str:
+    """What the service said, on one line and without the key: a service may echo what it was sent."""
+    said = " ".join(str(text).split())
+    key = os.environ.get("AZURE_OPENAI_API_KEY", "").strip()
+    for form in {key, quote(key), quote(key, safe=""), json.dumps(key)[1:-1]} - {""}:
+        said = said.replace(form, "<key>")
+    return said
+
+
+def check_address(address: str) -> None:
+    """Raises Refused for an address to which a key must not go. Its value is not shown: some hold secrets."""
+    name = "AZURE_OPENAI_ENDPOINT"
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise Refused(f"{name} is no address ({error}; allowed: https://NAME.openai.azure.com)") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.netloc.endswith(":") or port == 0:
+        raise Refused(f"{name} is no address (allowed: https://NAME.openai.azure.com, with a number if with a port)")
+    if parts.username or parts.password:
+        raise Refused(f"{name} holds a name or a password: only the key in AZURE_OPENAI_API_KEY is sent")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise Refused(f"{name} is plain http, which shows the key to everyone on the way (allowed: https)")
+
+
 def make_client() -> AzureOpenAI:
-    """A client from the environment. Raises Refused if something is missing; never shows a value."""
+    """A client from the environment. Raises Refused if something is missing or wrong; never shows a value."""
     missing = [name for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY") if not os.environ.get(name)]
     if missing:
         raise Refused(f"{' and '.join(missing)} must be set in the environment to submit (a dry run needs neither)")
+    check_address(os.environ["AZURE_OPENAI_ENDPOINT"])
+    key = os.environ["AZURE_OPENAI_API_KEY"]
+    if not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise Refused("AZURE_OPENAI_API_KEY holds spaces at an end or characters that no key has: copy it again")
     try:
         from openai import AzureOpenAI
     except ImportError:
         raise Refused("the openai package is missing: uv sync --extra azure") from None
     return AzureOpenAI(
         azure_endpoint=os.environ["AZURE_OPENAI_ENDPOINT"],
-        api_key=os.environ["AZURE_OPENAI_API_KEY"],
+        api_key=key,
         api_version=os.environ.get("AZURE_OPENAI_API_VERSION", API_VERSION),
         max_retries=5,  # rate limits and lost lines, with the waiting time that the service asks for
         timeout=60.0,
     )
 
 
+def known(answer: Any, *fields: str) -> Any:
+    """The answer, if it has these fields. Raises Strange for a page of HTML or another service's words."""
+    if missing := [field for field in fields if not isinstance(getattr(answer, field, None), str)]:
+        kind = "a page or text" if isinstance(answer, str) else f"something without {' and '.join(missing)}"
+        raise Strange(f"the service answered with {kind}: is AZURE_OPENAI_ENDPOINT the address of a Foundry resource?")
+    return answer
+
+
+def listed(ask: Callable[[], Any], *fields: str) -> list:
+    """What the service lists, each entry with these fields. Raises Strange as `known` does."""
+    try:
+        return [known(entry, *fields) for entry in ask()]
+    except AttributeError:  # the client's own, where the answer is a page
+        return known("", *fields)
+
+
 def upload(client: AzureOpenAI, path: Path, wait: Callable[[float], None]) -> str:
     """Upload a file and wait until the service has read it. Returns its id. Raises Refused."""
     with path.open("rb") as file:
-        uploaded = client.files.create(file=(path.name, file, "application/jsonl"), purpose="fine-tune")
+        uploaded = known(client.files.create(file=(path.name, file, "application/jsonl"), purpose="fine-tune"), "id", "status")
     for _ in range(120):
         if uploaded.status in ("processed", "error"):
             break
         wait(2.0)
-        uploaded = client.files.retrieve(uploaded.id)
+        uploaded = known(client.files.retrieve(uploaded.id), "id", "status")
     if uploaded.status != "processed":
-        raise Refused(f"{path.name}: the service did not accept it (status {uploaded.status})")
+        raise Refused(f"{path.name}: the service did not accept it (status {redacted(uploaded.status)})")
     return uploaded.id
 
 
@@ -142,9 +196,10 @@ def create_once(client: AzureOpenAI, body: dict) -> Any:
     careful = client.with_options(max_retries=0)
     for attempt in range(3):
         try:
-            return careful.fine_tuning.jobs.create(**body)
+            return known(careful.fine_tuning.jobs.create(**body), "id")
         except (APIConnectionError, APITimeoutError):
-            mine = [job for job in client.fine_tuning.jobs.list(limit=20) if (job.metadata or {}) == body["metadata"]]
+            jobs = listed(lambda: client.fine_tuning.jobs.list(limit=20), "id")
+            mine = [job for job in jobs if (job.metadata or {}) == body["metadata"]]
             if mine:
                 return mine[0]
             if attempt == 2:
@@ -153,14 +208,17 @@ def create_once(client: AzureOpenAI, body: dict) -> Any:
 
 
 def follow(client: AzureOpenAI, job_id: str, wait: Callable[[float], None], every: float, say=print) -> Any:
-    """Poll the job until it has finished, saying what is new. A lost line is waited out, ten times in a row at most."""
+    """Poll the job until it has finished, saying what is new. A lost line is waited out, ten times in a row at most.
+
+    Raises Strange if it stays in a state that is unknown here.
+    """
     from openai import APIConnectionError, RateLimitError
 
-    status, seen, lost = "", set(), 0
+    status, seen, lost, strange = "", set(), 0, 0
     while True:
         try:
-            job = client.fine_tuning.jobs.retrieve(job_id)
-            events = list(client.fine_tuning.jobs.list_events(job_id, limit=50))
+            job = known(client.fine_tuning.jobs.retrieve(job_id), "id", "status")
+            events = listed(lambda: client.fine_tuning.jobs.list_events(job_id, limit=50), "id", "message")
             lost = 0
         except (APIConnectionError, RateLimitError) as error:
             lost += 1
@@ -172,21 +230,25 @@ def follow(client: AzureOpenAI, job_id: str, wait: Callable[[float], None], ever
         for event in reversed(events):
             if event.id not in seen:
                 seen.add(event.id)
-                say(f"  {event.message}")
+                say(f"  {redacted(event.message)}")
         if job.status != status:
-            status = job.status
-            say(f"{job_id}: {status}")
+            status, strange = job.status, 0
+            say(f"{job_id}: {redacted(status)}")
         if status in FINISHED:
             return job
+        strange += status not in UNDER_WAY
+        if strange >= PATIENCE:
+            raise Strange(f"the job stays in a state that this script does not know, {redacted(status)!r}: --resume asks again")
         wait(every)
 
 
 def fetch_results(client: AzureOpenAI, job: Any, folder: Path) -> list[Path]:
     """Save the job's result files. Returns their paths."""
     paths = []
+    name = re.sub(r"[^\w-]", "_", redacted(job.id))  # the service's word: it leads to no other folder
     for number, file_id in enumerate(job.result_files):
-        path = folder / f"{job.id}-results{number or ''}.csv"
-        write_atomic(path, client.files.content(file_id).read())
+        path = folder / f"{name}-results{number or ''}.csv"
+        write_atomic(path, client.files.content(file_id).read().replace(os.environ["AZURE_OPENAI_API_KEY"].encode(), b"<key>"))
         paths.append(path)
     return paths
 
@@ -201,20 +263,21 @@ def submit_job(client: AzureOpenAI, grader: dict, model: str, suffix: str, files
     ids = [upload(client, files / f"{name}.jsonl", wait) for name in ("training", "validation")]
     body = request(grader, model, suffix, *ids, submission=uuid.uuid4().hex)
     job = create_once(client, body)
-    write_json(state, {"job": job.id, "model": model, "finished": None})
-    print(f"created {job.id} (kept in {state})")
+    write_json(state, {"job": redacted(job.id), "model": model, "finished": None})
+    print(f"created {redacted(job.id)} (kept in {state})")
     return job.id
 
 
 def finish(client: AzureOpenAI, job_id: str, state: Path, wait, every: float) -> int:
     """Follow the job, record how it ended, fetch its results. Returns the exit code."""
     job = follow(client, job_id, wait, every)
-    write_json(state, {**read_state(state), "finished": job.status, "fine_tuned_model": job.fine_tuned_model})
+    model = job.fine_tuned_model and redacted(job.fine_tuned_model)
+    write_json(state, {**read_state(state), "finished": job.status, "fine_tuned_model": model})
     if job.status != "succeeded":
-        reason = f": {job.error.message}" if job.error and job.error.message else ""
+        reason = f": {redacted(job.error.message)}" if job.error and job.error.message else ""
         print(f"error: the job {job.status}{reason}", file=sys.stderr)
         return JOB_FAILED
-    print(f"fine-tuned model: {job.fine_tuned_model}")
+    print(f"fine-tuned model: {model}")
     for path in fetch_results(client, job, state.parent):
         print(f"results: {path}")
     return DONE
@@ -272,11 +335,17 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
-        if hasattr(error, "format_message"):  # wrong usage, found by the command-line parser
+        if isinstance(error, Strange):
+            print(f"error: {error}", file=sys.stderr)
+            code = JOB_FAILED
+        elif hasattr(error, "format_message"):  # wrong usage, found by the command-line parser
             print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
             code = WRONG_USAGE
-        elif type(error).__module__.startswith("openai"):
-            print(f"error: the service: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        elif isinstance(error, json.JSONDecodeError):
+            print("error: the service's answer cannot be read: is AZURE_OPENAI_ENDPOINT the address of a Foundry resource?", file=sys.stderr)
+            code = JOB_FAILED
+        elif type(error).__module__.partition(".")[0] in ("openai", "httpx", "httpcore", "pydantic", "pydantic_core"):
+            print(f"error: the service: {redacted(error)[:300]}", file=sys.stderr)
             code = JOB_FAILED
         else:
             raise
