@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,40 @@ import scipy.stats
 from chapters.utils.files import write_atomic, write_json
 
 START, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seeds: range, block: Callable, draw: Callable) -> None:
+    """What a study's script does: run what `path` lacks, write the table into the README beside it, draw the figure.
+
+    With --report nothing is run. Whatever cannot be used is told in one line, exit code 2; Ctrl-C keeps every finished run.
+    """
+    if sys.argv[1:] not in ([], ["--report"]):
+        stop("unknown argument (allowed: --report, or none)")
+    try:
+        results = run_arms(path, {} if "--report" in sys.argv else arms, seeds, fresh=False)
+        lacking = [name for name in arms if {str(seed) for seed in seeds} - results.get(name, {}).keys()]
+        text = "" if lacking else block(results)
+    except KeyboardInterrupt:
+        print(f"interrupted: every run that finished is in {path.name}; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        stop(f"{path}: {error.strerror}")
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:100]
+        stop(f"{path}: damaged ({type(error).__name__}: {said}): git checkout it, or delete it and run all again")
+    if lacking:
+        stop(f"{path}: lacks runs of {', '.join(lacking)}: run this without --report")
+    try:
+        report(path.parent, text)
+        draw(results)
+    except (OSError, ValueError) as error:
+        stop(f"{path.parent}: {getattr(error, 'strerror', None) or error}")
+
+
+def stop(what: str) -> None:
+    """One line, exit code 2."""
+    print(f"error: {what}", file=sys.stderr)
+    sys.exit(2)
 
 
 def run_arms(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seeds: range, fresh: bool) -> dict:

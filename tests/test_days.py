@@ -49,6 +49,40 @@ def test_an_unknown_argument_is_one_line(day):
     assert "--report" in result.stderr
 
 
+DAMAGED = {
+    "missing": (None, "run this without --report"),
+    "empty": ("", "damaged"),
+    "cut off": ('{"a": {"0": {', "damaged"),
+    "a list": ("[]", "damaged"),
+    "deeply nested": ("[" * 100_000, "damaged"),
+    "no runs": ("{}", "run this without --report"),
+    "no metrics": ("all", "damaged"),
+    "a folder": ("folder", "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("day", STUDIES)
+def test_a_report_on_damaged_results_is_one_line(day, kind, tmp_path, monkeypatch, capsys):
+    study = load(day, STUDIES[day])
+    content, says = DAMAGED[kind]
+    path = tmp_path / "results.json"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        arms = json.loads(study.RESULTS.read_text())
+        emptied = json.dumps({arm: {seed: {} for seed in runs} for arm, runs in arms.items()})
+        path.write_text(emptied if content == "all" else content)
+    monkeypatch.setattr(study, "RESULTS", path)
+    monkeypatch.setattr(sys, "argv", ["study.py", "--report"])
+    with pytest.raises(SystemExit) as left:
+        study.main()
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+
+
 @pytest.mark.parametrize("day", STUDIES)
 def test_each_day_has_its_headings_in_order(day):
     readme = (DAYS / day / "README.md").read_text(encoding="utf-8")

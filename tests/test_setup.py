@@ -294,6 +294,11 @@ def test_a_shim_is_seen_through(with_uv):
     assert f"({real})" in result.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--python"], ["--python", ""]])
+def test_a_wanted_python_must_be_named(with_uv, arguments):
+    fails_in_one_line(with_uv.setup(*arguments), "--python needs a version (3.12) or a path", code=2)
+
+
 def test_a_wanted_python_that_is_not_there_is_refused(with_uv):
     fails_in_one_line(with_uv.setup("--python", "3.7"), "--python 3.7")
     with_uv.put("python3.12", PYTHON)

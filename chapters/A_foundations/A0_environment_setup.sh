@@ -67,7 +67,7 @@ while [ $# -gt 0 ]; do
     --renew) mode=renew ;;
     --no-disk-check) disk_check=no ;;
     --python)
-      [ $# -ge 2 ] || fail "--python needs a version (3.12) or a path; see ./setup.sh --help" 2
+      [ -n "${2:-}" ] || fail "--python needs a version (3.12) or a path; see ./setup.sh --help" 2
       wanted_python=$2
       shift
       ;;

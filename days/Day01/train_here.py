@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np
 import rft
-from experiment import difference, report, run_arms, save, table
+from experiment import command, difference, save, table
 
 RESULTS, FIGURE = HERE / "results.json", HERE / "graders.png"
 SEEDS, NUM_UPDATES, EVERY, NUM_SAMPLES, HALF_WAY = range(5), 120, 10, 16, 0.5
@@ -122,13 +122,8 @@ def draw(results: dict) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] not in ([], ["--report"]):
-        print("error: unknown argument (allowed: --report, or none)", file=sys.stderr)
-        sys.exit(2)
     arms = {arm: lambda seed, name=name: train(seed, name) for arm, name in ARMS.items()}
-    results = run_arms(RESULTS, {} if "--report" in sys.argv else arms, SEEDS, fresh=False)
-    report(HERE, block(results))
-    draw(results)
+    command(RESULTS, arms, SEEDS, block, draw)
 
 
 if __name__ == "__main__":

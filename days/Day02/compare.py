@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiment import difference, report, run_arms, save, table, values
+from experiment import command, difference, save, table, values
 
 HERE = Path(__file__).resolve().parent
 RESULTS, FIGURE = HERE / "results.json", HERE / "ppo_and_dpo.png"
@@ -109,12 +109,7 @@ def draw(results: dict) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] not in ([], ["--report"]):
-        print("error: unknown argument (allowed: --report, or none)", file=sys.stderr)
-        sys.exit(2)
-    results = run_arms(RESULTS, {} if "--report" in sys.argv else ARMS, SEEDS, fresh=False)
-    report(HERE, block(results))
-    draw(results)
+    command(RESULTS, ARMS, SEEDS, block, draw)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np
-from experiment import difference, report, run_arms, save, table, values
+from experiment import command, difference, save, table, values
 
 RESULTS, FIGURE = HERE / "results.json", HERE / "study.png"
 SEEDS, NUM_UPDATES, NUM_SAMPLES = range(3), 80, 4
@@ -98,13 +98,8 @@ def draw(results: dict) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] not in ([], ["--report"]):
-        print("error: unknown argument (allowed: --report, or none)", file=sys.stderr)
-        sys.exit(2)
     arms = {name: lambda seed, changes=changes: train(seed, changes) for name, changes in SETTINGS.items()}
-    results = run_arms(RESULTS, {} if "--report" in sys.argv else arms, SEEDS, fresh=False)
-    report(HERE, block(results))
-    draw(results)
+    command(RESULTS, arms, SEEDS, block, draw)
 
 
 if __name__ == "__main__":
