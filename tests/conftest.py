@@ -1,20 +1,29 @@
 """Every test runs offline, on one torch thread, with shapes checked at run time."""
 
+import atexit
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.update(
     HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", JAX_PLATFORMS="cpu", MPLBACKEND="Agg"
 )
+# What a test forgets to redirect lands here and not in the repository, also where it starts another process.
+os.environ.update(
+    RL_DAYS=(elsewhere := tempfile.mkdtemp(prefix="rl-tests-")) + "/days", RL_RUNS=elsewhere + "/runs"
+)
 
 import jaxtyping
 import pytest
 
 from chapters.course.catalog import CHAPTERS
+
+atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
 
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
 folders = sorted(path.name for path in CHAPTERS.glob("[A-E]_*"))

@@ -157,3 +157,23 @@ def test_the_file_is_never_written(course, page):
     course.rl("goals")
     assert page.stat().st_mtime_ns == before.st_mtime_ns
     assert page.read_text(encoding="utf-8") == GOALS
+
+
+def test_a_run_that_left_claims_out_is_partial(course):
+    """In status, list and next; and the goal of a claim that never ran stays open."""
+    from chapters.course import catalog, ledger
+    from chapters.course.progress import own_status
+
+    lesson = catalog.find("E3")
+    own = {name: 1.0 for name, entry in ledger.load(lesson)["claims"].items() if not entry.get("evidence")}
+    left_out = next(iter(own))
+    some = {name: value for name, value in own.items() if name != left_out}
+    course.run("E3/20260101-000000-seed0", some)
+    assert own_status(lesson, course.runs) == "partial"
+    for command in ("list", "status"):
+        (line,) = [line for line in course.rl(command)[1].splitlines() if line.strip().startswith("E3 ")]
+        assert line.endswith("partial")
+    goal = goals.Goal(1, "", "I can", False, "claim", (("E3", left_out),))
+    assert goals.state(goal, course.runs)[0] == goals.NOT_YET
+    course.run("E3/20260102-000000-seed0", own)
+    assert own_status(lesson, course.runs) == "passed"

@@ -178,6 +178,20 @@ def test_odd_folders_are_marked(course):
     assert "\x1b" not in lines[3]
 
 
+def test_a_long_hypothesis_is_cut_where_there_is_no_terminal_too(course):
+    page(course.days, 1, f"# Day 01 · 2026-11-20\n\n**Hypothesis.** {'word ' * 100}\n\n**Verdict.** open\n")
+    (line,) = course.rl("day", "list")[1].splitlines()
+    assert len(line) <= 100
+    assert line.endswith("… → open")
+
+
+def test_no_test_and_no_process_of_one_writes_into_the_repository():
+    code = "from chapters.course import cli; print(cli.DAYS, cli.RUNS, sep='\\n')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for folder in map(Path, found.stdout.splitlines()):
+        assert not folder.is_relative_to(ROOT)
+
+
 def test_no_days_yet(course):
     assert "rl day new" in course.rl("day", "list")[1]
 
@@ -210,6 +224,47 @@ def test_a_run_is_appended_with_its_figures(course, finished):
     assert all((readme.parent / figure).exists() for figure in figures)
     with pytest.raises(JournalError, match="has this run already"):
         log_run("B1", course.days, finished)
+
+
+def test_only_what_was_changed_is_told_of_the_settings(course):
+    from chapters.course import ledger
+    from chapters.course.catalog import find
+
+    new_day(course.days)
+    usual = ledger.load(find("B1"))
+    folder = course.run("B1/20260101-000000-seed0")
+    config = {"seed": 3, **usual["config"], "evidence": usual["evidence_config"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    readme = log_run("B1", course.days, course.runs)
+    assert "\nSettings: seed 3; everything as recorded.\n" in readme.read_text()
+    other = course.run("B1/20260102-000000-seed0")
+    (other / "config.json").write_text(json.dumps({**config, "epsilon": 0.25}))
+    log_run(str(other), course.days, course.runs)
+    assert "\nSettings: seed 3, `epsilon=0.25`; the rest as recorded.\n" in readme.read_text()
+
+
+def test_of_many_metrics_the_longest_curves_are_told_and_no_timings(course):
+    new_day(course.days)
+    folder = course.run("B1/20260101-000000-seed0")
+    rows = [{"step": 0, **{f"once_{n}": 1.0 for n in range(40)}, "update_seconds": 1.0}]
+    rows += [{"step": step, "curve": float(step)} for step in range(5)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = log_run("B1", course.days, course.runs).read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("Last metrics: ")]
+    assert line.startswith("Last metrics: curve 4, ")
+    assert line.endswith("; 33 more in its metrics.jsonl.")
+    assert line.count(",") == 7
+    assert "seconds" not in line
+
+
+def test_texts_that_a_run_wrote_are_quoted(course):
+    new_day(course.days)
+    folder = course.run("B1/20260101-000000-seed0")
+    (folder / "samples.txt").write_text("\n".join(f"text {n}" for n in range(30)))
+    text = log_run("B1", course.days, course.runs).read_text()
+    assert "samples.txt:\n\n    text 0\n" in text
+    assert "    text 19\n    …\n" in text
+    assert "text 20" not in text
 
 
 def test_a_run_is_named_by_its_folder(course, monkeypatch):

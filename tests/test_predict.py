@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from chapters.course import ledger, predictions
-from chapters.course.catalog import ROOT, find
+from chapters.course.catalog import ROOT, find, lessons
 from chapters.course.predictions import Prediction, brier, load, probability, save, score
 
 NOW = datetime(2026, 1, 1, 12).astimezone()
@@ -68,7 +68,7 @@ def test_what_was_measured_is_not_shown():
 
 
 def test_a_wrong_answer_is_asked_again_and_an_empty_one_passed_over():
-    answers = iter(["banana", "7", "nan", "0.8", "", "100%"])
+    answers = iter(["banana", "700", "nan", "0.8", "", "100%"])
     claims = predictions.claims_ahead(find("B1"))[:3]
     said = []
     chosen = predictions.ask_each(claims, lambda _: next(answers), said.append)
@@ -77,13 +77,26 @@ def test_a_wrong_answer_is_asked_again_and_an_empty_one_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0", 0.0), ("1", 1.0), (" .5 ", 0.5), ("80%", 0.8), ("5 %", 0.05)]
+    ("text", "value"),
+    [
+        ("0", 0.0),
+        ("1", 1.0),
+        (" .5 ", 0.5),
+        ("80%", 0.8),
+        ("5 %", 0.05),
+        ("80", 0.8),
+        ("100", 1.0),
+        ("2", 0.02),
+        ("01", 1.0),
+    ],
 )
 def test_probabilities(text, value):
     assert math.isclose(probability(text), value)
 
 
-@pytest.mark.parametrize("text", ["", "%", "-0.1", "1.01", "101%", "nan", "inf", "half", "0,5"])
+@pytest.mark.parametrize(
+    "text", ["", "%", "-0.1", "1.01", "1.5", "101", "-80", "8e1", "101%", "nan", "inf", "half", "0,5"]
+)
 def test_no_probabilities(text):
     with pytest.raises(ValueError, match="allowed: 0 to 1"):
         probability(text)
@@ -94,7 +107,7 @@ def test_no_probabilities(text):
     [
         (["B99", "--all", "0.5"], "no lesson 'B99' (there are: A3,"),
         (["C2", "--all", "0.5"], "C2 is a note to read"),
-        (["B1", "--all", "7"], "'7' is not a probability (allowed: 0 to 1"),
+        (["B1", "--all", "700"], "'700' is not a probability (allowed: 0 to 1"),
         (["B1", "--claim", "success_4x4=-1"], "'-1' is not a probability"),
         (["B1", "--claim", "success_4x4"], "not of the form NAME=0.8"),
         (
@@ -133,7 +146,7 @@ def test_a_lesson_without_a_ledger_cannot_be_predicted(tmp_path):
 
 
 @pytest.mark.parametrize("accident", ["\x03", "signal"])
-def test_ctrl_c_in_the_middle_writes_nothing(tmp_path, accident):
+def test_ctrl_c_in_the_middle_keeps_the_answers(tmp_path, accident):
     """In a terminal of its own: two answers, then Ctrl-C (or SIGINT)."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -162,7 +175,19 @@ def test_ctrl_c_in_the_middle_writes_nothing(tmp_path, accident):
                 time.sleep(0.02)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(ended[1]) == 130
-    assert not (tmp_path / "days").exists()
+    (made,), problems = load(tmp_path / "days")
+    assert problems == []
+    asked = predictions.open_ones(predictions.claims_ahead(find("B1")))
+    assert made.claims == {asked[0].name: 0.9, asked[1].name: 0.8}
+
+
+def test_only_what_is_open_is_asked():
+    """Not what must always hold; unless a lesson has nothing else."""
+    for lesson in lessons():
+        claims = predictions.claims_ahead(lesson)
+        asked = predictions.open_ones(claims)
+        assert 1 <= len(asked) <= 5, lesson.id
+        assert not any(claim.always for claim in asked) or all(claim.always for claim in claims)
 
 
 def test_many_at_once_are_all_kept(course):
@@ -268,6 +293,16 @@ def test_claims_that_vanished_are_named(course):
     (entry,) = scores(course)
     assert (set(entry.outcomes), entry.gone) == ({"a"}, ("old",))
     assert "not claimed by the run: old" in course.rl("predict")[1]
+
+
+def test_a_run_of_a_part_decides_only_until_there_is_a_whole_one(course):
+    predict(course, {"a": 0.9, "b": 0.8})
+    course.run(f"B1/{LATER}", {"a": 0.9})
+    assert scores(course)[0].gone == ("b",)
+    course.run("B1/20260101-140000-seed0", {"a": 0.9, "b": 0.1})
+    (decided,) = scores(course)
+    assert decided.outcomes == {"a": (0.9, True), "b": (0.8, False)}
+    assert decided.gone == ()
 
 
 def test_lessons_that_vanished_wait(course):

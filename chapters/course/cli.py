@@ -251,7 +251,6 @@ def predict(
     from datetime import datetime
 
     from chapters.course import predictions
-    from chapters.course.journal import JournalError
     from chapters.course.progress import full_runs
 
     if not lesson:
@@ -265,6 +264,7 @@ def predict(
         print(
             f"You have run {item.id} before: rl status tells such predictions from those before a first run."
         )
+    cut_off = False
     try:
         claims = predictions.claims_ahead(item)
         if claim or every is not None:
@@ -272,26 +272,35 @@ def predict(
         elif not sys.stdin.isatty():
             raise UsageError("no terminal to ask in: state --claim NAME=0.8 or --all 0.9")
         else:
-            print(f"{item.id} · {item.title}\n{item.question}")
-            print("How likely is each to hold in your next full run? 0 to 1, or 80%; Enter passes one over.")
-            chosen = predictions.ask_each(
-                claims, lambda text: typer.prompt(text, default="", show_default=False)
-            )
-            if chosen and not note:
-                note = typer.prompt("\nWhy? (Enter for no note)", default="", show_default=False)
-        if not chosen:
-            print("nothing predicted, nothing written")
-            return
-        made = predictions.Prediction(item.id, datetime.now().astimezone(), chosen, seed, note)
-        path = predictions.save(made, DAYS)
+            claims, chosen = predictions.open_ones(claims), {}
+            try:
+                _ask_for(item, claims, chosen)
+                if chosen and not note:
+                    note = typer.prompt("\nWhy? (Enter for no note)", default="", show_default=False)
+            except (KeyboardInterrupt, typer.Abort, EOFError):
+                cut_off = True  # the answers that were given are kept
+        if chosen:
+            made = predictions.Prediction(item.id, datetime.now().astimezone(), chosen, seed, note)
+            path = predictions.save(made, DAYS)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    except JournalError as error:
-        raise UsageError(str(error)) from None
-    print(f"{len(chosen)} of {len(claims)} claims predicted: {_short(path)}")
-    print(
-        f"It is scored by your next full run: rl run {item.id}"
-        + (f" --seed {seed}" if seed is not None else "")
+    if chosen:
+        print(f"{chr(10) * cut_off}{len(chosen)} of {len(claims)} claims predicted: {_short(path)}")
+        flags = f" --seed {seed}" if seed is not None else ""
+        print(f"It is scored by your next full run: rl run {item.id}{flags}")
+    else:
+        print("nothing predicted, nothing written")
+    if cut_off:
+        raise typer.Abort
+
+
+def _ask_for(item: catalog.Item, claims: list, chosen: dict[str, float]) -> None:
+    from chapters.course import predictions
+
+    print(f"{item.id} · {item.title}\n{item.question}")
+    print("How likely is each to hold in your next full run? 80 or 0.8; Enter passes one over, Ctrl-C ends.")
+    predictions.ask_each(
+        claims, lambda text: typer.prompt(text, default="", show_default=False), chosen=chosen
     )
 
 

@@ -56,14 +56,15 @@ def brier(scores: list[Score]) -> tuple[float, int]:
 
 
 def probability(text: str) -> float:
-    """`0.8`, `80%`. Raises ValueError with what is allowed."""
+    """`0.8`, `80%` or `80`: a whole number above 1 is per cent. Raises ValueError with what is allowed."""
     text = text.strip()
+    percent = text.endswith("%") or (text.isascii() and text.isdigit() and text.lstrip("0") not in ("", "1"))
     try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        value = float(text.removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{text!r} is not a probability (allowed: 0 to 1, or 0% to 100%)")
+        raise ValueError(f"{text[:40]!r} is not a probability (allowed: 0 to 1, or 0% to 100%)")
     return value
 
 
@@ -95,9 +96,22 @@ def from_options(claims: list[Claim], stated: list[str], every: str | None) -> d
     return chosen
 
 
-def ask_each(claims: list[Claim], ask: Callable[[str], str], say: Callable = print) -> dict[str, float]:
-    """Ask for each claim; an empty answer passes it over, a wrong one is asked again."""
-    chosen = {}
+def open_ones(claims: list[Claim]) -> list[Claim]:
+    """Those worth asking for: an identity or a bound that must always hold is no question."""
+    return [claim for claim in claims if not claim.always] or claims
+
+
+def ask_each(
+    claims: list[Claim],
+    ask: Callable[[str], str],
+    say: Callable = print,
+    chosen: dict[str, float] | None = None,
+) -> dict[str, float]:
+    """Ask for each claim; an empty answer passes it over, a wrong one is asked again.
+
+    Answers go into `chosen` as they are given, so that who interrupts has kept them.
+    """
+    chosen = {} if chosen is None else chosen
     for number, claim in enumerate(claims, 1):
         say(f"\n{number}/{len(claims)} {claim.name}: {claim.statement.rstrip('.')}")
         while answer := ask(
@@ -176,12 +190,15 @@ def score(predictions: list[Prediction], runs: Path) -> list[Score]:
         if not after:
             scores.append(Score(prediction, knew=knew))
             continue
-        made = claims_of_run(after[0])
-        fresh = {name: said for name, said in prediction.claims.items() if (after[0], name) not in decided}
-        decided |= {(after[0], name) for name in fresh}
+        # a run of a part of the lesson decides only as long as there is none that makes all these claims
+        whole = (folder for folder in after if prediction.claims.keys() <= claims_of_run(folder).keys())
+        folder = next(whole, after[0])
+        made = claims_of_run(folder)
+        fresh = {name: said for name, said in prediction.claims.items() if (folder, name) not in decided}
+        decided |= {(folder, name) for name in fresh}
         outcomes = {name: (said, made[name].holds) for name, said in fresh.items() if name in made}
         gone = tuple(name for name in prediction.claims if name not in made)
-        scores.append(Score(prediction, after[0], knew, outcomes, gone))
+        scores.append(Score(prediction, folder, knew, outcomes, gone))
     return scores[::-1]
 
 

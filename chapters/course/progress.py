@@ -119,12 +119,29 @@ def claims_of_run(folder: Path) -> dict[str, Claim]:
     return claims
 
 
+def is_partial(item: Item, folder: Path) -> bool:
+    """Whether a run left out claims that the lesson makes, as `--bug none` does in E3."""
+    from chapters.course import ledger
+
+    made = claims_of_run(folder)
+    try:
+        book = ledger.load(item)
+    except (FileNotFoundError, ledger.LedgerError):
+        return False
+    own = {name for name, entry in book["claims"].items() if not entry.get("evidence")}
+    return bool(made) and not own <= made.keys()
+
+
 def own_status(item: Item, root: Path) -> str:
-    """ "passed" once a full run did; else the status of the latest run, "smoke only", or ""."""
-    runs = [run for _, run in runs_of(item.id, root)]
-    full = [run["status"] for run in runs if not run.get("smoke")]
-    if "passed" in full:
-        return "passed"
+    """ "passed" once a full run did, or "partial" if each of those left claims out; else the latest status.
+
+    "smoke only" where there was nothing else, "" where there was nothing.
+    """
+    runs = runs_of(item.id, root)
+    full = [(folder, run["status"]) for folder, run in runs if not run.get("smoke")]
+    passed = [folder for folder, status in full if status == "passed"]
+    if passed:
+        return "partial" if all(is_partial(item, folder) for folder in passed) else "passed"
     if full:
-        return full[-1]
+        return full[-1][1]
     return "smoke only" if runs else ""
