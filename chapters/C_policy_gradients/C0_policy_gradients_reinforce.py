@@ -337,9 +337,9 @@ past need not lower the noise. The first step costs 5, the second pays 5 or 6. T
 fee a perfect baseline; of the reward-to-go, 5 or 6, 5 is pure noise (`greensmith2004variance`).
 
 **The verdict.** Sample episodes, and raise the log-probability of each action by how much more followed it
-than followed in the other episodes. That needs no gradient of the reward and no model of the world, and its
-mean is the exact gradient of the return. The baseline makes it usable: with it, CartPole takes about a second
-of learning, and all but one seed end at the top; without it most seeds do not get there, or do not stay.
+than followed in the other episodes. That needs no gradient of the reward and no model of the world; with
+$\gamma^t$, its mean is the return's exact gradient. The baseline makes it usable: with it, CartPole takes
+about a second of learning, and all but one seed end at the top; without it most do not get there, or stay.
 
 <!-- results: C0 -->
 

@@ -107,8 +107,8 @@ $$\hat A_t = \sum_{k \ge 0} (\gamma\lambda)^k\, \delta_{t+k}
 The critic's target is the advantage with $V(s_t)$ added back, $\hat R_t = \hat A_t + V(s_t)$: the average of
 the $n$-step *returns* with the same weights, which is B2's *λ-return*. So the critic learns by TD(λ).
 
-Two masks, and they differ. A time limit ends the *sum* in (3), because the next row is another episode's. It
-keeps the *bootstrap* in (1), since the state it cut off still has a value (`pardo2018timelimits`).
+*Done* is terminated or cut by a time limit. A cut ends the *sum* in (3): the next row is another episode's.
+It keeps the *bootstrap* in (1), since the state it cut off still has a value (`pardo2018timelimits`).
 
 *By hand.* Rewards 1, 1, 0 in states worth 4, 5, 6, the last leading to one worth 3; $\gamma = 1$. The TD
 errors are 2, 2 and −3. With $\lambda = ½$ the first advantage is $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda

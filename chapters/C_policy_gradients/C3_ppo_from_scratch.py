@@ -97,7 +97,7 @@ $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1
 
 $$\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
-The two masks differ on purpose. A time limit ends the *sum* in (2), because the next row is another
+*Done* is terminated or cut by a time limit. Such a cut ends the *sum* in (2), as the next row is another
 episode's. The state it leaves keeps its value in (1). After a rollout's last row $\hat A_{t+1}$ is 0.
 
 *By hand.* Two steps with reward 1, from states worth 4 and 5 to one worth 6; $\gamma = 1$, $\lambda = ½$. If
@@ -148,7 +148,7 @@ $$w_t = \frac{\pi_\theta(a_t \mid s_t)}{\pi_{\theta_\text{old}}(a_t \mid s_t)}
 = \exp\bigl(\log\pi_\theta - \log\pi_{\theta_\text{old}}\bigr) \tag{3}$$
 
 So the mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$, where its gradient is C1's,
-and a poor one far off; yet it grows without bound as $w_t$ moves away. PPO pays nothing for going further
+and a poor one far off; yet it can go on rising as $w_t$ moves away. PPO pays nothing for going further
 than $\epsilon_\text{clip}$ (`schulman2017ppo`, eq. 7):
 
 $$L_t = \min\bigl(w_t \hat A_t,\; \mathrm{clip}(w_t,\, 1-\epsilon_\text{clip},\, 1+\epsilon_\text{clip})\,
@@ -314,10 +314,10 @@ with the objective as it is and with three mistakes. Then it changes one detail 
 **The verdict.** A policy can use its data several times because the objective stops paying for distance *and*
 charges for a step that went wrong. The clip is half of it: without the `min` the policy drifts, and with a
 `max` it leaves. On CartPole every seed ends at 500. Without the `min`, without the clip, or with one pass,
-many reach 475 and about half end below it; with $\lambda = 0$ most do. Initial weights, annealing, even the
-two masks hardly matter. Believe that of CartPole only: on Pendulum, which never ends, a critic that takes
-time limits for ends leaves out most of the cost (`merged_optimism`). In runs of your own watch the KL (6),
-the entropy, and the share of the returns' variance that the critic explains
+many reach 475 and about half end below it; with $\lambda = 0$ most do not stay. Initial weights, annealing,
+even the two masks hardly matter. Believe that of CartPole only: on Pendulum, cut every 40 steps, a critic
+that takes time limits for ends leaves out most of the cost (`merged_optimism`). In runs of your own watch the
+KL (6), the entropy, and the share of the returns' variance that the critic explains
 ([E0](../E_practice/E0_debugging_common_pitfalls.md) says what each should do).
 
 <!-- results: C3 -->

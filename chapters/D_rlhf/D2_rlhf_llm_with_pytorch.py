@@ -139,7 +139,7 @@ r"""
 
 The score $r(x, y)$ judges a whole completion, so it comes once, with the last token. The *KL penalty*
 (Kullback–Leibler) comes with every token: $-\beta$ times the log-ratio to the *reference*, a frozen copy of
-the model as it was (`ziegler2019finetuning`). Together they are the reward $r_t$ of a token:
+the model as it was (`ziegler2019finetuning`). With $\theta_\text{old}$, which sampled, the reward $r_t$ is:
 
 $$r_t = -\beta \bigl[\log \pi_{\theta_\text{old}}(y_t \mid x, y_{<t}) - \log \pi_\text{ref}(y_t \mid x,
 y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
@@ -147,7 +147,7 @@ y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
 policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its
 `T`-th token is *complete*: it was scored as it stands. So both ends are `terminated`, and nothing follows the
-last token. With $s_t = (x, y_{<t})$, the text before token $t$, and $m_t$, the mask:
+last token. With state $s_t = (x, y_{<t})$, mask $m_t$, critic $V$ and C3's $\lambda$:
 
 $$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \qquad \hat A_t = \delta_t + \lambda\, \hat A_{t+1}\, m_{t+1}
 \tag{3}$$
@@ -293,7 +293,7 @@ r"""
 
 The **token world** is so small that all its completions can be listed. So the best reward at each KL is
 known: $\pi \propto \pi_\text{ref}\, e^{r/\beta}$ attains it (`korbak2022bayesian`). The **reviews** are
-written by a small GPT-2; their score is the number of positive words minus that of negative ones, at most 3.
+written by a small GPT-2; their score is the number of positive words minus that of negative ones, cut at ±3.
 
 ![PPO climbs below the best possible curve to the optimum; on reviews score and KL level off](results/D2.png)
 
@@ -309,8 +309,8 @@ were equally likely. The cap at 3 alone holds nothing together: a repetition of 
 ![One detail changed, on the token world: a flipped KL sign costs most by far](results/D2_ablations.png)
 
 Padding counted as text is trained as if sampled, and the score comes behind the true end. Rewards clipped at
-1 are another objective (grey: *its* optimum). Whitening and the mean of means change little here: near the
-optimum $r - \beta \log(\pi / \pi_\text{ref})$ is the same for all completions, so advantages vanish.
+±1 are another objective (grey: *its* optimum). Whitening and the mean of means change little here: near the
+optimum $r - \beta \log(\pi / \pi_\text{ref})$ is the same for a prompt's completions, however weighed.
 
 **The verdict.** PPO takes each token for an action: advantages carry the score of a text to its tokens, and
 what was rewarded gets written, on the token world nearly as well as at all possible. The KL penalty holds the
@@ -341,7 +341,7 @@ model to its language. Without it only the score is left, and of the language on
 <!-- /results -->
 
 **Break it.** `rl break D2 no_kl`: no penalty. `rl break D2 kl_sign`: a bonus for divergence.
-`rl break D2 padding_counted`: the mask that everybody forgets once. Which claims fail in each?
+`rl break D2 padding_counted`: no mask. Run all three: which claims fail in each?
 <details><summary>Answer</summary>gap_closed: all; kl: the first two; reward_after: the last two.</details>
 
 **Exercises.**

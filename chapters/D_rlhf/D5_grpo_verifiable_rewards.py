@@ -196,14 +196,14 @@ r"""
 
 The loss also penalises leaving the *reference*, the policy that training began with: $\beta$ times the
 Kullback–Leibler (KL) divergence, for each sampled token estimated by $k_3 = e^{u} - 1 - u$. That is never
-negative, and right on average for samples of $\pi_\theta$ (what its gradient does, D15 shows):
+negative, and right on average for samples of $\pi_\theta$, so on the first pass (its gradient: D15):
 
 $$\mathcal L = \text{average of } \ell_{it} = -L_{it} + \beta (e^{u_{it}} - 1 - u_{it}), \quad
 u_{it} = \log\frac{\pi_\text{ref}(y_{it} \mid x_i, y_{i,<t})}{\pi_\theta(y_{it} \mid x_i, y_{i,<t})} \tag{6}$$
 
 On the first pass over a batch the policy *is* the one that sampled: $w_{it} = 1$. The loss is minus the mean
 advantage, by (1) 0 in a group (other averages weigh by length: D5.2), plus $\beta$ times a small KL. But
-$w_{it}$ has a slope, $w_{it} \nabla \log \pi_\theta$: the gradient, KL apart, is REINFORCE's with a baseline:
+$w_{it}$ has a slope, $w_{it} \nabla \log \pi_\theta$: KL apart, it is REINFORCE's with baseline and weights:
 
 $$\nabla \mathcal L = -\tfrac1B \textstyle\sum_i \hat A_i\, \tfrac1{|y_i|} \sum_t m_{it}
 \nabla \log \pi_\theta(y_{it} \mid x_i, y_{i,<t}) \tag{7}$$
@@ -315,13 +315,13 @@ The evidence (`rl run D5 --evidence`) measures (8). It also trains the family, a
 
 One try gains most: at $k = 64$ the base had nearly all right, and little to gain (`yue2025reasoning`).
 Orange: GRPO with one setting changed; green: a paper's loss and clip, our step size and passes. Look at the
-spread over seeds before ranking. DAPO draws five times the samples. RLOO's baseline and Dr. GRPO differ by
+spread over seeds before ranking. DAPO redraws: five times the samples. RLOO's baseline and Dr. GRPO differ by
 the factor in (2) alone: their dots are evidence for neither. GSPO's clip suits long completions; *GSPO's
-ratio* has GRPO's. TRL's default is $\beta = 0$ with DAPO's average: a first loss that is not 0.
+ratio* has GRPO's. TRL's default is $\beta = 0$ with DAPO's average: its first loss need not be 0.
 
 **The verdict.** The policy's other answers stand in the critic's place: a completion is judged against the
 mean of its group. With GRPO's mean of means the loss is, at ratio 1, a mean of centred advantages: zero. The
-gradient is not, because the ratio has a slope: by (7) it is the policy gradient with a baseline.
+gradient is not, because the ratio has a slope: by (7) it is a weighted policy gradient with a baseline.
 
 <!-- results: D5 -->
 

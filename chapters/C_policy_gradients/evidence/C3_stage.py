@@ -87,7 +87,7 @@ def claim_stage(runs: list[dict], log: RunLog) -> None:
                 f"to a sustained {GOAL:g} on the pendulum {whose} needs more {what} than PPO",
                 median(name, column) / median("ppo", column),
                 at_least=1.0,
-                unit="times PPO's, medians",
+                unit=f"times PPO's{' or more' if name == 'reinforce' else ''}, medians",
                 source="schulman2017ppo: several epochs of each sample",
                 timed=column == 0,
             )
