@@ -1,6 +1,6 @@
 """Small runs of Stable-Baselines3 and TRL, healthy and broken, and what `rl diagnose` names first in them.
 
-    .venv/bin/python tests/foreign_logs.py --seeds 3        # the confusion table; under 10 s a run
+    .venv/bin/python tests/foreign_logs.py --seeds 3        # the confusion table; under 20 s a run
 
 Each library trains a learner that it documents, on a task that takes seconds, and writes its log as its users
 have it: `progress.csv`, `progress.json` and TensorBoard's events, or `trainer_state.json`.
@@ -102,7 +102,29 @@ def grpo(folder: Path, bug: str, seed: int, num_steps: int = 32) -> None:
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
 
-LEARNERS = {"SB3 PPO": (ppo, SB3), "TRL GRPO": (grpo, TRL)}
+def other(folder: Path, bug: str, seed: int, num_steps: int = 12_000) -> None:
+    """Healthy learners that show less: A2C (a critic of five steps) or DQN (which forgets), on CartPole."""
+    import torch
+    from stable_baselines3 import A2C, DQN
+    from stable_baselines3.common.logger import configure
+
+    torch.set_num_threads(1)
+    if bug == "a2c":
+        agent = A2C("MlpPolicy", "CartPole-v1", seed=seed, device="cpu")
+    else:
+        agent = DQN(
+            "MlpPolicy", "CartPole-v1", seed=seed, device="cpu", learning_rate=2.3e-3, buffer_size=20_000,
+            learning_starts=500, target_update_interval=250, train_freq=16, gradient_steps=8, batch_size=64,
+            exploration_fraction=0.3, exploration_final_eps=0.04, policy_kwargs={"net_arch": [64, 64]},
+        )  # fmt: skip
+    agent.set_logger(configure(str(folder), ["csv"]))
+    agent.learn(num_steps)
+    agent.logger.close()
+
+
+RIGHT = ("none", "a2c", "dqn")
+"""Names of healthy runs."""
+LEARNERS = {"SB3 PPO": (ppo, SB3), "TRL GRPO": (grpo, TRL), "SB3 more": (other, ("a2c", "dqn"))}
 
 
 @contextlib.contextmanager
@@ -141,7 +163,7 @@ def main() -> None:
                     with quiet():
                         train(folder, bug, seed)
                     first[next(iter(named(folder)), "none")] += 1
-                if bug == "none":
+                if bug in RIGHT:
                     healthy += options.seeds
                     alarms += options.seeds - first["none"]
                 else:

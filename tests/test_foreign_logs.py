@@ -109,7 +109,7 @@ FAULTS = [
                        "objective/non_score_reward": course(0.1, 0.4, 0.1)}),
     ("wrong_sign", trl(reward=course(0.5, 0.1, 0.02))),
     ("learning_rate_too_high", trl(entropy=[(0, 2.2), *course(0.0, 0.0)[1:]])),
-    ("learning_rate_too_high", trl(kl=course(40, 60, 5))),
+    ("learning_rate_too_high", trl(kl=course(40, 60, 5), reward=course(0.1, 0.1, 0.05))),
     ("learning_rate_too_high", trl(grad_norm=[*course(1, 1)[:-1], (COUNT, math.nan)])),
     ("missing_detach", trl(kl=course(0, 0), reward=course(0.1, 0.1, 0.05))),
     ("trained_reference", trl(kl=course(0, 0))),
@@ -135,6 +135,12 @@ def test_what_is_right_at_the_end_of_a_good_run_is_no_fault():
     gaussian = sb3(entropy_loss=course(-1.4, 2.0), std=course(1.0, 0.1))
     assert first_of(gaussian) == "none", "the entropy of a density may be below 0"
     assert first_of(sb3(approx_kl=course(-2e-9, -1e-9))) != "impossible_kl", "rounding"
+    far = {"beta_0_kl": course(0, 83), "beta_0_score": course(0, 3, 0.1)}
+    assert first_of(far) == "none", "without a penalty what pays leads far away, at any step size"
+    unexplained = course(0.01, 0.0, 0.02)
+    little = sb3(explained_variance=unexplained, value_loss=course(222, 95, 3))
+    assert first_of(little) == "none", "A2C by five steps, MountainCar before its first success"
+    assert first_of(sb3(explained_variance=unexplained, value_loss=course(63, 130, 3))) == "dead_critic"
     noise = trl(kl=[(i, random.Random(i).gauss(0.0, 0.3)) for i in range(COUNT)])
     assert first_of(noise) == "none", "an estimate may be below 0"
 

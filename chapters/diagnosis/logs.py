@@ -152,7 +152,8 @@ def leaves_the_reference(m: Logged) -> Finding | None:
         return None
     early = found.values[: len(found.values) // 2]
     usual = sorted(early)[len(early) // 2]
-    if usual < FAR_FROM_REFERENCE:
+    pays = (course := trend(m)) and course[1] - course[0] > SURE * course[2]
+    if usual < FAR_FROM_REFERENCE or pays:  # what earns more on its way out follows too weak a penalty
         return None
     evidence = f"kl_ref is {usual:.3g} nats in the middle of the first half: the first updates went too far"
     return Finding("learning_rate_too_high", strength(SYMPTOM + 0.1, usual / FAR_FROM_REFERENCE), evidence)
@@ -229,10 +230,23 @@ MORE: tuple[Callable[[Logged], Finding | None], ...] = (
 )  # fmt: skip
 
 
+def critic_learns(m: Logged) -> bool:
+    """Whether the value loss falls, which a dead critic's does not, however little is left to explain.
+
+    Returns that hardly vary, or batches of a few steps, leave a good critic without a share explained.
+    """
+    if "value_loss" not in m or (count := len(m["value_loss"].values)) < LONG:
+        return False
+    values = m["value_loss"].values
+    return fmean(values[-count // 4 :]) < 0.7 * fmean(values[: count // 4])
+
+
 def suspects(learner: Learner) -> list[Finding]:
     """The suspects of a learner, the strongest evidence first, among those that its kind can have."""
     m = series_of_log(learner)
     found = [rule(m) for rule in (*RULES, *MORE)] + [no_number(learner.metrics)]
+    if critic_learns(m):
+        found = [one for one in found if not (one and one.bug == "dead_critic" and one.score < BOUND)]
     if learner.kind == "off-policy":
         found.append(falls(m))
     possible = HOMES.get(learner.kind)

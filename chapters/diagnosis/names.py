@@ -109,7 +109,7 @@ LOSS = "train/loss"
 """Stable-Baselines3's name for a deep Q-network's loss; its other learners have a sum under it."""
 BESIDE_LOSS = "rollout/exploration_rate"
 NEAR_A_REFERENCE = {
-    "reward", "score", "first_gap", "first_ratio_gap", "kl_penalty", "completion_tokens", "loss_tokens",
+    "reward", "score", "kl_penalty", "completion_tokens", "loss_tokens",
     "reward_std", "frac_reward_zero_std", "completions/mean_length",
 }  # fmt: skip
 """Names beside which `kl` is the divergence from a reference: who logs them learns on texts."""
