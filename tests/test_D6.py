@@ -48,11 +48,11 @@ def test_a_scripted_rater_goes_all_the_way_and_is_resumed(tmp_path):
     assert all(holds for name, holds in verdicts(log).items() if name in EXACT)
     assert 2 <= log.last("rated_pairs") <= SMOKE.num_ratings
     assert (tmp_path / "first" / "ratings.jsonl").exists()
-    with RatingStore(tmp_path / "ratings-scripted.sqlite") as store:  # beside the runs, not in one
+    with RatingStore(tmp_path / "ratings-scripted-smoke.sqlite") as store:  # beside the runs, not in one
         before = store.events("me")
     assert len(before) > SMOKE.num_ratings, "some pairs are shown twice"
     again = run(lesson, tmp_path / "second", rater="scripted")
-    with RatingStore(tmp_path / "ratings-scripted.sqlite") as store:
+    with RatingStore(tmp_path / "ratings-scripted-smoke.sqlite") as store:
         assert store.events("me") == before, "nothing is asked twice"
     assert again.last("rated_pairs") == log.last("rated_pairs")
 
@@ -83,7 +83,7 @@ def test_an_interrupt_keeps_every_answer(who, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(raters, name, lambda session: person(session, 100))
     prompts, chosen, rejected = raters.ask(who, shown, office.prefers, cfg, log)
     log.close()
-    assert len(answered) == 13, "twelve pairs, one of them twice, none of the first three again"
+    assert len(answered) == 15, "twelve pairs, three of them twice, none of the first three again"
     assert sorted(zip(prompts, chosen, rejected)) == sorted(zip(*pairs))
     assert log.last("rated_agreement") == log.last("rated_consistency") == 1.0
 
@@ -100,6 +100,57 @@ def test_an_interrupt_keeps_every_answer(who, pairs, tmp_path, monkeypatch):
 def test_two_raters_are_refused_in_one_line(asked, tmp_path):
     with pytest.raises(UsageError, match=r"^--r[^\n]*allowed: one of them\)$"):
         run(lesson, tmp_path, **asked)
+
+
+@pytest.mark.parametrize("who", ["terminal", "web"])
+def test_a_person_is_told_what_comes_before_the_first_pair(who, capsys):
+    raters.who_rates(dataclasses.replace(SMOKE, rater=who))
+    assert capsys.readouterr().out.startswith(
+        "First the texts to compare are written, which can take minutes"
+    )
+    raters.who_rates(SMOKE)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("choice", [None, "tie", "skip"])
+def test_finishing_without_a_preference_ends_cleanly(pairs, tmp_path, monkeypatch, capsys, choice):
+    def person(session):
+        if choice and session.next():
+            session.answer(choice)
+
+    monkeypatch.setattr(raters, "rate_in_browser", person)
+    log = RunLog(tmp_path / "run", "D6")
+    cfg = dataclasses.replace(SMOKE, rater="web")
+    assert raters.ask("web", raters.to_rate(*pairs, 12), office.prefers, cfg, log) == ([], [], [])
+    log.close()
+    assert "the lesson goes on with the judge's comparisons alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("own_file", [True, False])
+def test_ratings_of_smoke_runs_are_kept_apart(pairs, tmp_path, own_file):
+    """A full run never learns from what was said of a smoke run's nonsense."""
+    cfg = dataclasses.replace(SMOKE, ratings=tmp_path / "mine.sqlite" if own_file else None)
+    for smoke in (True, False):
+        log = RunLog(tmp_path / f"run-{smoke}", "D6", smoke=smoke)
+        half = slice(0, 6) if smoke else slice(6, 12)
+        shown = raters.to_rate(*(column[half] for column in pairs), 6)
+        found = raters.ask("scripted", shown, office.prefers, cfg, log)
+        log.close()
+        assert set(found[0]) <= set(pairs[0][half])
+    assert len(list(tmp_path.glob("*.sqlite"))) == 2
+
+
+def test_forty_pairs_hold_ten_repeats_and_say_by_what_to_judge(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(raters, "rate_in_terminal", seen.append)
+    texts = [f"text {n}" for n in range(400)]
+    log = RunLog(tmp_path / "run", "D6")
+    for count, repeats in ((40, 10), (8, 2), (400, 40)):
+        shown = raters.to_rate(texts, texts, texts, count)
+        raters.ask("terminal", shown, office.prefers, dataclasses.replace(SMOKE, rate=True), log)
+        assert seen[-1].progress.total == count + repeats
+        assert seen[-1].criterion == raters.CRITERION
+    log.close()
 
 
 def test_the_same_rater_twice_is_no_contradiction():

@@ -267,6 +267,80 @@ def test_texts_leave_as_json_only_and_the_page_allows_no_foreign_script(serve):
     assert "httponly" in visitor.ask("GET", f"/?{visitor.query}").getheader("set-cookie").lower()
 
 
+@pytest.mark.parametrize(("text", "port"), [(None, 0), ("0", 0), ("8765", 8765), ("65535", 65535)])
+def test_the_environment_names_a_port(monkeypatch, text, port):
+    monkeypatch.delenv("RL_PORT", raising=False)
+    if text is not None:
+        monkeypatch.setenv("RL_PORT", text)
+    assert web.port_of_environment() == port
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "65536", "80.0", "9" * 400, "８０", "80\n90"])
+def test_a_port_that_is_none_is_one_line(monkeypatch, store, text):
+    monkeypatch.setenv("RL_PORT", text)
+    with pytest.raises(UsageError, match="allowed: 0 to 65535") as error:
+        rate_in_browser(Session(make_pairs(1), store), open_browser=False)
+    assert "\n" not in str(error.value)
+
+
+def test_the_page_says_by_what_to_judge(serve):
+    visitor = serve(make_pairs(2), criterion="Which is shorter?")
+    assert visitor.state()["criterion"] == "Which is shorter?"
+    assert 'id="criterion"' in web.PAGE.read_text()
+
+
+HANGING = """
+import sys
+from chapters.rating import *
+from chapters.utils import stopping
+stopping.start()
+stopping.then("raise")
+pairs = [Pair(f"p{i}", "text", "one", "two") for i in range(4)]
+try:
+    with RatingStore(sys.argv[1]) as store:
+        rate_in_browser(Session(pairs, store), open_browser=False)
+except stopping.Stopped:
+    stopping.leave()
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["finish", "SIGTERM", "SIGHUP"])
+def test_clients_that_hang_hold_nothing_up_and_say_nothing(tmp_path, how):
+    """Each has begun a body and sends no more of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, tmp_path / "ratings.sqlite"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    visitor = Visitor(process.stdout.readline().split()[-1])
+    visitor.answer("left")
+    host = f"127.0.0.1:{visitor.port}"
+    head = [
+        "POST /answer HTTP/1.1", f"Host: {host}", f"Origin: http://{host}", f"Cookie: {visitor.cookie}",
+        "Content-Type: application/json", "Content-Length: 100", "", "{",
+    ]  # fmt: skip
+    clients = [socket.create_connection(("127.0.0.1", visitor.port), timeout=10) for _ in range(200)]
+    for client in clients:
+        client.sendall("\r\n".join(head).encode())
+    try:
+        if how == "finish":
+            assert visitor.ask("POST", "/finish", {"token": 1}).status == 200
+        else:
+            process.send_signal(getattr(signal, how))
+        out, error = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        for client in clients:
+            client.close()
+    assert error == ""
+    assert "1 of 5 answered: 1 preference" in out
+    assert process.returncode == (0 if how == "finish" else 128 + getattr(signal, how))
+    assert ("went on" in out) == (how == "finish")
+
+
 def test_a_port_that_cannot_be_had_is_one_line(store):
     session = Session(make_pairs(1), store)
     with web._listen(0) as taken:

@@ -10,13 +10,14 @@ An answer is on disk before the next pair is shown. Start again with the same fi
 """
 
 from chapters.rating.session import Consistency, ScriptedRater, Session, Shown, plan
-from chapters.rating.store import Event, Pair, RatingStore, StaleAnswer, export
+from chapters.rating.store import Event, NoPreference, Pair, RatingStore, StaleAnswer, export
 from chapters.rating.terminal import rate_in_terminal
 from chapters.rating.web import rate_in_browser
 
 __all__ = [
     "Consistency",
     "Event",
+    "NoPreference",
     "Pair",
     "RatingStore",
     "ScriptedRater",

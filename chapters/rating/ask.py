@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chapters.rating import (
+    NoPreference,
     Pair,
     RatingStore,
     ScriptedRater,
@@ -21,18 +22,31 @@ from chapters.utils.runlog import RunLog
 
 Columns = tuple[list[str], list[str], list[str]]
 """Prompts, chosen texts, rejected texts."""
+CRITERION = "Which rewrite would you rather receive? Polite, nothing lost, nothing invented, few words."
+NUM_REPEATS = 10
+"""Pairs shown twice, so that consistency can be judged: at most a quarter of all, and at least a tenth."""
 Prefers = Callable[[str, str, str], float]
 """(prompt, first, second) -> above 0 if the first text is better, below 0 if the second is."""
 
 
 def who_rates(cfg: Any) -> str:
-    """The one rater that --rater, --rate and --rate-web ask for. Raises UsageError if they disagree."""
+    """The one rater that --rater, --rate and --rate-web ask for. Raises UsageError if they disagree.
+
+    A person is told what happens before the first pair appears.
+    """
     asked = {f"--rater {cfg.rater}": cfg.rater} if cfg.rater != "heuristic" else {}
     asked |= {"--rate": "terminal"} if cfg.rate else {}
     asked |= {"--rate-web": "web"} if cfg.rate_web else {}
     if len(set(asked.values())) > 1:
         raise UsageError(f"{' and '.join(asked)}: more than one rater (allowed: one of them)")
-    return next(iter(asked.values()), "heuristic")
+    who = next(iter(asked.values()), "heuristic")
+    if who in ("terminal", "web"):
+        where = "here" if who == "terminal" else "on a page whose address stands here then"
+        print(
+            f"First the texts to compare are written, which can take minutes; you rate them {where}.",
+            flush=True,
+        )
+    return who
 
 
 def to_rate(prompts: Sequence[str], first: Sequence[str], second: Sequence[str], num: int) -> list[Pair]:
@@ -54,21 +68,30 @@ def ask(who: str, pairs: Sequence[Pair], prefers: Prefers, cfg: Any, log: RunLog
     """The ratings of `who`, or none: asked for as far as they are missing, exported to the run's folder.
 
     They are kept in `cfg.ratings` or, if that is None, beside the lesson's runs, so that a later run goes on
-    with them; whatever else is in the file counts too. Logged: how many, how often the judge `prefers` the
-    chosen text (no opinion counts half), and how often a pair shown twice was answered alike.
+    with them; whatever else is in the file counts too. Those of smoke runs, whose texts are nonsense, are
+    kept in a file of their own. Logged: how many, how often the judge `prefers` the chosen text (no opinion
+    counts half), and how often a pair shown twice was answered alike.
     """
     if who == "heuristic":
         return [], [], []
     name = "ratings-scripted.sqlite" if who == "scripted" else "ratings.sqlite"
-    with RatingStore(cfg.ratings or log.folder.parent / name) as store:
-        session = Session(pairs, store, seed=cfg.seed)
+    path = cfg.ratings or log.folder.parent / name
+    if log.smoke:
+        path = path.with_stem(f"{path.stem}-smoke")
+    share = max(0.1, min(0.25, NUM_REPEATS / len(pairs)))
+    with RatingStore(path) as store:
+        session = Session(pairs, store, seed=cfg.seed, repeat_share=share, criterion=CRITERION)
         if who == "scripted":
             ScriptedRater(prefers, noise=0.1, seed=cfg.seed).rate(session)
         elif who == "terminal":
             rate_in_terminal(session)
         else:
             rate_in_browser(session)
-        export(store, store.pairs(), log.folder / "ratings.jsonl")
+        try:
+            export(store, store.pairs(), log.folder / "ratings.jsonl")
+        except NoPreference:
+            print("No preference was given: the lesson goes on with the judge's comparisons alone.")
+            return [], [], []
         seen = session.consistency()
     found = read_ratings(log.folder / "ratings.jsonl")
     liking = [prefers(*row) for row in zip(*found)]

@@ -108,6 +108,7 @@ class Session:
         seed: int = 0,
         repeat_share: float = 0.1,
         rater: str = "me",
+        criterion: str = "Which of the two texts is better?",
     ) -> None:
         if not pairs:
             raise UsageError("there are no pairs to rate")
@@ -115,7 +116,7 @@ class Session:
             raise UsageError(f"repeat_share {repeat_share:g} is out of range (allowed: 0 to 1)")
         if len({pair.id for pair in pairs}) < len(pairs):
             raise UsageError("two pairs have the same id (allowed: each id once)")
-        self.store, self.rater = store, rater
+        self.store, self.rater, self.criterion = store, rater, criterion
         self._planned = {(shown.pair.key, shown.repeat): shown for shown in plan(pairs, seed, repeat_share)}
         self.token = 0  # number of the rater's latest event that this session has seen
         self._answers: dict[tuple[str, bool], Event] = {}  # those that stand, to pairs of this session

@@ -38,6 +38,10 @@ class StaleAnswer(UsageError):
     """An answer to a pair that is no longer the current one. Nothing was recorded."""
 
 
+class NoPreference(UsageError):
+    """There is nothing to export: no pair was answered, or all were tied, skipped or contradictory."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two rewrites of one text."""
@@ -188,7 +192,7 @@ def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str) -> dict[
     A pair may have several answers: it was repeated, or several people rated it. It is exported if more of
     them prefer one text than the other; ties and skips count for neither. Returns how many pairs were
     exported, and how many left out: contradictory (as many for one text as for the other), undecided (only
-    ties and skips), unrated. The file is whole or not there. Raises UsageError if there is no preference yet.
+    ties and skips), unrated. The file is whole or not there. Raises NoPreference if there is none yet.
     """
     votes: dict[str, Counter] = {pair.key: Counter() for pair in pairs}
     for rater in store.raters():
@@ -210,7 +214,7 @@ def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str) -> dict[
         else:
             counts["undecided" if votes[pair.key] else "unrated"] += 1
     if not lines:
-        raise UsageError(f"{store.path}: no preference to export yet")
+        raise NoPreference(f"{store.path}: no preference to export yet")
     try:
         write_atomic(Path(path), "\n".join(lines) + "\n")
     except OSError as error:

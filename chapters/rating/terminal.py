@@ -80,6 +80,7 @@ def _show(console: Console, session: Session, shown: Shown | None, note: str) ->
         return
     done, total = session.progress
     console.rule(f"{done + 1} of {total}")
+    console.print(session.criterion, markup=False, style="bold")
     texts = (
         ("text", shown.pair.prompt, "dim"),
         ("A", shown.text("left"), "blue"),

@@ -7,8 +7,10 @@ resolves to 127.0.0.1, any site on the net: hence the checks of Host and Origin,
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -33,6 +35,7 @@ from chapters.utils.lesson import UsageError
 PAGE = Path(__file__).with_name("page.html")
 CHOICES = ("left", "right", "tie", "skip")
 MAX_BODY = 1024  # bytes
+SECONDS_TO_END = 5.0
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE_POLICY = (
     NOTHING + "; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; "
@@ -47,13 +50,15 @@ HEADERS = {
 }
 
 
-def rate_in_browser(session: Session, port: int = 0, open_browser: bool = True) -> Progress:
+def rate_in_browser(session: Session, port: int | None = None, open_browser: bool = True) -> Progress:
     """Serve the page on 127.0.0.1 until its Finish button. Every answer is kept, also when Ctrl-C interrupts.
 
-    Port 0 takes a free one. Raises UsageError if the port cannot be had. For a machine far away, give a port
-    and forward the same one (`ssh -L 8765:127.0.0.1:8765 …`).
+    Without a port, RL_PORT names one; 0 takes any that is free. Raises UsageError if the port cannot be had.
+    For a machine far away, give a port and forward the same one (`ssh -L 8765:127.0.0.1:8765 …`).
     """
     import uvicorn
+
+    port = port_of_environment() if port is None else port
 
     with contextlib.closing(_listen(port)) as listening:
         app = RatingApp(
@@ -62,6 +67,7 @@ def rate_in_browser(session: Session, port: int = 0, open_browser: bool = True) 
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=1)
         )
+        logging.getLogger("uvicorn.error").addFilter(is_news)  # after Config, which sets the logger up
         # A thread of its own, so that this works in a notebook too and Ctrl-C arrives here
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
@@ -72,9 +78,25 @@ def rate_in_browser(session: Session, port: int = 0, open_browser: bool = True) 
             thread.join()
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(SECONDS_TO_END)
+            server.force_exit = True  # whoever hangs on a connection does not hold the lesson up
+            thread.join(SECONDS_TO_END)
             print(*session.summary(), sep="\n", flush=True)
     return session.progress
+
+
+def port_of_environment() -> int:
+    """RL_PORT, or 0 for any free one. Raises UsageError if it is no number of a port."""
+    text = os.environ.get("RL_PORT", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise UsageError(f"RL_PORT={text[:40]!r}: no port (allowed: 0 to 65535; 0 takes any free one)")
+    return int(text)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is worth showing: that Finish cut somebody off is not."""
+    cut_off = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "graceful shutdown" not in record.getMessage()
 
 
 def _listen(port: int) -> socket.socket:
@@ -152,6 +174,7 @@ class RatingApp:
     def state(self) -> dict[str, Any]:
         shown, (done, total) = self.session.next(), self.session.progress
         state = {"token": self.session.token, "done": done, "total": total}
+        state["criterion"] = self.session.criterion
         if shown is None:
             return state | {"summary": self.session.summary()}
         return state | {"prompt": shown.pair.prompt, "left": shown.text("left"), "right": shown.text("right")}
