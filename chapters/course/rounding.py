@@ -13,7 +13,10 @@ from __future__ import annotations
 import math
 import os
 import runpy
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 SETTINGS: dict[str, dict[str, str]] = {
@@ -51,9 +54,9 @@ def environment(setting: str) -> dict[str, str]:
 
 
 def command(setting: str, lesson: Path, arguments: list[str]) -> list[str]:
-    """The command line that runs a lesson under a setting."""
-    noise = ["-m", "chapters.course.rounding", "noise", str(NOISE[setting])] if setting in NOISE else []
-    return [sys.executable, *noise, str(lesson), *arguments]
+    """The command line that runs a lesson under a setting, and ends it when this process is gone."""
+    how = f"{os.getpid()}:{NOISE.get(setting, '')}"
+    return [sys.executable, "-m", "chapters.course.rounding", "child", how, str(lesson), *arguments]
 
 
 def stable(recorded: object, others: list) -> object:
@@ -109,8 +112,16 @@ def add_noise(seed: int) -> None:
         optimizer.__init__ = noisy
 
 
+def end_with(parent: int) -> None:
+    """Ask this process to end as soon as its parent has, even by a kill that no handler sees."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
-    """`python -m chapters.course.rounding noise SEED LESSON [FLAGS]`: run a lesson with noise in its weights.
+    """`python -m chapters.course.rounding child PARENT:[SEED] LESSON [FLAGS]`: run a lesson, with a seed with
+    noise in its weights, as long as the process PARENT is there.
 
     `python -m chapters.course.rounding under SETTING COMMAND ...`: run anything under a setting.
     """
@@ -119,7 +130,10 @@ def main() -> None:
         if which not in SETTINGS:
             sys.exit(f"no setting {which!r} (there are: {', '.join(SETTINGS)})")
         os.execvpe(rest[0], rest, environment(which))
-    add_noise(int(which))
+    parent, _, seed = which.partition(":")
+    threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
+    if seed:
+        add_noise(int(seed))
     sys.argv = rest
     runpy.run_path(rest[0], run_name="__main__")
 
