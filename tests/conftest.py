@@ -15,7 +15,9 @@ os.environ.update(
 )
 # What a test forgets to redirect lands here and not in the repository, also where it starts another process.
 os.environ.update(
-    RL_DAYS=(elsewhere := tempfile.mkdtemp(prefix="rl-tests-")) + "/days", RL_RUNS=elsewhere + "/runs"
+    RL_DAYS=(elsewhere := tempfile.mkdtemp(prefix="rl-tests-")) + "/days",
+    RL_RUNS=elsewhere + "/runs",
+    RL_PRACTICE=elsewhere + "/practice",
 )
 
 import jaxtyping
@@ -55,6 +57,7 @@ def course(tmp_path, monkeypatch, capsys):
     days, runs = tmp_path / "days", tmp_path / "runs"
     monkeypatch.setattr(cli, "DAYS", days)
     monkeypatch.setattr(cli, "RUNS", runs)
+    monkeypatch.setattr(cli, "PRACTICE", tmp_path / "practice")
     monkeypatch.setattr(cli.stopping, "start", lambda: None)  # signals stay pytest's
 
     def rl(*arguments: object) -> tuple[int, str, str]:

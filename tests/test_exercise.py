@@ -1,6 +1,13 @@
-"""`rl exercise`: the task is shown, a right version passes, a wrong one does not, bad files are one line."""
+"""`rl exercise` writes stubs and keeps what is there; `rl grade` passes any idiom, and names mistakes."""
+
+import json
 
 import pytest
+
+from chapters.course import grading, practice
+from chapters.course.catalog import find, lessons
+from chapters.course.parts import checks_of, edits_of, function_checks, lesson_of
+from chapters.utils.edits import edited
 
 GAE = """
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -12,24 +19,140 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
         advantages[t] = last
     return advantages
 """
+SHORT = """
+def gae(r, v, v2, end, cut, g, l):
+    end, cut = end.float(), cut.float()
+    out, last = [], 0.0
+    for t in reversed(range(r.shape[0])):
+        last = r[t] + g * (1 - end[t]) * v2[t] - v[t] + g * l * (1 - end[t]) * (1 - cut[t]) * last
+        out.insert(0, last)
+    return torch.stack(out)
+"""
+IN_NUMPY = """
+def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
+    deltas = (rewards + gamma * next_values * (~terminated) - values).numpy()
+    goes_on = 1.0 - (terminated | truncated).numpy()
+    found = np.zeros_like(deltas)
+    for t in range(len(deltas) - 1, -1, -1):
+        found[t] = deltas[t] + (gamma * gae_lambda * goes_on[t] * found[t + 1] if t + 1 < len(deltas) else 0)
+    return torch.from_numpy(found)
+"""
+C3 = find("C3")
+EXERCISES = [(item, name) for item in lessons() for name in function_checks(checks_of(item))]
 
 
-def test_the_task_shows_the_signature_and_no_body(course):
+def grade_of(source, name="gae", item=C3):
+    (grade,) = grading.graded(item, source, name)
+    return grade
+
+
+@pytest.mark.parametrize("source", [GAE, SHORT, IN_NUMPY])
+def test_right_answers_pass_in_any_idiom(source):
+    grade = grade_of(source)
+    assert (grade.state, grade.said, grade.remarks) == ("passed", "", [])
+
+
+def test_a_mistake_is_shown_on_its_smallest_input_and_named():
+    grade = grade_of(GAE.replace("(~terminated[t])", "(~truncated[t])"))
+    assert grade.state == "failed"
+    assert grade.looks_like == ["swaps the masks: a time limit loses the bootstrap, an end keeps it"]
+    assert {"inputs", "expected", "found"} <= set(grade.example)
+    assert "rewards = [[" in grade.example["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("source", "state", "words"),
+    [
+        ("", "not begun", ""),
+        ("def gae(rewards):\n    '''Words.'''\n    ...", "not begun", ""),
+        ("def gae(*a):\n    raise NotImplementedError", "not begun", ""),
+        ("def gae(*a):\n    while True:\n        pass", "failed", "does not end within"),
+        (
+            "def gae(*a):\n    return 1 / 0",
+            "failed",
+            "stops with ZeroDivisionError: division by zero, line 2",
+        ),
+        ("def gae(rewards, *a):\n    return rewards[0]", "failed", "returns shape [1], expected [1, 1]"),
+        ("def gae(rewards, *a):\n    rewards", "failed", "returns nothing: is a `return` missing?"),
+        ("def gae(x):\n    return x", "failed", "stops with TypeError"),
+        ("gae = 3", "failed", "gae is a int, no function"),
+    ],
+)
+def test_each_kind_of_wrong_turn_has_its_message(source, state, words, monkeypatch):
+    monkeypatch.setattr(grading, "SECONDS", 0.5)
+    grade = grade_of(source)
+    assert grade.state == state
+    assert words in grade.said
+
+
+def test_prints_and_changed_arguments_are_remarked():
+    grade = grade_of(GAE.replace("    advantages =", "    print('here')\n    advantages ="))
+    assert grade.state == "passed"
+    assert grade.remarks == ["it prints: a function of the course says nothing"]
+    grade = grade_of(GAE.replace("    return", "    rewards += 1\n    return"))
+    assert "it changes its argument 'rewards' in place" in grade.remarks
+
+
+def test_a_missing_gradient_is_said():
+    source = "def clipped_surrogate(ratio, advantages, clip_eps):\n    ratio = ratio.detach()\n"
+    source += (
+        "    return torch.min(ratio * advantages, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantages)\n"
+    )
+    assert grade_of(source, "clipped_surrogate").said == "returns a constant: no gradient flows"
+
+
+@pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+def test_stubs_are_not_begun_and_solutions_pass(item, tmp_path):
+    path, added = practice.write(item, tmp_path)
+    assert set(added) == set(function_checks(checks_of(item)))
+    assert {grade.state for grade in grading.graded(item, path.read_text())} == {"not begun"}
+    whole = "\n\n".join(practice.solution(item, name).partition("\n\nequation")[0] for name in added[:1])
+    assert grading.graded(item, whole, added[0])[0].state == "passed"
+
+
+@pytest.mark.parametrize("lesson", ["A3", "C3"])
+def test_named_edits_are_named_and_none_passes(lesson):
+    item, named = find(lesson), []
+    for edit in edits_of(item).values():
+        if edit.function not in function_checks(checks_of(item)):
+            continue
+        grade = grading.grade_one(item, edit.function, getattr(edited(lesson_of(item), edit), edit.function))
+        assert grade.state == "failed", edit.says
+        named.append(edit.says in grade.looks_like)
+    assert sum(named) >= 0.9 * len(named)
+
+
+def test_what_stands_in_a_practice_file_stays(tmp_path):
+    path, added = practice.write(C3, tmp_path, "gae")
+    assert added == ["gae"]
+    mine = path.read_text().replace("...  # yours", "return 7")
+    path.write_text(mine)
+    _, added = practice.write(C3, tmp_path)
+    assert "gae" not in added
+    assert path.read_text().startswith(mine)
+    assert practice.write(C3, tmp_path)[1] == []
+
+
+def test_commands(course, tmp_path):
     code, out, _ = course.rl("exercise", "C3.gae")
     assert code == 0
-    assert "def gae(" in out
-    assert "reversed" not in out
-
-
-def test_a_right_version_passes_and_a_wrong_one_does_not(course, tmp_path):
+    assert "practice/C3.py: gae" in out
+    stub = (tmp_path / "practice" / "C3.py").read_text()
+    assert "def gae(" in stub
+    assert "reversed" not in stub
     file = tmp_path / "mine.py"
     file.write_text(GAE)
-    code, out, _ = course.rl("exercise", "C3.gae", file)
-    assert (code, out) == (0, "C3.gae: passed the lesson's check\n")
-    file.write_text(GAE.replace("(~terminated[t])", "(~truncated[t])"))
-    code, out, _ = course.rl("exercise", "C3.gae", file)
+    code, out, _ = course.rl("grade", "C3.gae", file)
+    assert code == 0
+    assert "1 of 1 passed" in out
+    file.write_text(GAE.replace("(~terminated[t])", "1"))
+    code, out, _ = course.rl("grade", "C3.gae", file, "--json")
     assert code == 1
-    assert out.startswith("C3.gae: not yet. ")
+    (found,) = json.loads(out)["functions"]
+    assert found["looks_like"]
+    book = json.loads((tmp_path / "practice" / "progress.json").read_text())
+    assert "passed" in book["C3.gae"]
+    assert course.rl("solution", "C3.gae")[0] == 0
 
 
 def test_unknown_functions_are_refused(course):
@@ -37,9 +160,9 @@ def test_unknown_functions_are_refused(course):
     assert "no lesson 'Z9'" in course.refused("exercise", "Z9.gae")
 
 
-@pytest.mark.parametrize("content", ["def gae(:", "x = 1", "raise ValueError('no')", None, b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["def gae(:", "raise ValueError('no')", None, b"\xff\xfe"])
 def test_files_that_cannot_be_graded_are_one_line(course, tmp_path, content):
     file = tmp_path / "mine.py"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert "mine.py" in course.refused("exercise", "C3.gae", file)
+    assert "mine.py" in course.refused("grade", "C3.gae", file)

@@ -24,6 +24,7 @@ day = typer.Typer(no_args_is_help=True, help="The learning log under days/.")
 app.add_typer(day, name="day")
 
 DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
+PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
 GOALS = catalog.ROOT / "planning" / "learning_goals.md"
 Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_default=False)]
 
@@ -162,21 +163,70 @@ def break_(
 
 @app.command()
 def exercise(
-    function: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
-    file: Annotated[Path | None, typer.Argument(help="Your file with a function of that name.")] = None,
+    what: Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")],
 ) -> None:
-    """Show a lesson's function as an exercise; with a file, put your own version to the lesson's check."""
-    from chapters.course import exercises
+    """Write a lesson's functions as stubs into practice/, for you to fill; what is there stays."""
+    from chapters.course import practice
 
-    lesson, _, name = function.partition(".")
+    lesson, _, name = what.partition(".")
     item = find(lesson)
-    if file is None:
-        print(exercises.task(item, name))
-        return
-    passed, message = exercises.grade(item, name, file)
-    print(message)
-    if not passed:
+    path, added = practice.write(item, PRACTICE, name)
+    print(f"{path}: {', '.join(added) if added else 'nothing was missing'}")
+    print(f"write the bodies, then: rl grade {what}   (--watch grades at each save)")
+
+
+@app.command()
+def grade(
+    what: Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")],
+    file: Annotated[Path | None, typer.Argument(help="Your file, if not practice/LESSON.py.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Grade at each save, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the grades for a program.")] = False,
+) -> None:
+    """Grade your own versions of a lesson's functions, and say what a mistake looks like."""
+    import json
+    import time
+
+    from chapters.course import grading, practice
+
+    lesson, _, name = what.partition(".")
+    item = find(lesson)
+    path = file or practice.path_of(item, PRACTICE)
+    while True:
+        saved = grading.last_saved(path)
+        try:
+            grades = grading.graded(item, grading.text_of(path), name, str(path))
+        except UsageError as error:
+            if not watch:
+                raise
+            print(error, flush=True)
+        else:
+            practice.keep(item, grades, PRACTICE)
+            lines = grading.report(item, grades, path)
+            print(
+                json.dumps(grading.as_dict(item, grades, path)) if as_json else "\n".join(lines), flush=True
+            )
+        if not watch:
+            break
+        while grading.last_saved(path) == saved:
+            time.sleep(0.1)
+    if any(one.state == "failed" for one in grades):
         raise typer.Exit(CLAIM_FAILED)
+
+
+@app.command()
+def solution(
+    what: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Show the lesson's own version of a function; asks first, unless yours has passed."""
+    from chapters.course import practice
+
+    lesson, _, name = what.partition(".")
+    item = find(lesson)
+    text = practice.solution(item, name)
+    if not yes and "passed" not in practice.progress(PRACTICE).get(f"{item.id}.{name}", {}):
+        typer.confirm(f"{what} has not passed yet. Show the lesson's version?", abort=True)
+    print(text)
 
 
 @app.command("next")
@@ -192,7 +242,12 @@ def status() -> None:
     """What you have passed, and how well you predicted it."""
     from chapters.course import overview
 
-    print("\n".join([*overview.status_lines(_plan(), RUNS), *_prediction_lines(short=True)]))
+    lines = [*overview.status_lines(_plan(), RUNS), *_prediction_lines(short=True)]
+    if (PRACTICE / "progress.json").exists():
+        from chapters.course import practice
+
+        lines += ["written yourself:", *(f"  {line}" for line in practice.status_lines(PRACTICE))]
+    print("\n".join(lines))
 
 
 def _plan() -> plans.Plan | None:

@@ -1,0 +1,344 @@
+"""Grading a learner's functions: passed, failed, or not begun, and what a mistake looks like.
+
+The lesson's own check decides. For a failure the grader shows the smallest input on which the learner's
+version and the lesson's differ, and looks through the named edits of the lesson: one that answers alike on
+every input of the check is named by its line, "looks like: bootstraps through a terminal state".
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import inspect
+import io
+import re
+import signal
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from chapters.course.catalog import Item
+from chapters.course.parts import checks_of, edits_of, function_checks, lesson_of
+from chapters.course.spying import (
+    Call,
+    alike,
+    as_array,
+    first_difference,
+    is_tensor,
+    replay,
+    same_answer,
+    shown,
+    spied,
+)
+from chapters.utils.edits import edited
+from chapters.utils.lesson import UsageError
+
+SECONDS = 20.0  # a check of a right function takes well under a second
+REPLAY_SECONDS = 3.0
+TAG = re.compile(r"\$\$(.+?)\\tag\{(\d+)\}\s*\$\$", re.DOTALL)
+CITED = re.compile(r"eqs?\. \((\d+)\)(?:(?:,| and| to) \((\d+)\))*")
+
+
+class OverTime(BaseException):
+    """The learner's function did not come to an end."""
+
+
+@dataclass
+class Grade:
+    """What is said of one function."""
+
+    function: str
+    state: str
+    """passed, failed, or not begun."""
+    seconds: float = 0.0
+    said: str = ""
+    """Why it failed, in one line."""
+    example: dict[str, str] = field(default_factory=dict)
+    """The smallest input that shows the difference: inputs, expected, found, index."""
+    looks_like: list[str] = field(default_factory=list)
+    """Lines of the named edits that answer alike."""
+    remarks: list[str] = field(default_factory=list)
+    """What is not wrong and yet worth saying: it prints, it changes an argument."""
+
+
+def graded(item: Item, source: str, name: str = "", file: str = "your file") -> list[Grade]:
+    """Grade every checked function of a lesson, or the one called `name`, in the text of a learner's file.
+
+    Raises UsageError if the text is no Python or stops when it is run, or if there is no such function.
+    """
+    checks = function_checks(checks_of(item))
+    if name and name not in checks:
+        raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
+    tree = parsed(source, file)
+    begun = {node.name for node in tree.body if isinstance(node, DEFINITIONS) and not is_stub(node)}
+    begun |= {
+        ast.unparse(part) for node in tree.body if isinstance(node, ast.Assign) for part in node.targets
+    }
+    wanted = [name] if name else sorted(checks, key=list(vars(lesson_of(item))).index)
+    module = executed(item, source, begun & set(wanted), file)
+    return [
+        grade_one(item, function, getattr(module, function))
+        if function in begun
+        else Grade(function, "not begun")
+        for function in wanted
+    ]
+
+
+def text_of(path: Path) -> str:
+    """A learner's file. Raises UsageError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file (`rl exercise {path.stem}` writes it)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def last_saved(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+
+
+def parsed(source: str, file: str) -> ast.Module:
+    """The syntax tree of a learner's file. Raises UsageError with line and reason."""
+    try:
+        return ast.parse(source, file)
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        raise UsageError(f"{file}{line}: is no Python ({getattr(error, 'msg', error)})") from None
+
+
+def is_stub(node: ast.stmt) -> bool:
+    """Whether a body is still to be written: only a docstring, `...`, `pass` or NotImplementedError."""
+    if isinstance(node, ast.ClassDef):
+        return all(is_stub(part) for part in node.body)
+    if isinstance(node, ast.FunctionDef):
+        return all(is_stub(part) for part in node.body)
+    if isinstance(node, ast.Raise):
+        return "NotImplementedError" in ast.unparse(node)
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def executed(item: Item, source: str, names: set[str], file: str) -> types.ModuleType:
+    """The learner's file, run among the lesson's names; what he has not begun is the lesson's own.
+
+    Raises UsageError if it stops.
+    """
+    lesson = lesson_of(item)
+    module = types.ModuleType(lesson.__name__)
+    module.__dict__.update({key: value for key, value in vars(lesson).items() if key not in names})
+    module.__dict__["__name__"] = lesson.__name__
+    own = {
+        node.name: getattr(lesson, node.name)
+        for node in ast.parse(source).body
+        if isinstance(node, DEFINITIONS) and is_stub(node) and hasattr(lesson, node.name)
+    }
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), within(SECONDS):
+            exec(compile(source, file, "exec"), module.__dict__)
+    except OverTime:
+        raise UsageError(f"{file}: does not end within {SECONDS:.0f} s") from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{file}{line_of(error, file)}: stops with {in_words(error)}") from None
+    module.__dict__.update(own)
+    return module
+
+
+def grade_one(item: Item, name: str, own: Callable) -> Grade:
+    """Put one function to the lesson's check."""
+    if not callable(own):
+        return Grade(name, "failed", said=f"{name} is a {type(own).__name__}, no function")
+    check = function_checks(checks_of(item))[name]
+    spy, calls = spied(own)
+    printed = io.StringIO()
+    start = time.monotonic()
+    error: BaseException | None = None
+    try:
+        with contextlib.redirect_stdout(printed), within(SECONDS):
+            check(spy)
+    except (Exception, SystemExit, OverTime) as raised:
+        error = raised
+    grade = Grade(name, "failed" if error else "passed", round(time.monotonic() - start, 3))
+    if printed.getvalue():
+        grade.remarks.append("it prints: a function of the course says nothing")
+    if changed := changed_argument(own, calls):
+        grade.remarks.append(f"it changes its argument {changed!r} in place")
+    if error is None:
+        return grade
+    explain(grade, item, own, calls, error)
+    return grade
+
+
+def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: BaseException) -> None:
+    """Fill in why, by which input, and what it looks like."""
+    if isinstance(error, OverTime):
+        grade.said = f"does not end within {SECONDS:.0f} s: is there a loop that never stops?"
+        return
+    right = getattr(lesson_of(item), grade.function)
+    if broken := next((call for call in calls if call.error is not None), None):
+        grade.said = f"stops with {in_words(broken.error)}{line_in(own, broken.error)}"
+    else:
+        grade.said = " ".join(str(error).split())[:200]
+    with contextlib.redirect_stdout(io.StringIO()):
+        expected = list(replay(right, calls))
+        wrong = [(one, two) for one, two in zip(calls, expected) if not same_answer(one, two)]
+        if wrong:
+            mine, theirs = min(wrong, key=lambda pair: pair[0].size)
+            grade.example = example(own, mine, theirs)
+            if not broken and (kind := other_kind(mine.answer, theirs.answer)):
+                grade.said = kind
+        grade.looks_like = named_mistakes(item, grade.function, calls, expected)
+    if not grade.said or grade.said.startswith(("Not equal to tolerance", "assert")):
+        grade.said = "a value differs from the definition" if wrong else "the check refuses it"
+
+
+def named_mistakes(item: Item, name: str, calls: list[Call], right: list[Call]) -> list[str]:
+    """The lines of the edits of this function that answer as the learner's does, on every input."""
+    lesson, found = lesson_of(item), []
+    for edit in edits_of(item).values():
+        if edit.function != name or not calls:
+            continue
+        wrong = getattr(edited(lesson, edit), name)
+        try:
+            with within(REPLAY_SECONDS):
+                answers = list(replay(wrong, calls))
+        except OverTime:  # the mistake of this edit is that it does not end
+            continue
+        # an edit that no input of this check tells from the lesson itself explains nothing
+        if all(map(same_answer, answers, right)):
+            continue
+        if all(map(same_answer, answers, calls)):
+            found.append(edit.says)
+    return found
+
+
+def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
+    """Inputs, expected and found of one call."""
+    shown_inputs = ", ".join(f"{name} = {shown(value)}" for name, value in named_arguments(own, mine))
+    found = {
+        "inputs": shown_inputs,
+        "expected": in_words(theirs.error) if theirs.error else shown(theirs.answer),
+        "found": in_words(mine.error) if mine.error else shown(mine.answer),
+    }
+    index = None if mine.error or theirs.error else first_difference(mine.answer, theirs.answer)
+    if index:
+        right, wrong = (shown(as_array(call.answer)[index]) for call in (theirs, mine))
+        found["index"] = f"{list(index)}: {right} expected, {wrong} found"
+    return found
+
+
+def other_kind(mine: object, theirs: object) -> str:
+    """A line about shape or gradient, if the answers differ in that."""
+    shapes = [getattr(value, "shape", None) for value in (mine, theirs)]
+    if mine is None and theirs is not None:
+        return "returns nothing: is a `return` missing?"
+    if None not in shapes and tuple(shapes[0]) != tuple(shapes[1]):
+        return f"returns shape {list(shapes[0])}, expected {list(shapes[1])}"
+    if is_tensor(mine) and is_tensor(theirs) and mine.requires_grad != theirs.requires_grad:
+        return "returns a constant: no gradient flows" if theirs.requires_grad else "should return a constant"
+    return ""
+
+
+def changed_argument(own: Callable, calls: list[Call]) -> str:
+    """The name of an array that a call left different from how it came; networks, generators may change."""
+    for call in calls:
+        came = dict(named_arguments(own, call))
+        for name, value in named_arguments(own, Call(call.left, call.left)):
+            if hasattr(value, "shape") and not alike(came[name], value):
+                return name
+    return ""
+
+
+def named_arguments(own: Callable, call: Call) -> list[tuple[str, object]]:
+    """(name, value) of each argument, in order."""
+    args, kwargs = call.arguments
+    try:
+        bound = inspect.signature(own).bind(*args, **kwargs)
+        return list(bound.arguments.items())
+    except (TypeError, ValueError):
+        return [(f"argument {number}", value) for number, value in enumerate(args)] + list(kwargs.items())
+
+
+def in_words(error: BaseException | None) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def line_of(error: BaseException, file: str) -> str:
+    """`, line 12` of the learner's file, if the error came from it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def line_in(own: Callable, error: BaseException | None) -> str:
+    """The line of the learner's function that the error came from."""
+    if error is None or not hasattr(own, "__code__"):
+        return ""
+    return line_of(error, own.__code__.co_filename)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise OverTime after so many seconds; where there is no alarm (in a thread) there is no limit."""
+
+    def stop(number: int, frame: object) -> None:
+        raise OverTime
+
+    try:
+        before = signal.signal(signal.SIGALRM, stop)
+    except ValueError:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def equations_of(item: Item, name: str) -> list[str]:
+    """The equations that the lesson's own function cites, as the lesson writes them."""
+    source = inspect.getsource(getattr(lesson_of(item), name))
+    numbers = {number for match in CITED.finditer(source) for number in match.groups() if number}
+    text = item.path.read_text(encoding="utf-8")
+    return [f"({number}) {' '.join(body.split())}" for body, number in TAG.findall(text) if number in numbers]
+
+
+def report(item: Item, grades: list[Grade], path: Path) -> Iterator[str]:
+    """What `rl grade` prints."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    yield f"{path} ({digest})"
+    width = max(len(grade.function) for grade in grades)
+    for grade in grades:
+        took = f"  {grade.seconds:.2f} s" if grade.state != "not begun" else ""
+        yield f"  {grade.function:<{width}}  {grade.state}{took}"
+        if grade.state == "failed":
+            yield f"      {grade.said}"
+            for what, text in grade.example.items():
+                yield f"      {what + ':':<10}{text}"
+            yield from (f"      equation {equation}" for equation in equations_of(item, grade.function))
+            yield from (f"      looks like: {line}" for line in grade.looks_like)
+        yield from (f"      {remark}" for remark in grade.remarks)
+        if grade.state == "passed":
+            mistakes = [e.says for e in edits_of(item).values() if e.function == grade.function]
+            yield f"      it makes none of these {len(mistakes)} mistakes: {'; '.join(mistakes)}"
+    done = sum(grade.state == "passed" for grade in grades)
+    yield f"{done} of {len(grades)} passed"
+
+
+def as_dict(item: Item, grades: list[Grade], path: Path) -> dict:
+    """The same for programs (`--json`)."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"lesson": item.id, "file": str(path), "sha256": digest, "functions": list(map(asdict, grades))}

@@ -1,0 +1,178 @@
+"""What a function was asked and what it answered, and whether another function answers alike.
+
+A check calls the function under test on many inputs. Recorded, these inputs show where a learner's version
+differs from the lesson's, and which named edit of the lesson errs in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Call:
+    """One call: its arguments as they came, as they were left, and the answer or the exception."""
+
+    arguments: tuple[tuple, dict]
+    left: tuple[tuple, dict]
+    answer: Any = None
+    error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers went in."""
+        return sum(_size(value) for value in (*self.arguments[0], *self.arguments[1].values()))
+
+
+def spied(function: Callable) -> tuple[Callable, list[Call]]:
+    """(the function, the list that its calls are added to). Classes are left as they are."""
+    calls: list[Call] = []
+    if inspect.isclass(function):
+        return function, calls
+
+    @functools.wraps(function)
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        call = Call(copied((args, kwargs)), (args, kwargs))
+        calls.append(call)
+        try:
+            call.answer = function(*args, **kwargs)
+        except Exception as error:
+            call.error = error
+            raise
+        finally:
+            call.left = copied(call.left)
+        return call.answer
+
+    return spy, calls
+
+
+def replay(function: Callable, calls: list[Call]) -> Iterator[Call]:
+    """The same calls put to another function."""
+    for call in calls:
+        args, kwargs = copied(call.arguments)
+        again = Call(call.arguments, (args, kwargs))
+        try:
+            again.answer = function(*args, **kwargs)
+        except Exception as error:
+            again.error = error
+        yield again
+
+
+def same_answer(one: Call, other: Call) -> bool:
+    """Whether two calls came to the same end: equal values but for rounding, or the same kind of error."""
+    if one.error or other.error:
+        return type(one.error) is type(other.error)
+    return alike(one.answer, other.answer)
+
+
+def copied(value: Any) -> Any:
+    """A copy that later changes in place cannot reach; what cannot be copied stays as it is."""
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(copied(part) for part in value)
+    if isinstance(value, list):
+        return [copied(part) for part in value]
+    if type(value) is dict:
+        return {key: copied(part) for key, part in value.items()}
+    if is_tensor(value):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Equal but for rounding, through tuples, lists, dictionaries, arrays and networks."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if hasattr(one, "state_dict") and hasattr(other, "state_dict"):
+        return alike(dict(one.state_dict()), dict(other.state_dict()))
+    if is_numeric(one) and is_numeric(other):
+        left, right = as_array(one), as_array(other)
+        if left.shape != right.shape or with_gradient(one) != with_gradient(other):
+            return False
+        if left.dtype.kind in "fc" or right.dtype.kind in "fc":
+            return bool(np.allclose(left, right, rtol=1e-4, atol=1e-6, equal_nan=True))
+        return bool((left == right).all())
+    if is_numeric(one) or is_numeric(other):
+        return False
+    try:
+        return bool(one == other) or type(one) is type(other)
+    except Exception:
+        return type(one) is type(other)
+
+
+def first_difference(one: Any, other: Any) -> tuple | None:
+    """The index of the first number that differs, or None where an index makes no sense."""
+    if not (is_numeric(one) and is_numeric(other)):
+        return None
+    left, right = as_array(one), as_array(other)
+    if left.shape != right.shape or left.ndim == 0:
+        return None
+    differs = ~np.isclose(left.astype(float), right.astype(float), rtol=1e-4, atol=1e-6, equal_nan=True)
+    return tuple(int(i) for i in np.argwhere(differs)[0]) if differs.any() else None
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is torch's; jax's arrays cannot be changed and need no copy."""
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def with_gradient(value: Any) -> bool:
+    """Whether a gradient flows back from it."""
+    return is_tensor(value) and value.requires_grad
+
+
+def is_numeric(value: Any) -> bool:
+    """A number, or an array of numbers of NumPy, torch or JAX."""
+    if isinstance(value, (bool, int, float, complex, np.ndarray, np.generic)):
+        return np.asarray(value).dtype.kind in "biufc"
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def as_array(value: Any) -> np.ndarray:
+    """The numbers in NumPy."""
+    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+
+
+def shown(value: Any, limit: int = 160) -> str:
+    """A value in one short line: numbers rounded, large arrays by shape."""
+    if is_numeric(value):
+        array = as_array(value)
+        if array.size > 24:
+            return f"array of shape {list(array.shape)}"
+        numbers = array.tolist()
+        text = str(_rounded(numbers))
+    elif isinstance(value, (tuple, list)):
+        text = f"({', '.join(shown(part, limit) for part in value)})"
+    else:
+        text = " ".join(repr(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.6g}")
+    return value
+
+
+def _size(value: Any) -> int:
+    if is_numeric(value):
+        return as_array(value).size
+    if isinstance(value, (tuple, list)):
+        return sum(map(_size, value))
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return 1
