@@ -123,7 +123,7 @@ def draw_stage(runs: list[dict], log: RunLog) -> None:
         ax.set(xlabel=unit, xscale="log")
     axes[0].set(ylabel="mean greedy return", title="The same task")
     axes[1].set(title="The same runs by time")
-    axes[0].legend(loc="center left", bbox_to_anchor=(0.0, 0.62), fontsize=10)
+    axes[0].legend(loc="center left", bbox_to_anchor=(-0.02, 0.7), fontsize=9)
     rows = {label: [steps / 1000 for steps in until_goal(runs, name, 1)] for name, label in LABELS.items()}
     plotting.dot_rows(axes[2], rows, list(COLOURS.values()))
     axes[2].set(xlabel="thousand environment steps to a sustained goal", title="A dot is a seed")
