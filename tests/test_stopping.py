@@ -220,8 +220,29 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys, count):
         lesson.run_lesson(claims_one, Config, {})
     assert left.value.code == 2
     assert capsys.readouterr().err == (
-        "error: the disk is full: free some space, or give another folder as --out\n"
+        "error: the disk is full: free some space, or use another (--out, RL_CACHE)\n"
     )
+
+
+def test_a_full_disk_is_one_line_whichever_library_finds_out(tmp_path, monkeypatch, capsys):
+    import safetensors
+    import torch
+
+    def saves(cfg: Config, log: RunLog) -> None:
+        raise error
+
+    monkeypatch.setattr(stopping, "start", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["B1_x.py", "--out", str(tmp_path)])
+    found = [safetensors.SafetensorError("Error while serializing: I/O error: No space left on device")]
+    if Path("/dev/full").exists():
+        with pytest.raises(RuntimeError) as caught:
+            torch.save({"weights": torch.zeros(10**5)}, "/dev/full")
+        found.append(caught.value)
+    for error in found:
+        with pytest.raises(SystemExit) as left:
+            lesson.run_lesson(saves, Config, {})
+        assert left.value.code == 2
+        assert capsys.readouterr().err.startswith("error: the disk is full")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import errno
 import importlib
 import io
 import json
@@ -26,6 +25,7 @@ from chapters.utils.runlog import RunLog, new_run_folder
 from chapters.utils.tracking import TRACKERS, make_trackers
 
 PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "file write failed")
 RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
 
 
@@ -89,10 +89,10 @@ def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: d
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(WRONG_USAGE)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # libraries that save have errors of their own
+        if not any(said in str(error) for said in DISK_FULL):
             raise
-        print("error: the disk is full: free some space, or give another folder as --out", file=sys.stderr)
+        print("error: the disk is full: free some space, or use another (--out, RL_CACHE)", file=sys.stderr)
         sys.exit(WRONG_USAGE)
     except KeyboardInterrupt:
         stopping.leave()
