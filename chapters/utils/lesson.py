@@ -25,7 +25,7 @@ from chapters.utils.runlog import RunLog, new_run_folder
 from chapters.utils.tracking import TRACKERS, make_trackers
 
 PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
-DISK_FULL = ("No space left on device", "Disk quota exceeded", "file write failed")
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "unexpected pos")
 RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
 
 
