@@ -166,3 +166,18 @@ def test_files_that_cannot_be_graded_are_one_line(course, tmp_path, content):
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert "mine.py" in course.refused("grade", "C3.gae", file)
+
+
+def test_hints_come_one_more_at_a_time_and_can_be_read_again(course):
+    shown = [course.rl("hint", "C3.gae")[1] for _ in range(4)]
+    assert [text.count("hint ") for text in shown] == [1, 2, 3, 3]
+    assert "equation (2)" in shown[0]
+    assert ">>> gae(" in shown[1]
+    assert "the first line: " in shown[2]
+
+
+@pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+def test_every_function_has_two_hints_at_least_and_a_solution(item):
+    for name in function_checks(checks_of(item)):
+        assert len(practice.hints(item, name)) >= 2, name
+        assert f"{name}" in practice.solution(item, name)

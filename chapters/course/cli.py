@@ -214,6 +214,20 @@ def grade(
 
 
 @app.command()
+def hint(
+    what: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
+) -> None:
+    """Show the next hint for a function: what it stands for, an example by hand, its first line."""
+    from chapters.course import practice
+
+    lesson, _, name = what.partition(".")
+    item = find(lesson)
+    steps = practice.next_hint(item, name, PRACTICE)
+    total = len(practice.hints(item, name))
+    print("\n\n".join(f"hint {number} of {total}\n{step}" for number, step in enumerate(steps, 1)))
+
+
+@app.command()
 def solution(
     what: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

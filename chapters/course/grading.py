@@ -197,18 +197,34 @@ def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: B
             grade.example = example(own, mine, theirs)
             if not broken and (kind := other_kind(mine.answer, theirs.answer)):
                 grade.said = kind
-        grade.looks_like = named_mistakes(item, grade.function, calls, expected)
+        grade.looks_like = named_mistakes(item, grade.function, calls, expected, in_words(error))
     if not grade.said or grade.said.startswith(("Not equal to tolerance", "assert")):
         grade.said = "a value differs from the definition" if wrong else "the check refuses it"
 
 
-def named_mistakes(item: Item, name: str, calls: list[Call], right: list[Call]) -> list[str]:
+def refusal(item: Item, name: str, wrong: Callable) -> str:
+    """What the check says of a wrong version."""
+    try:
+        with within(REPLAY_SECONDS):
+            function_checks(checks_of(item))[name](wrong)
+    except OverTime:
+        return ""
+    except Exception as error:
+        return in_words(error)
+    return ""
+
+
+def named_mistakes(item: Item, name: str, calls: list[Call], right: list[Call], said: str) -> list[str]:
     """The lines of the edits of this function that answer as the learner's does, on every input."""
     lesson, found = lesson_of(item), []
     for edit in edits_of(item).values():
-        if edit.function != name or not calls:
+        if edit.function != name:
             continue
         wrong = getattr(edited(lesson, edit), name)
+        if not calls:  # of a class no calls are known, but what the check says of it
+            if refusal(item, name, wrong) == said:
+                found.append(edit.says)
+            continue
         try:
             with within(REPLAY_SECONDS):
                 answers = list(replay(wrong, calls))

@@ -7,6 +7,7 @@ never changed, only what is missing is added at its end.
 from __future__ import annotations
 
 import ast
+import re
 import time
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def solution(item: Item, name: str) -> str:
     return "\n".join([*lines[start - 1 : node.end_lineno], "", *equations])
 
 
+def hints(item: Item, name: str) -> list[str]:
+    """Three steps towards a function: what it stands for, an example by hand, and how its body begins.
+
+    Raises UsageError if there is no such function. A lesson without an example of it gives two.
+    """
+    node = next((node for node in nodes_of(item) if node.name == name), None)
+    if node is None or name not in function_checks(checks_of(item)):
+        raise UsageError(f"{item.id} has no exercise {name!r}")
+    idea = "\n".join([ast.get_docstring(node) or "", *(f"equation {e}" for e in equations_of(item, name))])
+    source = item.path.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", source, re.DOTALL)
+    by_hand = next((block for block in blocks if re.search(rf"\b{name}\(", block)), "")
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    first = ast.get_source_segment(source, body[0]) if body else ""
+    begins = "the first line: " + (first or "").splitlines()[0] if first else ""
+    return [step.strip() for step in (idea, by_hand, begins) if step.strip()]
+
+
 # What was shown
 
 
@@ -135,6 +154,17 @@ def keep(item: Item, grades: list[Grade], folder: Path) -> None:
             entry["failed"] = int(entry.get("failed", 0)) + 1
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "progress.json", book)
+
+
+def next_hint(item: Item, name: str, folder: Path) -> list[str]:
+    """The hints shown so far and one more; how many were shown is kept."""
+    steps = hints(item, name)
+    book = progress(folder)
+    entry = book.setdefault(f"{item.id}.{name}", {})
+    entry["hints"] = min(int(entry.get("hints", 0)) + 1, len(steps))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "progress.json", book)
+    return steps[: entry["hints"]]
 
 
 def status_lines(folder: Path) -> list[str]:
