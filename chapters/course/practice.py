@@ -116,8 +116,11 @@ def hints(item: Item, name: str) -> list[str]:
     node = next((node for node in nodes_of(item) if node.name == name), None)
     if node is None or name not in function_checks(checks_of(item)):
         raise UsageError(f"{item.id} has no exercise {name!r}")
-    idea = "\n".join([ast.get_docstring(node) or "", *(f"equation {e}" for e in equations_of(item, name))])
     source = item.path.read_text(encoding="utf-8")
+    above = [line for line in source.splitlines()[: node.lineno] if line.startswith("## ")]
+    section = f"it belongs to section {above[-1].lstrip('# ')}" if above else ""
+    equations = [f"equation {equation}" for equation in equations_of(item, name)]
+    idea = "\n".join([ast.get_docstring(node) or "", *equations, section])
     blocks = re.findall(r"```python\n(.*?)```", source, re.DOTALL)
     by_hand = next((block for block in blocks if re.search(rf"\b{name}\(", block)), "")
     body = node.body[1:] if ast.get_docstring(node) else node.body
