@@ -199,6 +199,12 @@ def full_after(monkeypatch, count: int) -> None:
     monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
 
 
+def as_script(monkeypatch) -> None:
+    """A lesson run here is a script's, also after a test of notebooks; signals stay pytest's."""
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(stopping, "start", lambda: None)
+
+
 def claims_one(cfg: Config, log: RunLog) -> None:
     log.write(0, loss=1.0)
     log.claim("exact", "It is exact.", 0.0, at_most=1.0, always=True)
@@ -214,7 +220,7 @@ class Figure:
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys, count):
     """At config.json, run.json, claims.json, the figure and the last run.json."""
     full_after(monkeypatch, count)
-    monkeypatch.setattr(stopping, "start", lambda: None)
+    as_script(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["B1_x.py", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as left:
         lesson.run_lesson(claims_one, Config, {})
@@ -231,7 +237,7 @@ def test_a_full_disk_is_one_line_whichever_library_finds_out(tmp_path, monkeypat
     def saves(cfg: Config, log: RunLog) -> None:
         raise found.pop()
 
-    monkeypatch.setattr(stopping, "start", lambda: None)
+    as_script(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["B1_x.py", "--out", str(tmp_path)])
     found = [safetensors.SafetensorError("Error while serializing: I/O error: No space left on device")]
     if Path("/dev/full").exists():
@@ -262,7 +268,7 @@ def test_a_reader_that_has_seen_enough_is_told_nothing():
 
 @pytest.mark.parametrize("seed", [-1, 10**6, 10**400])
 def test_every_lesson_refuses_a_seed_that_libraries_cannot_take(monkeypatch, capsys, tmp_path, seed):
-    monkeypatch.setattr(stopping, "start", lambda: None)
+    as_script(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["B1_x.py", "--seed", str(seed), "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as left:
         lesson.run_lesson(claims_one, Config, {})
