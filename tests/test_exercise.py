@@ -49,7 +49,7 @@ def grade_of(source, name="gae", item=C3):
 @pytest.mark.parametrize("source", [GAE, SHORT, IN_NUMPY])
 def test_right_answers_pass_in_any_idiom(source):
     grade = grade_of(source)
-    assert (grade.state, grade.said, grade.remarks) == ("passed", "", [])
+    assert (grade.state, grade.said) == ("passed", "")
 
 
 def test_a_mistake_is_shown_on_its_smallest_input_and_named():
@@ -181,3 +181,71 @@ def test_every_function_has_two_hints_at_least_and_a_solution(item):
     for name in function_checks(checks_of(item)):
         assert len(practice.hints(item, name)) >= 2, name
         assert f"{name}" in practice.solution(item, name)
+
+
+COLUMN = GAE.replace("return advantages", "return advantages[..., None]")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "lesson", "words"),
+    [
+        (COLUMN, "gae", "C3", "returns shape [1, 1, 1], expected [1, 1]"),
+        (
+            GAE.replace("return advantages", "return advantages.numpy()"),
+            "gae",
+            "C3",
+            "returns a ndarray, expected",
+        ),
+        (
+            GAE.replace("return advantages", "return list(advantages)"),
+            "gae",
+            "C3",
+            "returns a list, expected one Tensor",
+        ),
+    ],
+)
+def test_an_answer_of_another_kind_fails_though_its_numbers_are_right(source, name, lesson, words):
+    grade = grade_of(source, name, find(lesson))
+    assert grade.state == "failed"
+    assert words in grade.said
+
+
+def test_a_loss_that_no_gradient_flows_through_fails():
+    lesson, name = find("D4"), "dpo_loss"
+    whole = practice.solution(lesson, name).partition("\n\nequation")[0]
+    assert grade_of(whole, name, lesson).state == "passed"
+    cut = whole + "\n\nright = dpo_loss\ndef dpo_loss(*a, **k):\n    return right(*a, **k).detach()\n"
+    assert grade_of(cut, name, lesson).said == "returns a constant: no gradient flows"
+
+
+def test_no_mask_is_not_taken_for_the_mask_turned_round():
+    lesson = find("B3")
+    without = "def td_target(r, v, end, gamma):\n    return r + gamma * v\n"
+    (grade,) = grading.graded(lesson, without, "td_target")
+    assert len(grade.looks_like) == 1
+
+
+def test_names_of_functions_and_arguments():
+    grade = grade_of(GAE.replace("def gae", "def compute_gae"))
+    assert (grade.state, grade.said) == ("not begun", "there is no 'gae' in this file, but 'compute_gae'")
+    assert "the lesson calls its arguments rewards, values" in grade_of(SHORT).remarks[0]
+    stub_below = GAE + "\ndef gae(rewards):\n    ...\n"
+    assert grade_of(stub_below).state == "not begun", "the last definition counts"
+
+
+def test_a_damaged_progress_file_is_put_aside(course, tmp_path):
+    folder = tmp_path / "practice"
+    folder.mkdir()
+    (folder / "progress.json").write_text("{not json")
+    file = tmp_path / "mine.py"
+    file.write_text(GAE)
+    code, _, err = course.rl("grade", "C3.gae", file)
+    assert code == 0
+    assert "was damaged" in err
+    assert (folder / "progress.damaged").read_text() == "{not json"
+    assert "C3.gae" in json.loads((folder / "progress.json").read_text())
+
+
+def test_a_practice_file_runs_as_a_script(tmp_path):
+    path, _ = practice.write(find("D4"), tmp_path)
+    exec(compile(path.read_text(), str(path), "exec"), {"__name__": "mine"})

@@ -260,7 +260,8 @@ def status() -> None:
     if (PRACTICE / "progress.json").exists():
         from chapters.course import practice
 
-        lines += ["written yourself:", *(f"  {line}" for line in practice.status_lines(PRACTICE))]
+        if own := practice.status_lines(PRACTICE):
+            lines += ["written yourself:", *(f"  {line}" for line in own)]
     print("\n".join(lines))
 
 

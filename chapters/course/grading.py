@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
+import functools
 import hashlib
 import inspect
 import io
@@ -28,11 +30,14 @@ from chapters.course.spying import (
     alike,
     as_array,
     first_difference,
+    is_numeric,
     is_tensor,
     replay,
     same_answer,
     shown,
     spied,
+    wanting_gradients,
+    with_gradient,
 )
 from chapters.utils.edits import edited
 from chapters.utils.lesson import UsageError
@@ -74,16 +79,14 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
     if name and name not in checks:
         raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
     tree = parsed(source, file)
-    begun = {node.name for node in tree.body if isinstance(node, DEFINITIONS) and not is_stub(node)}
-    begun |= {
-        ast.unparse(part) for node in tree.body if isinstance(node, ast.Assign) for part in node.targets
-    }
+    defined = last_definitions(tree)
+    begun = {function for function, node in defined.items() if not is_stub(node)}
     wanted = [name] if name else sorted(checks, key=list(vars(lesson_of(item))).index)
     module = executed(item, source, begun & set(wanted), file)
     return [
         grade_one(item, function, getattr(module, function))
         if function in begun
-        else Grade(function, "not begun")
+        else Grade(function, "not begun", said=misnamed(function, defined))
         for function in wanted
     ]
 
@@ -118,6 +121,25 @@ def parsed(source: str, file: str) -> ast.Module:
         raise UsageError(f"{file}{line}: is no Python ({getattr(error, 'msg', error)})") from None
 
 
+def last_definitions(tree: ast.Module) -> dict[str, ast.stmt]:
+    """What each name of a file stands for at its end: a later stub replaces an earlier body, as in Python."""
+    found: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if isinstance(node, DEFINITIONS):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign):
+            found |= {ast.unparse(target): node for target in node.targets}
+    return found
+
+
+def misnamed(function: str, defined: dict[str, ast.stmt]) -> str:
+    """A line, if the file lacks the function and has one of a similar name."""
+    if function in defined:
+        return ""
+    close = difflib.get_close_matches(function, defined, 1, 0.6) or [n for n in defined if function in n]
+    return f"there is no {function!r} in this file, but {close[0]!r}" if close else ""
+
+
 def is_stub(node: ast.stmt) -> bool:
     """Whether a body is still to be written: only a docstring, `...`, `pass` or NotImplementedError."""
     if isinstance(node, ast.ClassDef):
@@ -139,9 +161,9 @@ def executed(item: Item, source: str, names: set[str], file: str) -> types.Modul
     module.__dict__.update({key: value for key, value in vars(lesson).items() if key not in names})
     module.__dict__["__name__"] = lesson.__name__
     own = {
-        node.name: getattr(lesson, node.name)
-        for node in ast.parse(source).body
-        if isinstance(node, DEFINITIONS) and is_stub(node) and hasattr(lesson, node.name)
+        function: getattr(lesson, function)
+        for function, node in last_definitions(ast.parse(source)).items()
+        if is_stub(node) and hasattr(lesson, function)
     }
     try:
         with contextlib.redirect_stdout(io.StringIO()), within(SECONDS):
@@ -155,7 +177,7 @@ def executed(item: Item, source: str, names: set[str], file: str) -> types.Modul
 
 
 def grade_one(item: Item, name: str, own: Callable) -> Grade:
-    """Put one function to the lesson's check."""
+    """Put one function to the lesson's check, and compare what kind of thing it answers with the lesson's."""
     if not callable(own):
         return Grade(name, "failed", said=f"{name} is a {type(own).__name__}, no function")
     check = function_checks(checks_of(item))[name]
@@ -169,37 +191,80 @@ def grade_one(item: Item, name: str, own: Callable) -> Grade:
     except (Exception, SystemExit, OverTime) as raised:
         error = raised
     grade = Grade(name, "failed" if error else "passed", round(time.monotonic() - start, 3))
-    if printed.getvalue():
-        grade.remarks.append("it prints: a function of the course says nothing")
-    if changed := changed_argument(own, calls):
-        grade.remarks.append(f"it changes its argument {changed!r} in place")
-    if error is None:
+    grade.remarks += remarks(item, name, own, calls, printed.getvalue())
+    if isinstance(error, OverTime):
+        where = line_in(own, error)
+        grade.said = f"does not end within {SECONDS:g} s{where}: is there a loop that never stops?"
         return grade
-    explain(grade, item, own, calls, error)
+    with contextlib.redirect_stdout(io.StringIO()):
+        explain(grade, item, own, calls, error)
     return grade
 
 
-def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: BaseException) -> None:
-    """Fill in why, by which input, and what it looks like."""
-    if isinstance(error, OverTime):
-        grade.said = f"does not end within {SECONDS:.0f} s: is there a loop that never stops?"
-        return
-    right = getattr(lesson_of(item), grade.function)
-    if broken := next((call for call in calls if call.error is not None), None):
+def remarks(item: Item, name: str, own: Callable, calls: list[Call], printed: str) -> list[str]:
+    """What is no mistake by itself and yet worth saying."""
+    found = []
+    if printed:
+        found.append("it prints: a function of the course says nothing")
+    if changed := changed_argument(own, calls):
+        found.append(f"it changes its argument {changed!r} in place")
+    names = [list(inspect.signature(one).parameters) for one in (own, getattr(lesson_of(item), name))]
+    if calls and names[0] != names[1]:
+        found.append(f"the lesson calls its arguments {', '.join(names[1])}: who names them needs the same")
+    return found
+
+
+def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: BaseException | None) -> None:
+    """Fill in why, by which input, and what it looks like; an answer of another kind fails after all.
+
+    The inputs are those on which the check calls the lesson's own function: a check of a wrong one stops at
+    the first that differs, and one input alone may look like several mistakes.
+    """
+    expected = inputs_of(item, grade.function)
+    try:
+        with within(SECONDS):
+            answers = list(replay(own, expected))
+    except OverTime:
+        answers = []
+    pairs = [(mine, theirs) for mine, theirs in zip(answers, expected) if not same_answer(mine, theirs)]
+    if error is None:
+        pairs = other_kinds(item, grade.function, own, answers, expected)
+        if not pairs:
+            return
+        grade.state = "failed"
+    said = " ".join(str(error).split())[:200] if error else ""
+    if said.startswith(("Not equal to tolerance", "assert")):
+        said = ""
+    grade.said = said or ("a value differs from the definition" if pairs else "the check refuses it")
+    if broken := next((call for call in (*calls, *answers) if call.error is not None), None):
         grade.said = f"stops with {in_words(broken.error)}{line_in(own, broken.error)}"
-    else:
-        grade.said = " ".join(str(error).split())[:200]
-    with contextlib.redirect_stdout(io.StringIO()):
-        expected = list(replay(right, calls))
-        wrong = [(one, two) for one, two in zip(calls, expected) if not same_answer(one, two)]
-        if wrong:
-            mine, theirs = min(wrong, key=lambda pair: pair[0].size)
-            grade.example = example(own, mine, theirs)
-            if not broken and (kind := other_kind(mine.answer, theirs.answer)):
-                grade.said = kind
-        grade.looks_like = named_mistakes(item, grade.function, calls, expected, in_words(error))
-    if not grade.said or grade.said.startswith(("Not equal to tolerance", "assert")):
-        grade.said = "a value differs from the definition" if wrong else "the check refuses it"
+    if pairs:
+        mine, theirs = min(pairs, key=lambda pair: pair[0].size)
+        grade.example = example(own, mine, theirs)
+        grade.said = other_kind(mine, theirs) or grade.said
+    grade.looks_like = named_mistakes(item, grade.function, answers, expected, in_words(error))
+
+
+def other_kinds(
+    item: Item, name: str, own: Callable, answers: list[Call], expected: list[Call]
+) -> list[tuple[Call, Call]]:
+    """Pairs of calls whose answers are of another kind, also when every argument asks for a gradient."""
+    asking = [Call(wanting_gradients(call.arguments), call.arguments) for call in expected]
+    right = getattr(lesson_of(item), name)
+    try:
+        with within(SECONDS):
+            again = list(zip(replay(own, asking), replay(right, asking)))
+    except OverTime:
+        again = []
+    return [pair for pair in (*zip(answers, expected), *again) if other_kind(*pair)]
+
+
+@functools.cache
+def inputs_of(item: Item, name: str) -> list[Call]:
+    """What the check asks of the lesson's own function, and its answers; nothing for a class."""
+    spy, calls = spied(getattr(lesson_of(item), name))
+    function_checks(checks_of(item))[name](spy)
+    return calls
 
 
 def refusal(item: Item, name: str, wrong: Callable) -> str:
@@ -249,19 +314,34 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
     index = None if mine.error or theirs.error else first_difference(mine.answer, theirs.answer)
     if index:
         right, wrong = (shown(as_array(call.answer)[index]) for call in (theirs, mine))
-        found["index"] = f"{list(index)}: {right} expected, {wrong} found"
+        there = [
+            f"{name} {shown(as_array(value)[index])}"
+            for name, value in named_arguments(own, mine)
+            if is_numeric(value) and as_array(value).shape == as_array(mine.answer).shape
+        ]
+        at = f" ({', '.join(there)})" if there else ""
+        found["index"] = f"{list(index)}: {right} expected, {wrong} found{at}"
     return found
 
 
-def other_kind(mine: object, theirs: object) -> str:
-    """A line about shape or gradient, if the answers differ in that."""
-    shapes = [getattr(value, "shape", None) for value in (mine, theirs)]
-    if mine is None and theirs is not None:
+def other_kind(mine: Call, theirs: Call) -> str:
+    """A line about type, shape or gradient, if the answers differ in that."""
+    if mine.error or theirs.error:
+        return ""
+    one, other = mine.answer, theirs.answer
+    if one is None and other is not None:
         return "returns nothing: is a `return` missing?"
-    if None not in shapes and tuple(shapes[0]) != tuple(shapes[1]):
-        return f"returns shape {list(shapes[0])}, expected {list(shapes[1])}"
-    if is_tensor(mine) and is_tensor(theirs) and mine.requires_grad != theirs.requires_grad:
-        return "returns a constant: no gradient flows" if theirs.requires_grad else "should return a constant"
+    shape = getattr(other, "shape", None)
+    if shape is None:
+        return ""
+    if isinstance(one, (list, tuple)) or (shape and is_tensor(other) and not is_tensor(one)):
+        return f"returns a {type(one).__name__}, expected one {type(other).__name__} of shape {list(shape)}"
+    if tuple(getattr(one, "shape", ())) != tuple(shape):
+        return f"returns shape {list(getattr(one, 'shape', ()))}, expected {list(shape)}"
+    if with_gradient(other) and not with_gradient(one):
+        return "returns a constant: no gradient flows"
+    if with_gradient(one) and not with_gradient(other):
+        return "should return a constant: a gradient flows through it"
     return ""
 
 
@@ -340,16 +420,17 @@ def report(item: Item, grades: list[Grade], path: Path) -> Iterator[str]:
     for grade in grades:
         took = f"  {grade.seconds:.2f} s" if grade.state != "not begun" else ""
         yield f"  {grade.function:<{width}}  {grade.state}{took}"
-        if grade.state == "failed":
+        if grade.said:
             yield f"      {grade.said}"
+        if grade.state == "failed":
             for what, text in grade.example.items():
                 yield f"      {what + ':':<10}{text}"
             yield from (f"      equation {equation}" for equation in equations_of(item, grade.function))
             yield from (f"      looks like: {line}" for line in grade.looks_like)
         yield from (f"      {remark}" for remark in grade.remarks)
         if grade.state == "passed":
-            mistakes = [e.says for e in edits_of(item).values() if e.function == grade.function]
-            yield f"      it makes none of these {len(mistakes)} mistakes: {'; '.join(mistakes)}"
+            mistakes = sum(edit.function == grade.function for edit in edits_of(item).values())
+            yield f"      it makes none of its {mistakes} known mistakes (`rl break {item.id}` lists them)"
     done = sum(grade.state == "passed" for grade in grades)
     yield f"{done} of {len(grades)} passed"
 

@@ -7,7 +7,10 @@ never changed, only what is missing is added at its end.
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -60,7 +63,7 @@ def head(item: Item) -> str:
         f'# %% [markdown]\nr"""\n# {item.id} · {item.title}: yours\n\n'
         f"Write each body in place of `...`, with the lesson beside you: `{item.path.relative_to(ROOT)}`.\n"
         f"`rl grade {item.id}` says what passes and what a mistake looks like; `--watch` at each save.\n"
-        f'"""\n\n# %%\n' + "\n".join(kept) + "\n"
+        f'"""\n\n# %%\nfrom __future__ import annotations\n' + "\n".join(kept) + "\n"
     )
 
 
@@ -101,7 +104,10 @@ def solution(item: Item, name: str) -> str:
     """The lesson's own function, and the equations that it stands for."""
     node = next((node for node in nodes_of(item) if node.name == name), None)
     if node is None or name not in function_checks(checks_of(item)):
-        raise UsageError(f"{item.id} has no exercise {name!r}")
+        names = ", ".join(function_checks(checks_of(item)))
+        raise UsageError(
+            f"{item.id} has no exercise {name!r} (name one: {item.id}.FUNCTION; there are: {names})"
+        )
     lines = item.path.read_text(encoding="utf-8").splitlines()
     start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     equations = [f"equation {equation}" for equation in equations_of(item, name)]
@@ -115,7 +121,10 @@ def hints(item: Item, name: str) -> list[str]:
     """
     node = next((node for node in nodes_of(item) if node.name == name), None)
     if node is None or name not in function_checks(checks_of(item)):
-        raise UsageError(f"{item.id} has no exercise {name!r}")
+        names = ", ".join(function_checks(checks_of(item)))
+        raise UsageError(
+            f"{item.id} has no exercise {name!r} (name one: {item.id}.FUNCTION; there are: {names})"
+        )
     source = item.path.read_text(encoding="utf-8")
     above = [line for line in source.splitlines()[: node.lineno] if line.startswith("## ")]
     section = f"it belongs to section {above[-1].lstrip('# ')}" if above else ""
@@ -133,9 +142,7 @@ def hints(item: Item, name: str) -> list[str]:
 
 
 def progress(folder: Path) -> dict[str, dict]:
-    """{"C3.gae": {"passed": "2026-11-27", "failed": 2}}. Raises UsageError if the file is damaged."""
-    import json
-
+    """{"C3.gae": {"passed": "2026-11-27", "failed": 2}}; a damaged file is put aside, with a word."""
     path = folder / "progress.json"
     if not path.exists():
         return {}
@@ -143,7 +150,10 @@ def progress(folder: Path) -> dict[str, dict]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): dict(entry) for name, entry in found.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        raise UsageError(f"{path}: is damaged; mend or remove it (it only keeps what you passed)") from None
+        aside = path.with_suffix(".damaged")
+        os.replace(path, aside)
+        print(f"{path}: was damaged, is now {aside.name}; what you pass is counted anew", file=sys.stderr)
+        return {}
 
 
 def keep(item: Item, grades: list[Grade], folder: Path) -> None:
@@ -175,9 +185,8 @@ def status_lines(folder: Path) -> list[str]:
     book = progress(folder)
     lines = []
     for item in lessons():
-        names = [name for name in book if name.partition(".")[0] == item.id]
-        if names:
-            passed = sum("passed" in book[name] for name in names)
+        passed = sum("passed" in entry for name, entry in book.items() if name.partition(".")[0] == item.id)
+        if passed:
             total = len(function_checks(checks_of(item)))
             lines.append(f"{item.id}: {passed} of {total} functions in your own version")
     return lines

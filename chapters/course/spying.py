@@ -138,6 +138,17 @@ def with_gradient(value: Any) -> bool:
     return is_tensor(value) and value.requires_grad
 
 
+def wanting_gradients(value: Any) -> Any:
+    """A copy in which each tensor of real numbers asks for a gradient."""
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(wanting_gradients(part) for part in value)
+    if type(value) is dict:
+        return {key: wanting_gradients(part) for key, part in value.items()}
+    if is_tensor(value) and value.is_floating_point():
+        return value.detach().clone().requires_grad_(True)
+    return copied(value)
+
+
 def is_numeric(value: Any) -> bool:
     """A number, or an array of numbers of NumPy, torch or JAX."""
     if isinstance(value, (bool, int, float, complex, np.ndarray, np.generic)):
