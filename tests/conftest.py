@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,9 @@ os.environ.update(
     RL_RUNS=elsewhere + "/runs",
     RL_PRACTICE=elsewhere + "/practice",
 )
+
+# Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import jaxtyping
 import pytest
