@@ -21,14 +21,13 @@ os.environ.update(
     RL_PRACTICE=elsewhere + "/practice",
 )
 
-# Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 import jaxtyping
 import pytest
 
 from chapters.course.catalog import CHAPTERS
 
+# Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
 
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
