@@ -1,6 +1,7 @@
 """Day01: files and graders in the service's format, and a submission that survives what networks do."""
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -330,11 +331,14 @@ class TestSubmission:
         "GET events$",
     )
 
-    @pytest.mark.parametrize("place", PLACES)
-    @pytest.mark.parametrize("fault", ["html", "text", "other"])
+    # Of events, any other object is a right answer: a list without entries.
+    NO_ANSWERS = (
+        *itertools.product(["html", "text"], PLACES),
+        *itertools.product(["other"], PLACES[:-1]),
+    )
+
+    @pytest.mark.parametrize(("fault", "place"), NO_ANSWERS)
     def test_an_answer_that_is_no_answer_is_one_line(self, command, serve, place, fault):
-        if (place, fault) == ("GET events$", "other"):
-            pytest.skip("a list without entries is an empty list")
         code, _, err = command("--submit", stub=serve(script={place: [fault] * 50}))
         assert (code, err.count("\n")) == (1, 1), err
         assert err.startswith("error: the service")

@@ -65,6 +65,7 @@ def test_a_mistake_is_shown_on_its_smallest_input_and_named():
     [
         ("", "not begun", ""),
         ("def gae(rewards):\n    '''Words.'''\n    ...", "not begun", ""),
+        # a learner's own way to leave a body open: the grader must not call it wrong
         ("def gae(*a):\n    raise NotImplementedError", "not begun", ""),
         ("def gae(*a):\n    while True:\n        pass", "failed", "does not end within"),
         (

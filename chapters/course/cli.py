@@ -26,6 +26,8 @@ app.add_typer(day, name="day")
 DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
 PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
 GOALS = catalog.ROOT / "planning" / "learning_goals.md"
+Functions = Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")]
+OneFunction = Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")]
 Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_default=False)]
 
 
@@ -161,15 +163,18 @@ def break_(
         raise typer.Exit(CLAIM_FAILED)
 
 
+def _functions(what: str) -> tuple[catalog.Item, str]:
+    """The lesson, and the function or "" for all, of `C3.gae` or `C3`."""
+    lesson, _, name = what.partition(".")
+    return find(lesson), name
+
+
 @app.command()
-def exercise(
-    what: Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")],
-) -> None:
+def exercise(what: Functions) -> None:
     """Write a lesson's functions as stubs into practice/, for you to fill; what is there stays."""
     from chapters.course import practice
 
-    lesson, _, name = what.partition(".")
-    item = find(lesson)
+    item, name = _functions(what)
     path, added = practice.write(item, PRACTICE, name)
     print(f"{path}: {', '.join(added) if added else 'nothing was missing'}")
     print(f"write the bodies, then: rl grade {what}   (--watch grades at each save)")
@@ -177,7 +182,7 @@ def exercise(
 
 @app.command()
 def grade(
-    what: Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")],
+    what: Functions,
     file: Annotated[Path | None, typer.Argument(help="Your file, if not practice/LESSON.py.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Grade at each save, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the grades for a program.")] = False,
@@ -188,8 +193,7 @@ def grade(
 
     from chapters.course import grading, practice
 
-    lesson, _, name = what.partition(".")
-    item = find(lesson)
+    item, name = _functions(what)
     path = file or practice.path_of(item, PRACTICE)
     while True:
         saved = grading.last_saved(path)
@@ -214,14 +218,11 @@ def grade(
 
 
 @app.command()
-def hint(
-    what: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
-) -> None:
+def hint(what: OneFunction) -> None:
     """Show the next hint for a function: what it stands for, an example by hand, its first line."""
     from chapters.course import practice
 
-    lesson, _, name = what.partition(".")
-    item = find(lesson)
+    item, name = _functions(what)
     steps = practice.next_hint(item, name, PRACTICE)
     total = len(practice.hints(item, name))
     print("\n\n".join(f"hint {number} of {total}\n{step}" for number, step in enumerate(steps, 1)))
@@ -229,14 +230,13 @@ def hint(
 
 @app.command()
 def solution(
-    what: Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")],
+    what: OneFunction,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Show the lesson's own version of a function; asks first, unless yours has passed."""
     from chapters.course import practice
 
-    lesson, _, name = what.partition(".")
-    item = find(lesson)
+    item, name = _functions(what)
     text = practice.solution(item, name)
     if not yes and "passed" not in practice.progress(PRACTICE).get(f"{item.id}.{name}", {}):
         typer.confirm(f"{what} has not passed yet. Show the lesson's version?", abort=True)

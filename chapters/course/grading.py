@@ -75,9 +75,7 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
 
     Raises UsageError if the text is no Python or stops when it is run, or if there is no such function.
     """
-    checks = function_checks(checks_of(item))
-    if name and name not in checks:
-        raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
+    checks = checks_for(item, name)
     tree = parsed(source, file)
     defined = last_definitions(tree)
     begun = {function for function, node in defined.items() if not is_stub(node)}
@@ -91,12 +89,20 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
     ]
 
 
+def checks_for(item: Item, name: str) -> dict[str, Callable]:
+    """The checks of a lesson's functions. Raises UsageError if there is a name and no function of it."""
+    checks = function_checks(checks_of(item))
+    if name and name not in checks:
+        raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
+    return checks
+
+
 def text_of(path: Path) -> str:
     """A learner's file. Raises UsageError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file (`rl exercise {path.stem}` writes it)") from None
+        raise UsageError(f"{path}: no such file (`rl exercise` writes one into practice/)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
@@ -141,7 +147,10 @@ def misnamed(function: str, defined: dict[str, ast.stmt]) -> str:
 
 
 def is_stub(node: ast.stmt) -> bool:
-    """Whether a body is still to be written: only a docstring, `...`, `pass` or NotImplementedError."""
+    """Whether a body is still to be written: only a docstring, `...`, `pass` or NotImplementedError.
+
+    It recognises the stubs of learners, whatever their habit; the course has none of its own.
+    """
     if isinstance(node, ast.ClassDef):
         return all(is_stub(part) for part in node.body)
     if isinstance(node, ast.FunctionDef):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from chapters.course.catalog import ROOT, Item, lessons
-from chapters.course.grading import DEFINITIONS, Grade, equations_of, parsed
+from chapters.course.grading import DEFINITIONS, Grade, checks_for, equations_of, parsed
 from chapters.course.parts import checks_of, function_checks
 from chapters.utils.files import write_atomic, write_json
 from chapters.utils.lesson import UsageError
@@ -31,9 +31,7 @@ def write(item: Item, folder: Path, name: str = "") -> tuple[Path, list[str]]:
 
     Raises UsageError if there is no such function, or if the file that is there is no Python.
     """
-    checks = function_checks(checks_of(item))
-    if name and name not in checks:
-        raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
+    checks = checks_for(item, name)
     path = path_of(item, folder)
     text = path.read_text(encoding="utf-8") if path.exists() else head(item)
     there = {node.name for node in parsed(text, str(path)).body if isinstance(node, DEFINITIONS)}
@@ -49,6 +47,19 @@ def nodes_of(item: Item) -> list[ast.FunctionDef | ast.ClassDef]:
     """The functions and classes of a lesson in their order."""
     tree = ast.parse(item.path.read_text(encoding="utf-8"))
     return [node for node in tree.body if isinstance(node, DEFINITIONS)]
+
+
+def node_of(item: Item, name: str) -> ast.FunctionDef | ast.ClassDef:
+    """One checked function of a lesson. Raises UsageError if there is none of that name, or no name."""
+    if not name:
+        raise UsageError(f"name one function: {item.id}.{next(iter(checks_for(item, '')))}, say")
+    checks_for(item, name)
+    return next(node for node in nodes_of(item) if node.name == name)
+
+
+def first_line(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """Where a definition begins, decorators included."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def head(item: Item) -> str:
@@ -75,7 +86,7 @@ def is_alias(node: ast.stmt) -> bool:
 def cell(item: Item, name: str) -> str:
     """A function's equations, signature and docstring, and a body to be written."""
     source = item.path.read_text(encoding="utf-8")
-    node = next(node for node in nodes_of(item) if node.name == name)
+    node = node_of(item, name)
     equations = "\n\n".join(f"$${equation.partition(' ')[2]}$$" for equation in equations_of(item, name))
     above = f'\n\n# %% [markdown]\nr"""\n{equations}\n"""\n' if equations else "\n\n"
     return f"{above}\n# %%\n{stub(source, node)}\n"
@@ -95,23 +106,16 @@ def signature(lines: list[str], node: ast.FunctionDef | ast.ClassDef) -> str:
     """The lines down to the docstring."""
     first = node.body[0]
     documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     end = first.end_lineno if documented else first.lineno - 1
-    return "\n".join(lines[start - 1 : end])
+    return "\n".join(lines[first_line(node) - 1 : end])
 
 
 def solution(item: Item, name: str) -> str:
     """The lesson's own function, and the equations that it stands for."""
-    node = next((node for node in nodes_of(item) if node.name == name), None)
-    if node is None or name not in function_checks(checks_of(item)):
-        names = ", ".join(function_checks(checks_of(item)))
-        raise UsageError(
-            f"{item.id} has no exercise {name!r} (name one: {item.id}.FUNCTION; there are: {names})"
-        )
+    node = node_of(item, name)
     lines = item.path.read_text(encoding="utf-8").splitlines()
-    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     equations = [f"equation {equation}" for equation in equations_of(item, name)]
-    return "\n".join([*lines[start - 1 : node.end_lineno], "", *equations])
+    return "\n".join([*lines[first_line(node) - 1 : node.end_lineno], "", *equations])
 
 
 def hints(item: Item, name: str) -> list[str]:
@@ -119,12 +123,7 @@ def hints(item: Item, name: str) -> list[str]:
 
     Raises UsageError if there is no such function. A lesson without an example of it gives two.
     """
-    node = next((node for node in nodes_of(item) if node.name == name), None)
-    if node is None or name not in function_checks(checks_of(item)):
-        names = ", ".join(function_checks(checks_of(item)))
-        raise UsageError(
-            f"{item.id} has no exercise {name!r} (name one: {item.id}.FUNCTION; there are: {names})"
-        )
+    node = node_of(item, name)
     source = item.path.read_text(encoding="utf-8")
     above = [line for line in source.splitlines()[: node.lineno] if line.startswith("## ")]
     section = f"it belongs to section {above[-1].lstrip('# ')}" if above else ""
