@@ -472,15 +472,16 @@ def test_the_test_run_ends_with_pytests_verdict(with_uv, verdict):
     assert "hash for hash" in result.stdout
 
 
-def test_requirements_that_are_not_the_locks_export_fail_the_test_run(with_uv):
+def test_an_index_that_gives_other_files_than_requirements_is_told_and_fails_nothing(with_uv):
     listed = with_uv.clone / "requirements.txt"
-    listed.write_text(listed.read_text().replace("numpy==", "numpy==1."))
+    listed.write_text(listed.read_text().replace("certifi==", "certifi==1."))
     result = with_uv.setup("--test")
-    fails_in_one_line(result, "requirements.txt", "./setup.sh --renew")
-    assert with_uv.called("pytest")  # the tests ran all the same
+    assert result.returncode == 0 and not result.stderr
+    assert "other files than requirements.txt names for certifi; ./setup.sh --renew" in result.stdout
+    assert with_uv.called("pytest")
     assert with_uv.setup("--renew").returncode == 0
     assert listed.read_text() == requirements()
-    assert with_uv.setup("--test").returncode == 0
+    assert "hash for hash" in with_uv.setup("--test").stdout
 
 
 def test_a_renewal_without_index_leaves_requirements_alone(with_uv):
