@@ -207,7 +207,7 @@ def test_another_model_is_not_held_to_the_grammar(tiny, tmp_path):
     lesson.main(cfg, log)
     evidence.measure(cfg, evidence.Config(**evidence.SMOKE), log)
     log.close()
-    assert "broken_score" not in {claim.name for claim in log.claims}
+    assert "reward_without_kl" not in {claim.name for claim in log.claims}
     assert all(claim.holds for claim in log.claims if claim.always)
     with pytest.raises(UsageError, match="allowed: tiny"):
         lesson.main(dataclasses.replace(cfg, model="no such model"), RunLog(tmp_path / "none", "D2"))

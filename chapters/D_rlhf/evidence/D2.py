@@ -76,7 +76,7 @@ def claim_identities(cfg: lesson.Config, log: RunLog) -> None:
     rewards = lesson.token_rewards(batch["scores"], batch["log_ratio"], mask, beta)
     rows = batch["prompt_ids"][:, 0] - world.prompt_ids[0, 0], world.rows(batch["completion_ids"])
     log.claim(
-        "charge_gap",
+        "kl_penalty_sum_gap",
         "the rewards of a completion's tokens add up to its score minus beta times its log-ratio",
         (rewards.sum(dim=1) - batch["scores"] + beta * listed[rows]).abs().max(),
         at_most=1e-10,
@@ -121,7 +121,7 @@ def ablate(cfg: lesson.Config, log: RunLog) -> None:
     beta = lesson.WORLD["beta"]
     log.write(0, gap_of_the_clipped_optimum=world.gap_closed(clipped.optimum(beta), beta))
     log.claim(
-        "flipped_gap",
+        "gap_with_kl_sign_flipped",
         "with the sign of the KL flipped the policy ends worse than it began",
         log.last("token_gap_kl_sign"),
         at_most=0.0,
@@ -190,7 +190,7 @@ def claim_reviews(log: RunLog) -> None:
     )
     positive = (log.kept["before"]["scores"] > 0).float()
     log.claim(
-        "positive",
+        "positive_share",
         "a completion of the trained model is positive more often than the best of 6 of the reference",
         after["positive"],
         at_least=best_of(positive, 6),
@@ -198,7 +198,7 @@ def claim_reviews(log: RunLog) -> None:
         source="the reference's own fresh completions",
     )
     log.claim(
-        "distinct",
+        "distinct_share",
         "the trained model repeats itself no more often than the reference",
         after["distinct"],
         at_least=before["distinct"],
@@ -230,7 +230,7 @@ def sweep(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     broken = found["beta 0, no cap"][0]
     genuine = sentiment(write_reviews(np.random.default_rng(cfg.seed), extra.num_genuine), cap=math.inf).max()
     log.claim(
-        "broken_score",
+        "reward_without_kl",
         "with beta 0 and no cap the mean text outdoes the best of 1,000 genuine reviews",
         broken["reward"],
         at_least=genuine,
@@ -239,7 +239,7 @@ def sweep(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     )
     uniform = math.log(len(tokenizer))
     log.claim(
-        "broken_surprise",
+        "surprise_without_kl",
         "with beta 0 and no cap the reference gives the words written less probability than a uniform model",
         broken["surprise"],
         at_least=uniform,

@@ -83,7 +83,7 @@ def claim_more_tries(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
             k = 2**power
             log.write(k, **{f"pass_{name}": tasks.pass_at_k(num_correct, extra.num_samples, k)})
     log.claim(
-        "entropy",
+        "entropy_ratio",
         "the policy ends surer of itself: entropy of a token after training, over that before",
         log.last("entropy_after") / log.last("entropy_before"),
         at_most=1.0,
@@ -94,7 +94,7 @@ def claim_more_tries(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         after - before for after, before in zip(log.series("pass_after")[1], log.series("pass_before")[1])
     ]
     log.claim(
-        "pass_gain",
+        "gain_at_one_over_many",
         "training gains more for one try than for many: gain in pass@1 less gain in pass@k at the largest k",
         gains[0] - gains[-1],
         at_least=0.0,
