@@ -476,7 +476,8 @@ def test_an_index_that_gives_other_files_than_requirements_is_told_and_fails_not
     listed = with_uv.clone / "requirements.txt"
     listed.write_text(listed.read_text().replace("certifi==", "certifi==1."))
     result = with_uv.setup("--test")
-    assert result.returncode == 0 and not result.stderr
+    assert result.returncode == 0
+    assert not result.stderr
     assert "other files than requirements.txt names for certifi; ./setup.sh --renew" in result.stdout
     assert with_uv.called("pytest")
     assert with_uv.setup("--renew").returncode == 0

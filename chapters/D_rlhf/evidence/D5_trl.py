@@ -226,7 +226,7 @@ def claim_parity(gaps: dict[str, float], log: RunLog) -> None:
     rule = {"at_most": 1e-5, "seeds": "10/10", "source": "trl 1.12 in the same process", "always": True}
     says = "our advantages equal those of TRL's GRPO, divided and not, and RLOO on the same completions"
     log.claim("trl_advantages_gap", says, worst["advantages"], **rule)
-    says = "our losses equal TRL's on one batch: GRPO, BNPO, DAPO, Dr. GRPO, GSPO, and GRPO with TRL's corrected KL"
+    says = "our losses equal TRL's on one batch: GRPO, BNPO, DAPO, Dr. GRPO, GSPO, GRPO with the KL corrected"
     log.claim("trl_loss_gap", says, worst["loss"], **rule)
 
 
