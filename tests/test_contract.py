@@ -12,7 +12,8 @@ import jupytext
 import pytest
 
 from chapters.course.catalog import CHAPTERS, ROOT, find, items, lessons
-from chapters.course.parts import checks_of, edits_of, evidence_of, function_checks
+from chapters.course.parts import checks_of, edits_of, evidence_of, exercises_of, function_checks
+from chapters.utils.edits import edited
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 HEADER = (
@@ -91,12 +92,42 @@ def test_worked_examples_come_out_as_written(item):
 
 @LESSONS
 def test_exercises_have_an_answer_or_a_grader(item):
-    """Each exercise is followed by a folded answer, or names the function that a check grades."""
-    last = source(item).partition("**Exercises.**")[2]
-    exercises = re.split(r"^\*{item.id}\.\d".replace("{item.id}", item.id), last, flags=re.MULTILINE)[1:]
-    assert 2 <= len(exercises) <= 5, f"{item.id}: write them as *{item.id}.1 · Title* ..."
-    for exercise in exercises:
-        assert "<details>" in exercise or re.search(rf"rl exercise {item.id}\b", exercise)
+    """Two at least are graded; what is not graded has its answer."""
+    exercises = exercises_of(item)
+    assert f"<!-- exercises: {item.id} -->" in source(item)
+    assert 2 <= len(exercises) <= 5
+    graded = [name for one in exercises.values() for name in one.functions]
+    graded += [name for name, one in exercises.items() if one.solution]
+    assert len(graded) >= 2
+    assert len(set(graded)) == len(graded)
+    checks = function_checks(checks_of(item))
+    for name, one in exercises.items():
+        assert set(one.functions) <= set(checks), f"{item.id}.{name}: no check of the lesson grades it"
+        if one.solution:
+            assert one.solution.__name__ == name
+            assert name not in checks, f"{item.id}.{name} is a function of the lesson"
+            assert len(one.hints) == 3
+            assert len(one.edits) >= 2
+            assert all(edit.function == name for edit in one.edits.values())
+            one.check(one.solution)
+        else:
+            assert one.functions or one.answer, f"{item.id}.{name} is neither graded nor answered"
+
+
+def rejects(check, wrong) -> bool:
+    try:
+        check(wrong)
+    except Exception:
+        return True
+    return False
+
+
+@LESSONS
+def test_the_check_of_an_exercise_rejects_its_mistakes(item):
+    for name, one in exercises_of(item).items():
+        for edit in one.edits.values():
+            wrong = getattr(edited(inspect.getmodule(one.solution), edit), name)
+            assert rejects(one.check, wrong), f"{item.id}.{name} passes although it {edit.says}"
 
 
 @LESSONS
@@ -163,7 +194,7 @@ def test_nothing_happens_at_import(item):
 
 def written_lines(item) -> int:
     """Lines of a lesson without the generated ones."""
-    text = re.sub(r"(?s)(<!-- results: \w+ -->).*?(<!-- /results -->)", r"\1\n\2", source(item))
+    text = re.sub(r"(?s)(<!-- (results|exercises): \w+ -->).*?(<!-- /\2 -->)", r"\1\n\3", source(item))
     return len(text.splitlines())
 
 

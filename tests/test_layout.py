@@ -7,6 +7,7 @@ import pytest
 
 from chapters.course.catalog import CHAPTERS, ITEM, ROOT
 
+BELOW = {"utils", "exact", "envs", "text", "rating", "diagnosis"}
 ALLOWED = {  # a room -> the rooms that it may import from, besides its own
     "utils": set(),
     "exact": {"utils"},
@@ -14,10 +15,11 @@ ALLOWED = {  # a room -> the rooms that it may import from, besides its own
     "text": {"utils", "exact", "envs"},
     "rating": {"utils"},
     "diagnosis": {"utils"},
-    "lesson": {"utils", "exact", "envs", "text", "rating", "diagnosis"},
-    "checks": {"utils", "exact", "envs", "text", "rating", "diagnosis", "lesson"},
-    "evidence": {"utils", "exact", "envs", "text", "rating", "diagnosis", "lesson", "checks"},
-    "course": {"utils", "exact", "envs", "text", "rating", "diagnosis", "lesson", "checks", "evidence"},
+    "exercises": {"utils"},
+    "lesson": BELOW,
+    "checks": BELOW | {"exercises", "lesson"},
+    "evidence": BELOW | {"lesson", "checks"},
+    "course": BELOW | {"exercises", "lesson", "checks", "evidence"},
 }
 ZOO = "chapters.E_practice.E3_bug_zoo"
 """The one lesson about other lessons: it breaks their learners by their own named edits."""

@@ -360,18 +360,30 @@ Which claim fails? On most seeds none: CartPole hides this mistake, which may be
 
 **Exercises.**
 
-*C3.1 · The heart of it* (30 minutes). `rl exercise C3.gae`, then `rl exercise C3.clipped_surrogate`.
+<!-- exercises: C3 -->
 
-*C3.2 · A clip for the critic* (40 minutes). Many implementations also clip $V(s_t)$ to within
-$\epsilon_\text{clip}$ of $V_\text{old}(s_t) = \hat R_t - \hat A_t$ (`huang2022details`), and take the larger
-squared error. Try ten seeds.
+*C3.1 · The heart of it* (30 minutes, medium). Write the two functions that make PPO what it is, from (2) and
+(4). `rl exercise C3.gae`, `rl exercise C3.clipped_surrogate`.
+
+*C3.2 · A clip for the critic* (25 minutes, medium). Many implementations also clip the critic's step
+(`huang2022details`): $V(s_t)$ counts only as far as $\epsilon_\text{clip}$ from the $V_\text{old}(s_t)$ of
+the rollout, and of the two squared errors the larger is taken.
+
+$$\tfrac1B \textstyle\sum_t \max\bigl[(V - \hat R)^2,\; (V_\text{old} + \mathrm{clip}(V - V_\text{old},
+-\epsilon_\text{clip}, \epsilon_\text{clip}) - \hat R)^2\bigr] \tag{E1}$$
+
+Then `rl break C3 clipped_critic`: does it help? `rl exercise C3.clipped_value_loss`.
 
 <details><summary>Answer</summary>
 
-`rl break C3 clipped_critic` is one way. It learns more slowly, and on some seeds not enough ("critic clipped
-too" in the figure). The range is in units of value: CartPole's grow towards $1 / (1 - \gamma) = 100$, and the
-critic may not follow.
+It learns more slowly, and on some seeds not enough ("critic clipped too" in the figure). The range is in
+units of value: CartPole's values grow towards $1 / (1 - \gamma) = 100$, and the critic may not follow.
 </details>
+
+*C3.3 · Find the bug* (10 minutes). `rl exercise C3.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 

@@ -1,4 +1,4 @@
-"""What stands beside a lesson, found by name: its evidence, its checks, its named edits."""
+"""What stands beside a lesson, found by name: its evidence, its checks, its named edits, its exercises."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable
 
 from chapters.course.catalog import Item
+from chapters.exercises import Exercise
 from chapters.utils.edits import Edit
 
 
@@ -29,6 +30,14 @@ def evidence_of(item: Item) -> types.ModuleType | None:
 def edits_of(item: Item) -> dict[str, Edit]:
     """The named edits of a lesson: every wrong or different version of it that has a name."""
     return checks_of(item).EDITS
+
+
+def exercises_of(item: Item) -> dict[str, Exercise]:
+    """The exercises of a lesson, in their order; none if `checks/<ID>_exercises.py` is not there."""
+    path = item.path.parent / "checks" / f"{item.id}_exercises.py"
+    if not path.exists():
+        return {}
+    return importlib.import_module(f"{item.module.rpartition('.')[0]}.checks.{path.stem}").EXERCISES
 
 
 def function_checks(checks: types.ModuleType) -> dict[str, Callable]:

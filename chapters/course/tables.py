@@ -1,7 +1,7 @@
 """Generated blocks: no number in a note, a header or the README was typed by hand.
 
 A block stands between `<!-- results: B1 -->` and `<!-- /results -->`; other tables stand in the same way
-between `syllabus`, `plans` or `fresh seeds`. `rl tables` rewrites what is between them from the ledgers; a
+between `exercises: B1`, `syllabus`, `plans` or `fresh seeds`. `rl tables` rewrites what is between them; a
 test fails when that would change anything. `<!-- results: B1 name, other -->` shows only the claims named.
 """
 
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 from chapters.course import catalog, fresh, ledger, pictures, plans
+from chapters.course.parts import exercises_of
+from chapters.exercises import Exercise
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_atomic
 
@@ -20,6 +23,8 @@ RESULTS = re.compile(
     r"(<!-- results: (?P<id>[A-E]\d+)(?: (?P<only>[\w, ]+))? -->\n).*?(<!-- /results -->)", re.DOTALL
 )
 SYLLABUS = re.compile(r"(<!-- syllabus -->\n).*?(<!-- /syllabus -->)", re.DOTALL)
+EXERCISES = re.compile(r"(<!-- exercises: (?P<id>[A-E]\d+) -->\n).*?(<!-- /exercises -->)", re.DOTALL)
+WIDTH = 110
 PLANS = re.compile(r"(<!-- plans -->\n).*?(<!-- /plans -->)", re.DOTALL)
 FRESH = re.compile(r"(<!-- fresh seeds -->\n).*?(<!-- /fresh seeds -->)", re.DOTALL)
 
@@ -43,9 +48,32 @@ def render(path: Path) -> str:
         return match[1] + table + match[4]
 
     text = RESULTS.sub(results, text)
+    text = EXERCISES.sub(lambda match: match[1] + exercise_list(catalog.find(match["id"])) + match[3], text)
     text = SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
     text = FRESH.sub(lambda match: match[1] + fresh.table() + match[2], text)
     return PLANS.sub(lambda match: match[1] + plan_tables(path) + match[2], text)
+
+
+def exercise_list(item: catalog.Item) -> str:
+    """The exercises of a lesson as its reader sees them: the task, how to begin, the answer folded away."""
+    parts = [_exercise(item, i, name, one) for i, (name, one) in enumerate(exercises_of(item).items(), 1)]
+    bug = (
+        f"*{item.id}.{len(parts) + 1} · Find the bug* (10 minutes). `rl exercise {item.id}.bug` writes a "
+        "function of this lesson with a mistake in it; mend it."
+    )
+    return "\n" + "\n".join([*parts, "\n".join(textwrap.wrap(bug, WIDTH)), "", ""])
+
+
+def _exercise(item: catalog.Item, number: int, name: str, one: Exercise) -> str:
+    graded = [f"`rl exercise {item.id}.{function}`" for function in one.functions or [name]]
+    begin = f" {', '.join(graded)}." if one.functions or one.solution else ""
+    head = f"*{item.id}.{number} · {one.title}* ({one.minutes} minutes, {one.difficulty}). "
+    first, *rest = (head + one.task.strip() + begin).split("\n\n")
+    lines = ["\n".join(textwrap.wrap(" ".join(first.split()), WIDTH, break_on_hyphens=False)), *rest]
+    text = "\n\n".join(lines) + "\n"
+    if one.answer:
+        text += f"\n<details><summary>Answer</summary>\n\n{one.answer.strip()}\n</details>\n"
+    return text
 
 
 def update(check: bool = False) -> list[Path]:
