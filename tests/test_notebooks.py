@@ -11,9 +11,9 @@ from chapters.course.catalog import lessons
 from chapters.course.notebook import to_notebook
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
-    """(a running kernel, the folder of its runs): libraries are imported once, names forgotten."""
+    """(a running kernel, the folder of its runs): one a worker, so that libraries are imported once."""
     runs = tmp_path_factory.mktemp("runs")
     manager = KernelManager()
     manager.start_kernel(env={**os.environ, "RL_SMOKE": "1", "RL_RUNS": str(runs)})
