@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 import test_E3 as own
-from foreign_logs import grpo, ppo, quiet
 
-from chapters.course import logs
 from chapters.course.catalog import CHAPTERS
 from chapters.course.diagnose import log_of, report, run_folder
+from chapters.diagnosis import files as logs
 from chapters.diagnosis import names
 from chapters.diagnosis.logs import NEEDS, OTHERS, everything, judged, suspects
 from chapters.diagnosis.names import LIBRARIES, Learner, learners_of
 from chapters.diagnosis.rules import CATALOGUE, DIAGNOSTICS
+from chapters.E_practice.evidence import E3 as evidence
+from chapters.E_practice.evidence import E3_foreign as foreign
+from chapters.E_practice.evidence import E3_zoo
 from chapters.utils.lesson import UsageError
+from chapters.utils.runlog import RunLog
 
 COUNT = 40
 rng = random.Random(0)
@@ -231,8 +234,7 @@ def told(path: Path) -> list[str]:
 
 
 def test_a_run_of_sb3_reads_alike_in_each_of_its_formats(tmp_path):
-    with quiet():
-        ppo(tmp_path / "run", "none", 0, num_steps=1024)
+    foreign.run(tmp_path / "run", "sb3_ppo", "none", 0, share=1 / 12)
     found = [logs.find(tmp_path / "run" / name) for name in ("progress.csv", "progress.json")]
     (event,) = (tmp_path / "run").glob("*tfevents*")
     read = [logs.read(path).metrics for path in (*found, event)]
@@ -249,8 +251,7 @@ def test_a_run_of_sb3_reads_alike_in_each_of_its_formats(tmp_path):
 
 
 def test_a_run_of_trl_is_read_from_its_state(tmp_path):
-    with quiet():
-        grpo(tmp_path / "run", "equal_groups", 0, num_steps=4)
+    foreign.run(tmp_path / "run", "trl_grpo", "equal_groups", 0, share=1 / 8)
     lines = told(tmp_path / "run")
     assert lines[1].startswith("1. equal_groups")
     whole = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
@@ -259,6 +260,28 @@ def test_a_run_of_trl_is_read_from_its_state(tmp_path):
     assert told(tmp_path / "run")[1:] == lines[1:], "a checkpoint holds it too"
     (tmp_path / "history.json").write_text(json.dumps(whole["log_history"]))
     assert told(tmp_path / "history.json")[1:] == lines[1:], "and a history alone is enough"
+
+
+def test_what_is_planted_in_other_libraries_can_be_named():
+    for learner in ("sb3_ppo", "trl_grpo"):
+        assert len({*foreign.BUGS[learner]} - {"none"}) >= 3
+    for bugs in foreign.BUGS.values():
+        assert bugs[0] == "none"
+        assert {*bugs} <= {*foreign.FIRST}
+
+
+@pytest.mark.parametrize(("answer", "first", "alarms"), [("none", 0, 0), ("unstable", 0, 4), ("", 1, 0)])
+def test_the_claims_about_other_libraries_count_what_was_named(tmp_path, monkeypatch, answer, first, alarms):
+    """Whoever names nothing misses every bug, whoever always names the same one alarms every healthy run."""
+    monkeypatch.setattr(foreign, "run", lambda folder, *_, **__: None)
+    monkeypatch.setattr(foreign, "named_first", lambda folder: answer or folder.name.partition("-")[2])
+    log = RunLog(tmp_path / "run", "E3")
+    evidence.run_foreign(evidence.lesson.Config(), evidence.Config(), log)
+    log.close()
+    values = {claim.name: claim.value for claim in log.claims}
+    assert values == {"foreign_first": first, "foreign_alarms": alarms}
+    for (learner, bug), counted in E3_zoo.foreign_counts([log.metrics] * 2).items():
+        assert counted[foreign.FIRST.index(answer or bug)] == sum(counted) == 2, (learner, bug)
 
 
 @pytest.mark.parametrize("form", ["events", "wandb"])

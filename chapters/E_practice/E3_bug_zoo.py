@@ -313,9 +313,10 @@ repetition contradicts it; the run without a seed learns as well as the right on
 The evidence adds three learners, DQN (a deep Q-network), REINFORCE and PPO for tokens (`korbak2022bayesian`),
 each with the bugs that it can have, and counts what was named first. It also draws how silent each bug is in
 the score, and in which probe environment, a world so small that the right values are known, a broken learner
-fails.
+fails. Last come logs of Stable-Baselines3 and TRL as their users have them: they hold only the usual curves,
+so the faults planted there are some that those can show.
 
-![Planted bug against named bug, by all diagnostics and by the usual curves alone](results/E3_confusion.png)
+![Planted against named bug, by all diagnostics, by the usual curves, in others' logs](results/E3_confusion.png)
 
 **The verdict.** Not the curves that everybody logs: most bugs leave them as they are, or move them as bad
 luck would. What names a bug is a number that must be 0, or have a sign, in every right program. It costs a

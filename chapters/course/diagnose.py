@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from chapters.course import catalog, logs
+from chapters.course import catalog
 from chapters.course.progress import runs_of
+from chapters.diagnosis import files as logs
 from chapters.diagnosis.logs import ADVICE, NEEDS, everything, judged, suspects
 from chapters.diagnosis.names import Learner, learners_of, shown, unread
 from chapters.diagnosis.rules import not_logged

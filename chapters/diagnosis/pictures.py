@@ -16,6 +16,7 @@ Rows = dict[str, list[tuple[int, float]]]  # a run's metrics: name -> [(update, 
 def words(name: str) -> str:
     """A learner or a bug, as figures write it."""
     known = {"none": "healthy", "ppo": "PPO", "dqn": "DQN", "reinforce": "REINFORCE"}
+    known |= {"sb3_ppo": "SB3 PPO", "sb3_a2c": "SB3 A2C", "sb3_dqn": "SB3 DQN", "trl_grpo": "TRL GRPO"}
     return known.get(name, name).replace("_", " ")
 
 

@@ -2,6 +2,8 @@
 
 REINFORCE is the lesson's PPO without its objective, passes and minibatches; PPO for tokens learns by the
 lesson's updates in a world of chapter D; DQN is a learner of its own. Each has its bugs as named edits.
+Learners of Stable-Baselines3 and TRL have others; their logs lie in the run's folder, under `logs/`, and can
+be given to `rl diagnose` one by one.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from chapters.diagnosis.rules import CATALOGUE, USUAL, diagnose
 from chapters.E_practice import E3_bug_zoo as lesson
 from chapters.E_practice.checks.E3 import EDITS
 from chapters.E_practice.evidence import E3_dqn as dqn
+from chapters.E_practice.evidence import E3_foreign as foreign
 from chapters.E_practice.evidence import E3_text as text
 from chapters.E_practice.evidence import E3_zoo as zoo
 from chapters.envs import make_envs
@@ -32,6 +35,8 @@ NAMES = ("none", *BUGS)
 ZOO = {learner: [bug for bug in BUGS if learner in CATALOGUE[bug].homes] for learner in LEARNERS}
 PAIRS = [(learner, bug) for learner, bugs in ZOO.items() for bug in bugs]
 HEALTHY = [(learner, "none") for learner in LEARNERS]
+SHORTEST = (("sb3_ppo", "none"), ("sb3_ppo", "reward_scale"), ("trl_grpo", "none"))
+"""Other libraries' learners in a smoke run."""
 GOAL = lesson.GOAL
 AS_REINFORCE = (
     Edit("policy_loss", "clipped_surrogate(ratio, advantages, 0.2)", "log_prob * advantages", "REINFORCE"),
@@ -288,12 +293,42 @@ def run_probes(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     log.figure(zoo.probes(failed, [*ANSWERS]), "probes")
 
 
+def run_foreign(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
+    """Learners of other libraries, healthy and broken; what their own logs are taken for."""
+    pairs = [pair for pair in foreign.PAIRS if not log.smoke or pair in SHORTEST]
+    right = {"broken": [], "healthy": []}
+    for learner, bug in log.track(pairs, "runs of other libraries"):
+        folder = log.folder / "logs" / f"{learner}-{bug}"
+        foreign.run(folder, learner, bug, cfg.seed, share=extra.run_length)
+        named = foreign.named_first(folder)
+        right["healthy" if bug == "none" else "broken"].append(named == bug)
+        log.write(0, **{f"named_{learner}_{bug}": foreign.FIRST.index(named)})
+    log.claim(
+        "foreign_first",
+        "in logs of Stable-Baselines3 and TRL the planted bug is the first suspect",
+        np.mean(right["broken"]),
+        at_least=0.8,
+        unit=f"share of {len(right['broken'])} broken runs",
+        source=GOAL,
+    )
+    log.claim(
+        "foreign_alarms",
+        "in logs of their healthy runs there is no alarm",
+        right["healthy"].count(False),
+        at_most=0,
+        unit=f"of {len(right['healthy'])} healthy runs",
+        seeds="5/5",
+        source=GOAL,
+    )
+
+
 def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     claim_identities(cfg, log)
     found = run_zoo(cfg, extra, log)
     claim_learners(found, log)
-    claim_diagnosis(zoo.report([log.metrics], HEALTHY, PAIRS, NAMES, log), log)
     run_probes(cfg, extra, log)
+    run_foreign(cfg, extra, log)
+    claim_diagnosis(zoo.report([log.metrics], HEALTHY, PAIRS, NAMES, log), log)
     if not log.smoke:
         log.figure(symptoms(found, {bug: CATALOGUE[bug].shown for bug in BUGS}), "symptoms")
 

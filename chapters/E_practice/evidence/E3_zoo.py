@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from chapters.diagnosis.pictures import words
+from chapters.E_practice.evidence import E3_foreign as foreign
 from chapters.utils import plotting
 
 if TYPE_CHECKING:
@@ -74,16 +75,30 @@ def report(
 ) -> dict[str, Any]:
     """Draw what was planted against what was named first, and what the bugs cost; returns the counts."""
     tables = counts(runs, [*healthy, *pairs], names)
-    log.figure(confusion(tables, names), "confusion")
+    log.figure(confusion(tables, names, foreign_counts(runs)), "confusion")
     log.figure(cost(runs, pairs, names[1:]), "cost")
     return tables
 
 
-def confusion(tables: dict[str, Any], names: Sequence[str]) -> Figure:
-    """Counts [planted, named first] for each way of looking; names[0] is no bug at all."""
+def foreign_counts(runs: Sequence[dict]) -> dict[Pair, list[int]]:
+    """(learner, bug) of each other library's run that was made -> how often each suspect was named first."""
+    found = {}
+    for learner, bug in foreign.PAIRS:
+        if (name := f"named_{learner}_{bug}") in runs[0]:
+            first = [int(metrics[name][-1][1]) for metrics in runs]
+            found[learner, bug] = [first.count(number) for number in range(len(foreign.FIRST))]
+    return found
+
+
+def confusion(tables: dict[str, Any], names: Sequence[str], others: dict[Pair, list[int]]) -> Figure:
+    """Counts [planted, named first] for each way of looking, and below in other libraries' logs."""
     import numpy as np
 
-    figure, axes = plotting.new_figure(1, len(tables), width=8.2, height=7.4)
+    figure, grid = plotting.new_figure(2, len(tables), width=8.2, height=5.5)
+    layout = figure.add_gridspec(2, 1, height_ratios=[7.4, 2.0 + 0.28 * len(others)])
+    for ax in grid.flat:
+        ax.remove()
+    axes = layout[0].subgridspec(1, len(tables)).subplots()
     labels = ["nothing", *(words(name) for name in names[1:])]
     for ax, (kind, table) in zip(axes, tables.items()):
         cells(
@@ -91,6 +106,17 @@ def confusion(tables: dict[str, Any], names: Sequence[str]) -> Figure:
         )
         ax.set(xlabel="named first", ylabel="planted")
         ax.set_title(f"{TITLES[kind]}: {share_right(table):.0%} of the bugs")
+    ax = figure.add_subplot(layout[1])
+    table = np.array([*others.values()])
+    planted = {bug for _, bug in others}
+    shown = [i for i, name in enumerate(foreign.FIRST) if name in planted or table[:, i].any()]
+    rows = [f"{words(learner)}: {words(bug)}" for learner, bug in others]
+    columns = ["nothing", *(words(foreign.FIRST[i]) for i in shown[1:])]
+    table = table[:, shown]
+    cells(ax, table / table.sum(axis=1, keepdims=True), rows, columns, np.where(table, table, ""), "Blues")
+    ax.set_xticks(range(len(columns)), columns, rotation=0, ha="center")
+    ax.set(xlabel="named first", ylabel="planted")
+    ax.set_title("Logs of Stable-Baselines3 and TRL, faults that their own curves can show")
     return figure
 
 
