@@ -316,7 +316,7 @@ the score, and in which probe environment, a world so small that the right value
 fails. Last come logs of Stable-Baselines3 and TRL as their users have them: they hold only the usual curves,
 so the faults planted there are some that those can show.
 
-![Planted against named bug, by all diagnostics, by the usual curves, in others' logs](results/E3_confusion.png)
+![Planted against named bug, by all diagnostics, the usual curves, others' logs](results/E3_confusion.png)
 
 **The verdict.** Not the curves that everybody logs: most bugs leave them as they are, or move them as bad
 luck would. What names a bug is a number that must be 0, or have a sign, in every right program. It costs a
