@@ -36,6 +36,18 @@ class Good(gym.Env):
 class Box(Good):
     action_space = spaces.Box(-1, 1, (2,))
 
+class FromFive(Good):
+    action_space = spaces.Discrete(2, start=5)
+
+    def step(self, action):
+        assert action in (5, 6)
+        obs, _, *rest = super().step(action)
+        return obs, float(action), *rest
+
+class Endless(Good):
+    def step(self, action):
+        return self.observation_space.sample(), 1.0, False, False, {}
+
 class NanReward(Good):
     reward = float("nan")
 
@@ -91,7 +103,8 @@ class Broken(Good):
 
 for name, found in list(globals().items()):
     if isinstance(found, type) and issubclass(found, Good):
-        gym.register(f"{name}-v0", entry_point=found, max_episode_steps=20)
+        limit = None if name == "Endless" else 20
+        gym.register(f"{name}-v0", entry_point=found, max_episode_steps=limit)
 """
 WRONG = {
     "Nope-v0": "Environment `Nope` doesn't exist.*allowed: an id that gymnasium knows",
@@ -145,6 +158,45 @@ def test_a_reward_that_becomes_no_number_later_ends_the_run(module, tmp_path):
         execute(lesson.main, cfg, Path("C3_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
     (run_json,) = tmp_path.glob("C3/*/run.json")
     assert '"refused"' in run_json.read_text()
+
+
+@pytest.mark.parametrize("lesson", ["C0", "C1"])
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "visitors_of_test:Box-v0"])
+def test_continuous_actions_are_refused_by_who_can_only_count(module, tmp_path, lesson, env_id):
+    lesson = lesson_of(find(lesson))
+    cfg = lesson.Config(**{**lesson.SMOKE, "env_id": env_id})
+    with pytest.raises(UsageError, match=r"actions of Box.*allowed in this lesson: Discrete") as error:
+        execute(lesson.main, cfg, Path("C0_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
+    assert str(error.value).startswith(f"--env-id {env_id}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_space_of_continuous_actions_stays_what_it_is(module):
+    for env_id in ("Pendulum-v1", "visitors_of_test:Box-v0"):
+        envs = make_envs(env_id, 2)
+        space = envs.single_action_space
+        assert not hasattr(space, "n")
+        assert space == envs.action_space.__class__(space.low, space.high, dtype=space.dtype)
+        assert envs.action_space.shape == (2, *space.shape)
+
+
+def test_actions_are_counted_from_zero_whatever_the_environment_counts_from(module):
+    envs = make_envs("visitors_of_test:FromFive-v0", 2)
+    assert envs.single_action_space.start == 0
+    envs.reset(seed=0)
+    assert envs.step(np.array([0, 1]))[1].tolist() == [5, 6]
+
+
+def test_an_episode_without_an_end_is_not_waited_for(module, monkeypatch):
+    from chapters.envs import evaluate, visitors
+
+    monkeypatch.setattr(visitors, "LONGEST", 50)
+    with pytest.raises(UsageError, match="Endless-v0: an episode did not end in 50 steps"):
+        evaluate(lambda obs: np.zeros(len(obs), int), "visitors_of_test:Endless-v0", episodes=2, seed=0)
+    envs = make_envs("visitors_of_test:Good-v0", 2)
+    envs.reset(seed=0)
+    for _ in range(120):
+        envs.step(np.array([0, 1]))
 
 
 @pytest.mark.parametrize("env_id", ["visitors_of_test:Good-v0", "visitors_of_test:Box-v0", "Acrobot-v1"])

@@ -20,8 +20,20 @@ def make_envs(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv
     CartPole-v1 and Pendulum-v1 come as our batched NumPy versions (same dynamics, many times faster), and so
     does our DiscretePendulum-v0; everything else as gymnasium's SyncVectorEnv. `kwargs` go to the
     environment's constructor. An environment that is not the course's own is looked at first, and at every
-    step: UsageError says in one line what is wrong with its id, its spaces or its numbers.
+    step: UsageError says in one line what is wrong with its id, its spaces or its numbers. So it does where a
+    lesson that can only count asks a space of continuous actions for its number `n`.
     """
+    import gymnasium as gym
+
+    from chapters.envs.visitors import Continuous
+
+    envs = _made(env_id, num_envs, **kwargs)
+    if isinstance(envs.single_action_space, gym.spaces.Box):
+        envs.single_action_space = Continuous(envs.single_action_space, env_id)
+    return envs
+
+
+def _made(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
     import gymnasium as gym
 
     from chapters.envs import registration  # noqa: F401 — makes the course's own environments known

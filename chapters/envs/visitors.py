@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +17,10 @@ from chapters.utils.lesson import UsageError
 ALLOWED = "allowed: an id that gymnasium knows, such as Acrobot-v1, or mymodule:My-v0"
 OBSERVATIONS = "allowed: vectors, a Box of one dimension"
 ACTIONS = "allowed: Discrete, or a Box of one dimension"
+COUNTED = "allowed in this lesson: Discrete, a number of actions"
+ENDS = "allowed: episodes that end, by max_episode_steps if by nothing else"
+LONGEST = 100_000
+"""Steps of an episode beyond which nobody waits for its end."""
 STEP = "allowed: as in gymnasium, reset(seed=...) -> (obs, info) and step(action) -> 5 values"
 
 
@@ -23,11 +28,38 @@ def make(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
     """The copies that `make_envs` makes, of an environment that is not the course's own."""
     inspect(env_id, **kwargs)
     envs = CheckedVectorEnv(
-        [lambda: gym.make(env_id, disable_env_checker=True, **kwargs)] * num_envs,
+        [partial(_one, env_id, **kwargs)] * num_envs,
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
     )
     envs.env_id = env_id
     return envs
+
+
+def _one(env_id: str, **kwargs: Any) -> gym.Env:
+    """One copy; its actions are counted from 0, as learners count them, whatever it counts from itself."""
+    env = gym.make(env_id, disable_env_checker=True, **kwargs)
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete) and space.start:
+        first, from_zero = int(space.start), gym.spaces.Discrete(int(space.n))
+        return gym.wrappers.TransformAction(env, lambda action: action + first, from_zero)
+    return env
+
+
+class Continuous(gym.spaces.Box):
+    """A Box that refuses in a line to be asked for its number of actions, as whoever can only count does."""
+
+    def __init__(self, space: gym.spaces.Box, env_id: str) -> None:
+        super().__init__(space.low, space.high, dtype=space.dtype)
+        self.env_id = env_id
+
+    @property
+    def n(self) -> int:
+        """Raises UsageError, which for `hasattr` is an AttributeError too."""
+        raise Uncountable(f"--env-id {self.env_id}: actions of {_sentence(self)} ({COUNTED})")
+
+
+class Uncountable(UsageError, AttributeError):
+    """Continuous actions where a number of them is wanted."""
 
 
 def inspect(env_id: str, **kwargs: Any) -> None:
@@ -86,14 +118,25 @@ def check_finite(env_id: str, rewards: np.ndarray, obs: np.ndarray) -> None:
 
 
 class CheckedVectorEnv(gym.vector.SyncVectorEnv):
-    """Refuses rewards and observations that are no finite numbers: a learner would go on for nothing."""
+    """Refuses rewards and observations that are no finite numbers: a learner would go on for nothing.
+
+    And episodes without an end, for which an evaluation would wait for ever.
+    """
 
     env_id = ""
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+        """As in gymnasium."""
+        self.elapsed = np.zeros(self.num_envs, dtype=int)  # [N] steps of the episodes under way
+        return super().reset(**kwargs)
 
     def step(self, actions: np.ndarray) -> tuple:
         """As in gymnasium."""
         obs, rewards, terminated, truncated, infos = super().step(actions)
         check_finite(self.env_id, rewards, obs)
+        self.elapsed = np.where(terminated | truncated, 0, self.elapsed + 1)
+        if self.elapsed.max() >= LONGEST:
+            raise refusal(self.env_id, f"an episode did not end in {LONGEST:,} steps ({ENDS})")
         return obs, rewards, terminated, truncated, infos
 
 
