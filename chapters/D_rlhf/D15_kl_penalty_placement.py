@@ -21,13 +21,13 @@ Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or completion $y
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from chapters.envs.token_world import TokenWorld, token_world
 from chapters.text import tasks
+from chapters.text.charts import draw_frontier
 from chapters.text.grpo import advantages, average, importance_ratio, schedule
 from chapters.text.tasks import log_probs_of
 from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
@@ -248,11 +248,10 @@ def fixed_point(world: TokenWorld, cfg: Config) -> tuple[nn.Module, float]:
 
 @torch.no_grad()
 def collect(
-    policy: nn.Module, reference: nn.Module, task: tasks.Task, rng: np.random.Generator,
-    generator: torch.Generator, cfg: Config,
-) -> dict[str, Tensor]:  # fmt: skip
+    policy: nn.Module, reference: nn.Module, task: tasks.Task, generator: torch.Generator, cfg: Config
+) -> dict[str, Tensor]:
     """D5's batch; if the penalty stands in the reward, it is taken off before the group is judged."""
-    rows = torch.from_numpy(rng.integers(len(task.prompt_ids), size=cfg.num_prompts))
+    rows = torch.randint(len(task.prompt_ids), (cfg.num_prompts,), generator=generator)
     batch = tasks.answer(policy, task, rows.repeat_interleave(cfg.group_size), generator)
     rewards, mask = batch["rewards"], batch["completion_mask"]
     old = batch["old_log_probs"] = log_probs_of(policy, batch)
@@ -267,11 +266,11 @@ def collect(
 def train(world: TokenWorld, cfg: Config, log: RunLog, name: str) -> nn.Module:
     """The policy that GRPO makes of the reference by sampling, as in D5."""
     policy, reference, task = world.reference(), world.reference(), tasks.world_task(world)
-    rng, generator = np.random.default_rng(cfg.seed), torch.Generator().manual_seed(cfg.seed)
+    generator = torch.Generator().manual_seed(cfg.seed)
     optimizer = Adam([policy.table], lr=cfg.learning_rate)
     for i in log.track(range(cfg.num_updates), f"updates ({name})"):
         optimizer.lr = cfg.learning_rate * schedule(i, cfg.num_updates)
-        batch = collect(policy, reference, task, rng, generator, cfg)
+        batch = collect(policy, reference, task, generator, cfg)
         losses = token_losses(log_probs_of(policy, batch), batch, cfg)
         loss = average(losses, batch["completion_mask"], cfg.average)
         optimizer.zero_grad()
@@ -406,14 +405,11 @@ def draw(world: TokenWorld, places: dict[str, tuple[float, float]], beta: float,
     off = {label: round(log.last(f"off_{name}"), 3) for name, label in BARS.items()}
     plotting.bar_rows(bars, off, [*[plotting.BLUE] * 3, *[plotting.ORANGE] * 3, plotting.GREEN])
     bars.set(xlabel="distance from the gradient of KL(pi || ref), relative", title="As gradients")
-    best = world.optimum(beta)
-    chart.plot(*world.frontier(np.geomspace(0.2, 20.0, 80)), label="best possible", **plotting.REFERENCE)
-    star = float(world.kl(best)), float(world.expected_reward(best))
-    chart.plot(*star, "*", color=plotting.RED, markersize=20, label=f"optimum at beta {beta:g}")
+    draw_frontier(chart, world, beta)
     chart.plot(*places["grpo_kl"], "o", color=plotting.BLUE, label="GRPO, penalty in the reward")
     chart.plot(*places["stock"], "o", color=plotting.PURPLE, label="GRPO, its published form")
     chart.plot(*places["point"], "x", color="black", markersize=13, label="where its expected update is 0")
-    chart.set(xlabel="KL from the reference (nats)", ylabel="expected reward", title="Where they end")
+    chart.set_title("Where they end")
     chart.legend(loc="lower right")
     log.figure(figure)
 

@@ -200,8 +200,7 @@ def check_collect(collect):
     reference, task = world.reference(torch.float64), tasks.world_task(world)
     for place, divide in itertools.product(("reward", "loss"), (False, True)):
         cfg = module.Config(num_prompts=5, group_size=6, beta=0.7, kl_in=place, divide=divide)
-        rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-        data = collect(policy, reference, task, rng, generator, cfg)
+        data = collect(policy, reference, task, torch.Generator().manual_seed(0), cfg)
         assert not any(values.requires_grad for values in data.values())
         where = data["prompt_ids"][:, 0] - world.num_symbols - 1, world.rows(data["completion_ids"])
         ratio = (world.log_probs(policy).detach() - world.reference_log_probs())[where]
