@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from chapters.envs import rewriter as office
 from chapters.envs.rewriter import blunt_texts, encode_prompts, encode_rewrites, judge
 from chapters.rating.ask import ask, to_rate, who_rates
-from chapters.text import ppo
+from chapters.text import ppo, rewriting
 from chapters.text.charts import draw_rewriter
 from chapters.text.generation import masked_mean, sample, token_log_probs
 from chapters.text.models import LoadedModel, load_model
@@ -50,7 +50,7 @@ IMITATION_LR, REWARD_LR = 1e-3, 1e-3  # Adam's step sizes for the tiny model; th
 
 # %%
 @dataclass(frozen=True)
-class Config:
+class Config(ppo.Settings):  # D2's settings of PPO are inherited
     """From blunt to polite: demonstrations, comparisons (a judge's or yours), a reward model, PPO."""
 
     seed: int = 0
@@ -89,16 +89,6 @@ class Config:
     """B: rewrites sampled in each update."""
     num_updates: Annotated[int, in_range(1, 100_000)] = 20
     """Batches sampled and learnt from."""
-    num_epochs: Annotated[int, in_range(1, 100)] = 4
-    """Passes over each batch."""
-    num_minibatches: Annotated[int, in_range(1, 1000)] = 2
-    """Parts of a batch, one gradient step each."""
-    gae_lambda: Annotated[float, in_range(0.0, 1.0)] = 0.95
-    """0 trusts the critic after one token; 1 never trusts it."""
-    clip_eps: Annotated[float, in_range(0.0, 1.0)] = 0.2
-    """How far a token's ratio may move before the reason to move it further is taken away."""
-    vf_coef: Annotated[float, in_range(0.0, 100.0)] = 0.1
-    """Weight of the value loss."""
     num_eval_texts: Annotated[int, in_range(4, 100_000)] = 400
     """Held-out requests to judge by."""
 
@@ -365,21 +355,19 @@ judge penalises words from the thirteenth on, your answers from the first: expec
 # %%
 def claim_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     """Our PPO beside imitation, on held-out requests."""
-    means = {name: {key: float(values.mean()) for key, values in one.items()} for name, one in found.items()}
-    for name, one in means.items():
-        log.write(0, **{f"{name}_final_{key}": value for key, value in one.items()})
-    ours, sft, goal = means["ours"], means["sft"], {"source": "goal of the mini project"}
+    for name, one in found.items():
+        log.write(0, **{f"{name}_final_{key}": values.mean() for key, values in one.items()})
+    ours, goal = found["ours"], {"source": "goal of the mini project"}
     log.claim(
         "win_rate",
         "our PPO's rewrites of unseen requests beat the imitating model's under the judge",
-        ours["wins"],
+        ours["wins"].mean(),
         at_least=0.75,
         unit="win rate, ties half",
         **goal,
     )
-    gain, unit = ours["content"] - sft["content"], "share of content words"
-    log.claim("content_gain", "they keep no less of the content", gain, at_least=0.0, unit=unit, **goal)
-    log.claim("polite", "nearly all of them are polite", ours["polite"], at_least=0.95, unit="share", **goal)
+    polite = ours["polite"].mean()
+    log.claim("polite", "nearly all of them are polite", polite, at_least=0.95, unit="share", **goal)
     log.claim(
         "first_ratio_gap",
         "in the first minibatch of every batch all ratios are 1, but for rounding",
@@ -398,9 +386,10 @@ def main(cfg: Config, log: RunLog) -> None:
     sft = imitate(lm, cfg, log)
     compared = compare(sft, lm, cfg.num_pairs, cfg.num_tokens, cfg.judge_noise, cfg.seed)
     shown = to_rate(*compared[:3], cfg.num_ratings)
-    human = Pairs(*ask(who, shown, office.prefers, cfg, log))
-    pairs = label(compared, np.random.default_rng([cfg.seed, 4]))
+    human, unseen = rewriting.hold_out(Pairs(*ask(who, shown, office.prefers, cfg, log)))
+    pairs = label(compared, np.random.default_rng([cfg.seed, 4])).without(unseen.requests)
     reward_model = fit_reward_model(sft, lm, pairs, human, cfg, log)
+    rewriting.tell_agreement(reward_model, lm, unseen, log)
     requests = blunt_texts([cfg.seed, 5], cfg.num_prompts * cfg.num_updates)
     policy = train(sft, reward_model, lm, requests, cfg, log)
 
@@ -412,7 +401,7 @@ def main(cfg: Config, log: RunLog) -> None:
         found[name]["wins"] = office.wins(found[name]["score"], found["sft"]["score"])
     claim_outcome(found, log)
     draw_rewriter(found, log)
-    log.keep(lm=lm, sft=sft, shown=shown, human=human, reward_model=reward_model, requests=requests)
+    log.keep(lm=lm, sft=sft, shown=shown, reward_model=reward_model, requests=requests)
     log.keep(tests=tests, texts=texts, found=found)
 
 

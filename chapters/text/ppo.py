@@ -8,18 +8,38 @@ padded on the left, completions on the right.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from chapters.text.generation import masked_mean, positions, token_log_probs
+from chapters.utils.lesson import in_range
 from chapters.utils.optim import Adam
 
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
 TEXT = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """D2's numbers of PPO, for a lesson's Config to inherit."""
+
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    num_epochs: Annotated[int, in_range(1, 100)] = 4
+    """Passes over each batch."""
+    num_minibatches: Annotated[int, in_range(1, 1000)] = 2
+    """Parts of a batch, one gradient step each."""
+    gae_lambda: Annotated[float, in_range(0.0, 1.0)] = 0.95
+    """0 trusts the critic after one token; 1 never trusts it."""
+    clip_eps: Annotated[float, in_range(0.0, 1.0)] = 0.2
+    """How far a token's ratio may move before the reason to move it further is taken away."""
+    vf_coef: Annotated[float, in_range(0.0, 100.0)] = 0.1
+    """Weight of the value loss."""
 
 
 # same-as: D2.token_rewards

@@ -15,6 +15,7 @@ from chapters.envs.rewriter import blunt_texts, encode_prompts, encode_rewrites,
 from chapters.text.generation import positions, sample
 from chapters.text.models import LoadedModel
 from chapters.text.preferences import last_token, preference_probability
+from chapters.utils.runlog import RunLog
 
 FAR = 10_000
 """Parts the seeds of what is only measured from those of what is learnt from."""
@@ -29,7 +30,13 @@ class Pairs(NamedTuple):
 
     def pick(self, rows: Iterable) -> Pairs:
         """Some of the pairs, in the order of `rows`."""
+        rows = list(rows)
         return Pairs(*([column[row] for row in rows] for column in self))
+
+    def without(self, requests: Iterable[str]) -> Pairs:
+        """The pairs whose request is none of `requests`."""
+        left_out = set(requests)
+        return self.pick(row for row, request in enumerate(self.requests) if request not in left_out)
 
 
 class Comparisons(NamedTuple):
@@ -40,6 +47,26 @@ class Comparisons(NamedTuple):
     second: list[str]
     probs: Float[np.ndarray, " N"]
     """Chance that the first is preferred."""
+
+
+def hold_out(pairs: Pairs, every: int = 5) -> tuple[Pairs, Pairs]:
+    """(pairs to learn from, pairs to test on): those of every fifth request are for the test."""
+    requests = list(dict.fromkeys(pairs.requests))
+    tested = set(requests[every - 1 :: every])
+    return pairs.without(tested), pairs.without(set(requests) - tested)
+
+
+def tell_agreement(reward_model: RewardModel, lm: LoadedModel, unseen: Pairs, log: RunLog) -> None:
+    """Say and log how many of your answers, none of which was learnt from, the reward model shares."""
+    if not unseen.requests:
+        return
+    with torch.no_grad():
+        chosen, rejected = reward_model.margins(lm, unseen)
+    share = (chosen > rejected).double().mean().item()
+    log.write(0, human_rm_agreement=share, human_held_out=len(unseen.requests))
+    print(
+        f"Of {len(unseen.requests)} answers that it did not learn from, the reward model shares {share:.0%}."
+    )
 
 
 def rewrite(
