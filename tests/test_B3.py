@@ -115,3 +115,38 @@ def test_when_a_target_network_does_something(tmp_path):
 
     assert np.array_equal(weights(1), weights(10))
     assert not np.array_equal(weights(1), weights(200))
+
+
+# Measuring and glue
+
+
+def test_selection_and_report_use_other_seeds_than_training_and_ties_keep_the_first(tmp_path, monkeypatch):
+    """Four checks score 1, 3, 3, 2: the model is saved at the first two, never anew for a tie."""
+    seeds, saved = [], []
+    scores = iter([1.0, 3.0, 3.0, 2.0])
+
+    def evaluate(policy, env_id, *, episodes, seed):
+        seeds.append(seed)
+        obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+        assert np.array_equal(policy(obs), policy(obs)), "greedy: nothing is drawn"
+        return np.full(episodes, next(scores, 0.0))
+
+    save = lesson.DQN.save
+
+    def watched(model, path):
+        saved.append((path.name, model.num_timesteps))
+        save(model, path)
+
+    monkeypatch.setattr(lesson, "evaluate", evaluate)
+    monkeypatch.setattr(lesson.DQN, "save", watched)
+    made = lesson.make_model
+    monkeypatch.setattr(lesson, "make_model", lambda cfg: seeds.append(made(cfg).seed) or made(cfg))
+    log = RunLog(tmp_path, "B3", smoke=True)
+    lesson.main(lesson.Config(**{**lesson.SMOKE, "num_env_steps": 256, "eval_every": 64, "seed": 3}), log)
+    log.close()
+    assert seeds[0] == 3
+    checks, reports = seeds[1:-2], seeds[-2:]
+    assert set(checks) == {10_003}
+    assert reports == [20_003, 20_003]
+    assert [name for name, _ in saved] == ["best.zip", "best.zip", "last.zip"]
+    assert len(checks) >= 4

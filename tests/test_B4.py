@@ -1,11 +1,13 @@
 """B4's learner on the probe environments, whole, and wrong on them once edited; its evidence's verdicts."""
 
+import itertools
 import math
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from spies import watch_adam, watch_seeds, weights
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.B_core_algorithms.checks.B4 import EDITS
@@ -246,3 +248,92 @@ def test_chance_of_more_counts_sign_flips():
     assert evidence.chance_of_more(np.array([1.0, 1.0, 1.0])) == 1 / 8
     assert evidence.chance_of_more(np.array([1.0, -1.0])) == 3 / 4
     assert evidence.chance_of_more(np.array([0.0, 2.0])) == 1 / 2
+
+
+# Measuring and glue
+
+BRIEF = lesson.Config(
+    seed=3, num_envs=4, num_env_steps=80, num_warmup_steps=16, num_exploration_steps=40, num_evaluations=4,
+    minibatch_size=8, hidden_size=8, sync_every=5, average_rate=0.25,
+)  # fmt: skip
+
+
+def test_training_selection_and_report_use_different_seeds(tmp_path, monkeypatch):
+    resets, evaluated = watch_seeds(monkeypatch, lesson)
+    log = RunLog(tmp_path, "B4", smoke=True)
+    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
+    log.close()
+    seeds = [seed for seed, _ in evaluated]
+    assert resets == [3]
+    assert set(seeds[:-1]) == {10_003}
+    assert seeds[-1] == 20_003
+
+
+def test_the_first_of_equal_checks_is_kept_and_checks_act_greedily(tmp_path, monkeypatch):
+    """Scores 1, 3, 3, 2 of the average: the second's weights are the best, and stay as they were."""
+    _, evaluated = watch_seeds(monkeypatch, lesson, [1.0, 3.0, 3.0, 2.0])
+    seen, obs = [], np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    score = lesson.greedy_return
+
+    def watched(network, seed):
+        seen.append((network, weights(network)))
+        found = score(network, seed)
+        likeliest = network(torch.from_numpy(obs)).argmax(-1).numpy()
+        np.testing.assert_array_equal(evaluated[-1][1](obs), likeliest)
+        return found
+
+    monkeypatch.setattr(lesson, "greedy_return", watched)
+    log = RunLog(tmp_path, "B4")
+    agent = lesson.train(BRIEF, log)
+    log.close()
+    assert log.series("double_return") == ([20, 40, 60, 80], [1.0, 3.0, 3.0, 2.0])
+    assert all(network is agent.average for network, _ in seen)
+    assert torch.equal(weights(agent.best), seen[1][1])
+    assert not torch.equal(seen[1][1], seen[2][1])
+    assert agent.best_return == 3.0
+
+
+def test_rounds_go_on_explore_less_and_learn_after_the_warm_up(tmp_path, monkeypatch):
+    watch_seeds(monkeypatch, lesson)
+    steps = watch_adam(monkeypatch, lesson)
+    rounds = []
+    collect = lesson.collect
+
+    def watched(agent, envs, obs, epsilon):
+        rounds.append((obs.copy(), epsilon, len(steps)))
+        after = collect(agent, envs, obs, epsilon)
+        rounds[-1] += (after.copy(),)
+        return after
+
+    monkeypatch.setattr(lesson, "collect", watched)
+    log = RunLog(tmp_path, "B4")
+    agent = lesson.train(BRIEF, log)
+    log.close()
+    for (*_, after), (before, *_) in itertools.pairwise(rounds):
+        np.testing.assert_array_equal(after, before)
+    # from 1 in a line to 0.04 after 40 of 80 steps, four steps a round
+    expected = [max(0.04, 1 - 0.96 * 4 * (i + 1) / 40) for i in range(20)]
+    assert [epsilon for _, epsilon, *_ in rounds] == pytest.approx(expected)
+    assert [learned for _, _, learned, _ in rounds] == [0, 0, 0, 0, *range(1, 17)], "16 transitions first"
+    assert (len(agent.buffer), agent.num_updates, len(steps)) == (80, 17, 17)
+    assert agent.num_episodes == log.last("double_episodes")
+
+
+def test_gradients_are_clipped_and_slower_weights_follow_in_their_time(monkeypatch):
+    steps = watch_adam(monkeypatch, lesson)
+    envs = make_envs("CartPole-v1", 4)
+    obs, _ = envs.reset(seed=0)
+    torch.manual_seed(0)
+    agent = lesson.Agent(envs, BRIEF)
+    for _ in range(4):
+        obs = lesson.collect(agent, envs, obs, 1.0)
+    agent.buffer.arrays["obs"] *= 1000.0  # gradients far beyond the bound
+    agent.buffer.arrays["rewards"] *= 1e6
+    average, target = weights(agent.average), weights(agent.target)
+    for number in range(1, 11):
+        lesson.update(agent, BRIEF)
+        average = average + 0.25 * (weights(agent.online) - average)
+        target = weights(agent.online) if number % 5 == 0 else target
+        torch.testing.assert_close(weights(agent.average), average)
+        assert torch.equal(weights(agent.target), target)
+    assert [norm for _, norm in steps] == pytest.approx([10.0] * 10, rel=1e-3)

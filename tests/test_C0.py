@@ -6,6 +6,7 @@ from itertools import product
 import gymnasium as gym
 import numpy as np
 import pytest
+from spies import watch_adam, watch_seeds
 
 from chapters.C_policy_gradients import C0_policy_gradients_reinforce as lesson
 from chapters.C_policy_gradients.checks.C0 import EDITS
@@ -194,3 +195,39 @@ def test_what_the_text_says_of_the_seeds():
     for kind in ("total_return", "reward_to_go"):
         ends = [run["metrics"][f"{kind}_return"] for run in runs]
         assert sum(end >= lesson.SOLVED for end in ends) < len(runs) / 2
+
+
+# Measuring and glue
+
+
+def test_training_selection_and_report_use_different_seeds_and_play_greedily(tmp_path, monkeypatch):
+    resets, evaluated = watch_seeds(monkeypatch, lesson)
+    log = RunLog(tmp_path, "C0", smoke=True)
+    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
+    log.close()
+    seeds = [seed for seed, _ in evaluated]
+    assert resets == [3], "later episodes come from the environments' own chance"
+    assert set(seeds[:-1]) == {10_003}
+    assert seeds[-1] == 20_003
+    obs = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    logits = lesson.logits_of(log.kept["policy"], obs)
+    np.testing.assert_array_equal(evaluated[-1][1](obs), logits.argmax(axis=1))
+
+
+def test_each_batch_is_played_anew_and_counted(tmp_path, monkeypatch):
+    """One step of the optimiser a batch; the steps on the axis are those that were really played."""
+    watch_seeds(monkeypatch, lesson)
+    steps = watch_adam(monkeypatch, lesson)
+    batches = []
+    collect = lesson.collect
+    monkeypatch.setattr(lesson, "collect", lambda *args: batches.append(collect(*args)) or batches[-1])
+    log = RunLog(tmp_path, "C0")
+    cfg = lesson.Config(num_updates=3, num_envs=4)
+    lesson.train(cfg, log)
+    log.close()
+    assert [rate for rate, _ in steps] == [cfg.learning_rate] * 3
+    played = np.cumsum([batch["alive"].sum() for batch in batches]).tolist()
+    assert log.series("leave_one_out_env_steps") == ([4, 8, 12], played)
+    firsts = [batch["obs"][0] for batch in batches]
+    assert not np.allclose(firsts[0], firsts[1]), "a batch begins elsewhere than the one before"
+    assert all(np.abs(first).max() <= 0.05 for first in firsts), "each begins with its episodes"

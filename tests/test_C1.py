@@ -6,11 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from spies import watch_adam, watch_seeds, weights
 
 from chapters.C_policy_gradients import C1_actor_critic_methods_a2c as lesson
 from chapters.C_policy_gradients.checks.C1 import EDITS, n_step_by_hand, rollouts
 from chapters.C_policy_gradients.evidence import C1 as evidence
 from chapters.envs import make_envs
+from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import CutShort
 from chapters.utils import RunLog
 from chapters.utils.edits import edited
@@ -162,3 +164,86 @@ class TestEvidence:
         ):
             steps = [100 * (i + 1) for i in range(len(returns))]
             assert np.allclose(evidence.crossings(steps, returns), expected)
+
+
+# Measuring and glue
+
+
+def brief(**changes):
+    """Four updates of 20 steps in 4 environments, checked after each."""
+    return lesson.Config(seed=3, num_envs=4, num_steps=20, num_env_steps=320, eval_every=80, **changes)
+
+
+def test_training_selection_and_report_use_different_seeds(tmp_path, monkeypatch):
+    resets, evaluated = watch_seeds(monkeypatch, lesson)
+    log = RunLog(tmp_path, "C1", smoke=True)
+    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
+    log.close()
+    seeds = [seed for seed, _ in evaluated]
+    assert resets == [3]
+    assert set(seeds[:-1]) == {10_003}
+    assert seeds[-1] == 20_003
+
+
+def test_the_first_of_equal_checks_is_kept_and_checks_act_greedily(tmp_path, monkeypatch):
+    """Scores 1, 3, 3, 2: what is returned as best is the second check's."""
+    _, evaluated = watch_seeds(monkeypatch, lesson, [1.0, 3.0, 3.0, 2.0])
+    seen, obs = [], np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    score = lesson.greedy_return
+
+    def watched(agent, cfg, seed):
+        seen.append(weights(agent))
+        found = score(agent, cfg, seed)
+        likeliest = agent.actor(torch.from_numpy(obs)).argmax(-1).numpy()
+        np.testing.assert_array_equal(evaluated[-1][1](obs), likeliest)
+        return found
+
+    monkeypatch.setattr(lesson, "greedy_return", watched)
+    log = RunLog(tmp_path, "C1")
+    agent, best = lesson.train(brief(), log)
+    log.close()
+    assert log.series("a2c_return") == ([80, 160, 240, 320], [1.0, 3.0, 3.0, 2.0])
+    assert torch.equal(weights(best), seen[1])
+    assert torch.equal(weights(agent), seen[3])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_two_short_rollouts_are_one_long_one():
+    """State and episode clock are carried over: nothing is reset between rollouts."""
+    rollouts = []
+    for num_steps, times in ((30, 1), (15, 2)):
+        torch.manual_seed(0)
+        envs, rng = BatchedCartPole(4, max_episode_steps=20), np.random.default_rng(0)
+        agent = lesson.ActorCritic(4, 2, 8)
+        obs, _ = envs.reset(seed=0)
+        parts = []
+        for _ in range(times):
+            part, obs = lesson.rollout(agent, envs, obs, num_steps, rng)
+            parts.append(part)
+        rollouts.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    assert rollouts[0]["truncated"].any()
+    for name in rollouts[0]:
+        assert torch.equal(rollouts[0][name], rollouts[1][name]), name
+
+
+def test_rollouts_go_on_and_gradients_are_clipped_before_each_step(tmp_path, monkeypatch):
+    steps = watch_adam(monkeypatch, lesson)
+    watch_seeds(monkeypatch, lesson)
+    first, last = [], []
+    rollout = lesson.rollout
+
+    def watched(agent, envs, obs, num_steps, rng):
+        batch, after = rollout(agent, envs, obs, num_steps, rng)
+        first.append(obs.copy())
+        last.append(after.copy())
+        return batch, after
+
+    monkeypatch.setattr(lesson, "rollout", watched)
+    log = RunLog(tmp_path, "C1")
+    cfg = brief(max_grad_norm=0.01)
+    lesson.train(cfg, log)
+    log.close()
+    assert [rate for rate, _ in steps] == [cfg.learning_rate] * 4
+    assert [norm for _, norm in steps] == pytest.approx([0.01] * 4, rel=1e-3)
+    for before, after in zip(last, first[1:]):
+        np.testing.assert_array_equal(before, after)

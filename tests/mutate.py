@@ -1,0 +1,673 @@
+"""Plant errors systematically and see which tests notice: `python tests/mutate.py --count 300 --seed 0`.
+
+A mutant is one small error in one function: a comparison turned, a sign dropped, `min` for `max`, an index
+off by one, a mean for a sum, another axis, arguments swapped, a statement such as `optimizer.step()` left
+out. It is planted in a copy of the repository, and the tests that belong to the file run there until one
+fails. Smoke runs, ledgers and fingerprints are left out: a fingerprint only says that a number moved, and
+blesses it at the next recording. What runs is
+
+* for a lesson: the checks of its functions, its worked examples, `tests/test_<ID>.py`;
+* for its evidence: `tests/test_<ID>.py` and what `TESTS` adds;
+* for the rest: the checks of the originals of its copies (`# same-as:`), and what `TESTS` names.
+
+Functions that draw, that show, or that make claims are left out (`SKIPPED`): a claim's words, bound and
+direction are compared with the ledger. That an edit no longer fits its lesson does not count as noticing.
+
+Mutants are drawn evenly over the files, by `--seed`. `--only chapters/exact` keeps to paths that begin so;
+`--list` only shows them. Results are kept in `runs/mutants.json`, so that an interrupted run goes on where it
+was, and `--again` runs those anew that nothing noticed. One that nothing can notice, because it changes
+nothing, stands in `mutants_accepted.toml` with its reason. A mutant costs some seconds, since torch, jax and
+the other libraries are imported once: each mutant is tried in a fork of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "runs" / "mutants.json"
+ACCEPTED = ROOT / "tests" / "mutants_accepted.toml"
+COPIED = (
+    "chapters",
+    "tests",
+    "days",
+    "planning",
+    "benchmarks",
+    ".cache",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "requirements.txt",
+    "setup.sh",
+)
+HEAVY = (
+    "numpy",
+    "scipy.stats",
+    "scipy.optimize",
+    "torch",
+    "jax",
+    "gymnasium",
+    "matplotlib.pyplot",
+    "transformers",
+    "stable_baselines3",
+    "trl",
+    "datasets",
+    "jaxtyping",
+    "beartype",
+    "jupytext",
+    "pytest",
+    "rich.table",
+)
+
+FILES = (
+    "chapters/[A-E]_*/[A-E]*.py",
+    "chapters/[A-E]_*/evidence/[A-E]*.py",
+    "chapters/envs/*.py",
+    "chapters/exact/*.py",
+    "chapters/text/*.py",
+    "chapters/utils/*.py",
+    "chapters/course/*.py",
+    "chapters/diagnosis/*.py",
+)
+LEFT_OUT = {
+    "chapters/envs/maps.py": "draws",
+    "chapters/envs/registration.py": "names only",
+    "chapters/envs/visitors.py": "refuses what is not the course's",
+    "chapters/text/charts.py": "draws",
+    "chapters/text/models.py": "files and what may be loaded",
+    "chapters/utils/device.py": "one line",
+    "chapters/utils/files.py": "files",
+    "chapters/utils/film.py": "draws",
+    "chapters/utils/lesson.py": "the command line of a lesson",
+    "chapters/utils/plotting.py": "draws",
+    "chapters/utils/progress.py": "a progress bar",
+    "chapters/utils/stopping.py": "signals",
+    "chapters/utils/tracking.py": "trackers",
+    "chapters/diagnosis/logs.py": "reads the files of other libraries",
+    "chapters/diagnosis/pictures.py": "draws",
+}
+MEASURING = ("fresh", "goals", "ledger", "predictions", "progress", "rounding")
+"""What of `course` claims rest on; the rest talks to the learner."""
+
+TESTS = {
+    "chapters/envs/agents.py": ("agents", "C3"),
+    "chapters/envs/arithmetic.py": ("measuring", "D5"),
+    "chapters/envs/bandits.py": ("B0",),
+    "chapters/envs/blackjack.py": ("exact_blackjack", "B2"),
+    "chapters/envs/cartpole.py": ("cartpole",),
+    "chapters/envs/exploration.py": ("B4",),
+    "chapters/envs/gridworld.py": ("A4", "envs"),
+    "chapters/envs/jax_networks.py": ("jax_learners", "C4"),
+    "chapters/envs/jax_worlds.py": ("jax_learners", "C4"),
+    "chapters/envs/on_policy.py": ("measuring",),
+    "chapters/envs/pendulum.py": ("pendulum",),
+    "chapters/envs/probes.py": ("envs",),
+    "chapters/envs/random_walk.py": ("exact_random_walk", "B2"),
+    "chapters/envs/reviews.py": ("language_models", "measuring", "D3"),
+    "chapters/envs/rewriter.py": ("rewriting", "measuring", "D6"),
+    "chapters/envs/token_world.py": ("token_world", "measuring"),
+    "chapters/envs/vector.py": ("measuring", "utils", "cartpole", "env_id"),
+    "chapters/exact/preferences.py": ("exact_preferences",),
+    "chapters/text/generation.py": ("measuring", "D2", "D4"),
+    "chapters/text/grpo.py": ("measuring", "D5", "D15"),
+    "chapters/text/pairs.py": ("measuring", "D4"),
+    "chapters/text/ppo.py": ("measuring", "D2"),
+    "chapters/text/preferences.py": ("measuring", "D3", "D6"),
+    "chapters/text/recipes.py": ("language_models",),
+    "chapters/text/rewriting.py": ("rewriting", "D6"),
+    "chapters/text/tasks.py": ("measuring", "D5", "D2", "D15"),
+    "chapters/utils/claims.py": ("utils",),
+    "chapters/utils/edits.py": ("checks::TestEdits", "break"),
+    "chapters/utils/evaluation.py": ("utils", "measuring"),
+    "chapters/utils/networks.py": ("measuring", "C3"),
+    "chapters/utils/optim.py": ("optim",),
+    "chapters/utils/peers.py": ("measuring", "C3", "D4"),
+    "chapters/utils/runlog.py": ("utils", "measuring"),
+    "chapters/utils/seeding.py": ("utils",),
+    "chapters/utils/timing.py": ("utils", "D4"),
+    "chapters/course/fresh.py": ("fresh",),
+    "chapters/course/goals.py": ("goals",),
+    "chapters/course/ledger.py": (
+        "smoke::TestTheLedgerChecksThemselves",
+        "smoke::TestAChangedClaimIsNoticed",
+        "measuring",
+        "rounding",
+        "fresh",
+        "damage",
+    ),
+    "chapters/course/predictions.py": ("predict",),
+    "chapters/course/progress.py": ("goals", "predict", "journal"),
+    "chapters/course/rounding.py": ("rounding",),
+    "chapters/C_policy_gradients/evidence/C3_stage.py": ("stage", "C3"),
+    "chapters/diagnosis/names.py": ("foreign_logs", "E3"),
+    "chapters/diagnosis/quantities.py": ("E3", "foreign_logs"),
+    "chapters/diagnosis/rules.py": ("E3", "foreign_logs"),
+}
+"""File -> test modules, cheap ones first; those of lessons, evidence and `exact` go by name."""
+
+SKIPPED = re.compile(r"_?(film|plot|show|render|picture|symbol|cells|report|colours|main|measure|summarise)")
+"""Names of functions that draw or show, and of those that only call others and make claims."""
+DRAWING = re.compile(r"draw")
+"""The same, but not where envs draw cards or requests."""
+QUIET = {"claim", "write", "figure", "print", "say", "warn", "set", "set_title", "keep", "getLogger"}
+"""Calls inside which nothing is planted."""
+SWAPPED = {
+    "min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "argmax": "argmin",
+    "argmin": "argmax", "any": "all", "all": "any", "sum": "mean", "mean": "sum", "cumsum": "cumprod",
+    "zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "ones_like": "zeros_like",
+    "floor": "ceil", "sin": "cos", "cos": "sin", "exp": "expm1", "log": "log1p", "sqrt": "abs",
+    "softmax": "log_softmax", "median": "mean", "amax": "amin",
+}  # fmt: skip
+DROPPED = {"abs", "detach", "copy", "clone", "clip", "clamp", "reversed", "sorted", "square", "exp", "log"}
+"""Calls that leave their object or first argument as it was, where they are dropped."""
+COMPARED = {
+    ast.Lt: ("<", ("<=", ">")), ast.LtE: ("<=", ("<", ">=")), ast.Gt: (">", (">=", "<")),
+    ast.GtE: (">=", (">", "<=")), ast.Eq: ("==", ("!=",)), ast.NotEq: ("!=", ("==",)),
+    ast.Is: ("is", ("is not",)), ast.IsNot: ("is not", ("is",)), ast.In: ("in", ("not in",)),
+    ast.NotIn: ("not in", ("in",)),
+}  # fmt: skip
+COMPUTED = {
+    ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"), ast.Pow: ("**", "*"),
+    ast.FloorDiv: ("//", "*"), ast.Mod: ("%", "//"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted error: what stands between two offsets of a file, and what replaces it."""
+
+    path: str
+    function: str
+    line: int
+    start: int
+    end: int
+    old: str
+    new: str
+    kind: str
+
+    which: int = 1
+    """The first, second ... of its kind in its function."""
+
+    @property
+    def key(self) -> str:
+        """Names it for as long as its function stays as it is."""
+        old, new = (" ".join(text.split())[:90] for text in (self.old, self.new))
+        return f"{self.path}:{self.function}: {self.kind} {self.which}: {old} -> {new or '(nothing)'}"
+
+    def planted(self, source: bytes) -> bytes:
+        """The file with the error."""
+        return source[: self.start] + self.new.encode() + source[self.end :]
+
+
+class Planter(ast.NodeVisitor):
+    """Finds the places of one function where an error fits."""
+
+    def __init__(self, path: str, source: bytes, function: str) -> None:
+        self.path, self.source, self.function = path, source, function
+        self.lines = [0]
+        for line in source.splitlines(keepends=True):
+            self.lines.append(self.lines[-1] + len(line))
+        self.found: list[Mutant] = []
+
+    def at(self, line: int, column: int) -> int:
+        return self.lines[line - 1] + column
+
+    def span(self, node: ast.AST) -> tuple[int, int]:
+        return self.at(node.lineno, node.col_offset), self.at(node.end_lineno, node.end_col_offset)
+
+    def text(self, node: ast.AST) -> str:
+        start, end = self.span(node)
+        return self.source[start:end].decode()
+
+    def plant(self, kind: str, where: ast.AST | tuple[int, int], new: str) -> None:
+        start, end = where if isinstance(where, tuple) else self.span(where)
+        old = self.source[start:end].decode()
+        line = self.source[:start].count(b"\n") + 1
+        if old != new:
+            which = 1 + sum(mutant.kind == kind for mutant in self.found)
+            self.found.append(Mutant(self.path, self.function, line, start, end, old, new, kind, which))
+
+    def between(self, left: ast.AST, right: ast.AST, operator: str, new: str, kind: str) -> None:
+        """Replace the operator that stands between two operands."""
+        start, end = self.span(left)[1], self.span(right)[0]
+        gap = self.source[start:end].decode()
+        if (at := gap.find(operator)) >= 0 and gap.count(operator) == 1:
+            begin = start + len(gap[:at].encode())
+            self.plant(kind, (begin, begin + len(operator)), new)
+
+    def body(self, node: ast.FunctionDef) -> None:
+        for statement in node.body:
+            self.visit(statement)
+
+    # what nothing is planted in
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self.body(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        pass
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        pass
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        pass
+
+    def visit_Import(self, node: ast.Import) -> None:
+        pass
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        pass
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value:
+            self.visit(node.value)
+
+    # what is planted
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        operands = [node.left, *node.comparators]
+        for left, operator, right in zip(operands, node.ops, operands[1:]):
+            written, others = COMPARED[type(operator)]
+            for other in others:
+                self.between(left, right, written, other, "comparison")
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        words = isinstance(node.left, ast.JoinedStr) or isinstance(getattr(node.left, "value", None), str)
+        if type(node.op) in COMPUTED and not words:
+            self.between(node.left, node.right, *COMPUTED[type(node.op)], "arithmetic")
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+            written, other = COMPUTED[type(node.op)]
+            self.between(node.target, node.value, f"{written}=", f"{other}=", "arithmetic")
+            self.between(node.target, node.value, f"{written}=", "=", "accumulation")
+        self.visit(node.value)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, ast.USub | ast.Not | ast.Invert):
+            if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+                self.plant("sign", node, self.text(node.operand))
+                return
+            self.plant("sign", node, f"({self.text(node.operand)})")
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        written, other = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
+        for left, right in zip(node.values, node.values[1:]):
+            self.between(left, right, written, other, "and/or")
+        self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> None:
+        self.plant("condition", node.test, f"not ({self.text(node.test)})")
+        self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.plant("condition", node.test, f"not ({self.text(node.test)})")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        value = node.value
+        if isinstance(value, bool):
+            self.plant("constant", node, str(not value))
+        elif isinstance(value, int):
+            self.plant("constant", node, str({0: 1, 1: 0}.get(value, value + 1)))
+        elif isinstance(value, float):
+            self.plant("constant", node, repr({0.0: 1.0, 1.0: 0.0}.get(value, 2 * value)))
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        for part in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
+            self.index(part)
+        self.visit(node.value)
+
+    def index(self, part: ast.expr) -> None:
+        """An index off by one; a bound of a slice forgotten."""
+        if isinstance(part, ast.Slice):
+            for bound in (part.lower, part.upper):
+                if bound is not None:
+                    self.plant("slice", bound, "")
+                    self.visit(bound)
+        elif isinstance(part, ast.UnaryOp) and isinstance(part.operand, ast.Constant):
+            self.plant("index", part, "0")
+        elif isinstance(part, ast.Constant) and isinstance(part.value, int):
+            self.plant("index", part, str(part.value + 1))
+        else:
+            self.visit(part)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in QUIET:
+            return
+        end = self.span(node.func)[1]
+        if name in SWAPPED:
+            self.plant("function", (end - len(name), end), SWAPPED[name])
+        if name in DROPPED:
+            method = isinstance(node.func, ast.Attribute)
+            owner = self.text(node.func.value) if method else ""
+            if not method or owner in ("np", "torch", "jnp", "math", "copy"):
+                if node.args:
+                    self.plant("dropped call", node, f"({self.text(node.args[0])})")
+            else:
+                self.plant("dropped call", node, owner)
+        for keyword in node.keywords:
+            self.axis(keyword)
+        plain = [part for part in node.args if isinstance(part, ast.Name | ast.Attribute)]
+        if len(plain) >= 2 and name not in ("isinstance", "getattr"):
+            first, second = plain[:2]
+            start, stop = self.span(first)[0], self.span(second)[1]
+            gap = self.source[self.span(first)[1] : self.span(second)[0]].decode()
+            self.plant("arguments", (start, stop), f"{self.text(second)}{gap}{self.text(first)}")
+        self.visit(node.func)
+        for part in node.args:
+            self.visit(part)
+
+    def axis(self, keyword: ast.keyword) -> None:
+        """Another axis; other numbers go the way of constants."""
+        value = keyword.value
+        if keyword.arg in ("axis", "dim"):
+            if isinstance(value, ast.Constant) and value.value in (0, 1):
+                self.plant("axis", value, str(1 - value.value))
+            elif self.text(value) == "-1":
+                self.plant("axis", value, "0")
+        elif keyword.arg not in ("dtype", "unit", "source", "seeds", "bins"):
+            self.visit(value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Call):
+            return
+        call = node.value.func
+        name = call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "")
+        if name not in QUIET:
+            self.plant("statement", node, "pass")
+            self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if isinstance(node.targets[0], ast.Attribute | ast.Subscript):
+            self.plant("statement", node, "pass")
+        self.generic_visit(node)
+
+
+def makes_claims(node: ast.AST) -> bool:
+    """Whether a function calls `log.claim`."""
+    calls = (part.func for part in ast.walk(node) if isinstance(part, ast.Call))
+    return any(isinstance(call, ast.Attribute) and call.attr == "claim" for call in calls)
+
+
+def functions_of(path: str, tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """(dotted name, definition) of the functions and methods of a file that are not left out."""
+    for node in tree.body:
+        inside = node.body if isinstance(node, ast.ClassDef) else [node]
+        owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for part in inside:
+            if not isinstance(part, ast.FunctionDef) or SKIPPED.match(part.name) or makes_claims(part):
+                continue
+            if not (
+                DRAWING.match(part.name) and (re.match("chapters/[A-E]_", path) or "pendulum" in part.name)
+            ):
+                yield owner + part.name, part
+
+
+def mutants_of(path: str) -> list[Mutant]:
+    """Every error that fits into a file."""
+    source = (ROOT / path).read_bytes()
+    found = []
+    for name, node in functions_of(path, ast.parse(source)):
+        planter = Planter(path, source, name)
+        planter.body(node)
+        found += planter.found
+    kept = []
+    for mutant in found:
+        with contextlib.suppress(SyntaxError):
+            compile(mutant.planted(source), path, "exec")
+            kept.append(mutant)
+    return kept
+
+
+def files(only: str) -> list[str]:
+    """The files in which errors are planted."""
+    paths = sorted(str(path.relative_to(ROOT)) for pattern in FILES for path in ROOT.glob(pattern))
+    paths = [path for path in paths if path not in LEFT_OUT and not path.endswith(("__.py", "_figures.py"))]
+    paths = [path for path in paths if "/course/" not in path or Path(path).stem in MEASURING]
+    return [path for path in paths if path.startswith(only)]
+
+
+def drawn(count: int, seed: int, only: str) -> list[Mutant]:
+    """So many mutants, evenly over the files."""
+    piles = []
+    for path in files(only):
+        pile = mutants_of(path)
+        random.Random(f"{seed} {path}").shuffle(pile)
+        piles.append(pile)
+    chosen: list[Mutant] = []
+    while any(piles) and len(chosen) < count:
+        chosen += [pile.pop() for pile in piles if pile][: count - len(chosen)]
+    return chosen
+
+
+class Noticed:
+    """Remembers the first test that fails; that an edit no longer fits is no failure."""
+
+    def __init__(self, note: Path) -> None:
+        self.note = note
+
+    def pytest_exception_interact(self, node, call, report) -> None:
+        if report.failed and not self.note.exists():
+            name = node.nodeid or str(node.path)
+            self.note.write_text(f"{name}\n{call.excinfo.exconly()[:300]}", encoding="utf-8")
+
+    def pytest_runtest_makereport(self, item, call) -> None:
+        if call.excinfo is not None and "EditError" in call.excinfo.typename:
+            call.excinfo = None
+
+
+class Room:
+    """A copy of the repository in which errors are planted, one at a time."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+        nothing = shutil.ignore_patterns("__pycache__", "*.pyc", "*.gif")
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.folder / name, ignore=nothing)
+            elif (ROOT / name).exists():
+                shutil.copy2(ROOT / name, self.folder / name)
+        (self.folder / ".venv").symlink_to(ROOT / ".venv")
+        self.passing: dict[tuple[str, str], bool] = {}
+        self.planted = 0
+
+    def run(self, path: str, tests: list[str], limit: int = 60) -> tuple[int, str, float]:
+        """(exit code of pytest, the first failure, CPU seconds) of tests of a file as it lies there."""
+        note = self.folder / "noticed.txt"
+        note.unlink(missing_ok=True)
+        start = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            self._inside(path, tests, note, limit)
+        while True:
+            done, status, usage = os.wait4(child, os.WNOHANG)
+            if done:
+                break
+            if time.monotonic() - start > 30 * limit:  # it waits for something that never comes
+                os.killpg(child, signal.SIGKILL)
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(status)
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        hangs = "hangs" if code in (-signal.SIGXCPU, -signal.SIGKILL) else ""
+        told = note.read_text(encoding="utf-8") if note.exists() else hangs
+        return code, told, usage.ru_utime + usage.ru_stime
+
+    def _inside(self, path: str, tests: list[str], note: Path, limit: int) -> None:
+        """The child: pytest in the copy; never returns."""
+        code = 3
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+            out = os.open(self.folder / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1), os.dup2(out, 2)
+            os.chdir(self.folder)
+            (self.folder / "tmp").mkdir(exist_ok=True)
+            tempfile.tempdir = None
+            os.environ.update(
+                RL_MUTATED=path,
+                PYTHONPATH=str(self.folder),
+                TMPDIR=str(self.folder / "tmp"),
+                RL_CACHE=str(self.folder / ".cache"),
+            )
+            kept = [entry for entry in sys.path if Path(entry) not in (ROOT, ROOT / "tests")]
+            sys.path[:] = [str(self.folder), *kept]
+            import pytest
+
+            flags = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short"]
+            code = int(pytest.main([*flags, *tests], plugins=[Noticed(note)]))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def tests_of(self, path: str) -> list[str]:
+        """What pytest is told to run for a file."""
+        stem = Path(path).stem
+        lesson = re.match(r"([A-E]\d+)_", f"{stem}_")
+        named = TESTS.get(path, (lesson[1], "measuring") if lesson else (f"exact_{stem}",))
+        pairs = [name.partition("::") for name in named]
+        tests = [f"tests/test_{stem}.py{mark}{rest}" for stem, mark, rest in pairs]
+        tests = [test for test in tests if (self.folder / test.partition("::")[0]).exists()]
+        direct = (
+            "[A-E]_" in path or re.match(r"chapters/[A-E]_\w+/[A-E]", path) or "same-as" in self.text(path)
+        )
+        return ["tests/mutants_direct.py", *tests] if direct else tests
+
+    def text(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def passes(self, path: str, test: str) -> bool:
+        """Whether a test passes on the right code, or the right code comes to its end in time."""
+        if (path, test) not in self.passing:
+            tests = self.tests_of(path) if test == "hangs" else [test]
+            self.passing[path, test] = self.run(path, tests)[0] == 0
+        return self.passing[path, test]
+
+    def verdict(self, mutant: Mutant) -> dict:
+        """Whether a test notices, which, and how many CPU seconds it took."""
+        place = self.folder / mutant.path
+        right, times = place.read_bytes(), (place.stat().st_atime_ns, place.stat().st_mtime_ns)
+        if right[mutant.start : mutant.end].decode(errors="replace") != mutant.old:
+            raise SystemExit(f"{mutant.path} was edited meanwhile: start again")
+        self.planted += 1
+        try:
+            place.write_bytes(mutant.planted(right))
+            os.utime(place, (self.planted, self.planted))  # so that no compiled file is taken for it
+            code, told, took = self.run(mutant.path, self.tests_of(mutant.path))
+        finally:
+            place.write_bytes(right)
+            os.utime(place, ns=times)
+        by, _, why = told.partition("\n")
+        if code and not self.passes(mutant.path, by):
+            said = (self.folder / "out.txt").read_text(encoding="utf-8", errors="replace")
+            raise SystemExit(f"on the right code fails {by}:\n{said[-3000:]}")
+        return {"caught": code != 0, "by": by, "why": why, "seconds": round(took, 1)}
+
+
+def area(path: str) -> str:
+    """What a summary counts together."""
+    if re.match(r"chapters/[A-E]_", path):
+        return "evidence" if "/evidence/" in path else "lessons"
+    folder = path.split("/")[1]
+    return "course" if folder == "diagnosis" else folder
+
+
+def accepted() -> dict[str, str]:
+    """Mutants that nothing can notice, or that nobody need notice, with the reason."""
+    if not ACCEPTED.exists():
+        return {}
+    return {entry["mutant"]: entry["reason"] for entry in tomllib.loads(ACCEPTED.read_text())["accepted"]}
+
+
+def summary(results: dict[str, dict], chosen: list[Mutant]) -> str:
+    """How many were caught, by area; then those that nothing noticed."""
+    known = accepted()
+    total: Counter[str] = Counter()
+    caught: Counter[str] = Counter()
+    equal: Counter[str] = Counter()
+    lines = []
+    for mutant in chosen:
+        if mutant.key not in results:
+            continue
+        where = area(mutant.path)
+        total[where] += 1
+        caught[where] += results[mutant.key]["caught"]
+        if not results[mutant.key]["caught"]:
+            equal[where] += mutant.key in known
+            lines.append(f"{'accepted' if mutant.key in known else 'SURVIVED'} {mutant.key}")
+    rows = [f"{name}: {caught[name]} of {total[name]}, {equal[name]} accepted" for name in sorted(total)]
+    share = sum(caught.values()) / max(1, sum(total.values()))
+    return "\n".join([*lines, *rows, f"{sum(caught.values())} of {sum(total.values())}: {share:.1%}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="chapters/", help="files whose path begins so")
+    parser.add_argument("--again", action="store_true", help="run those anew that nothing noticed")
+    parser.add_argument("--list", action="store_true", help="only show the mutants")
+    parser.add_argument("--summary", action="store_true", help="only tell what is known")
+    options = parser.parse_args()
+    chosen = drawn(options.count, options.seed, options.only)
+    chosen.sort(key=lambda mutant: mutant.path)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.list:
+        print("\n".join(mutant.key for mutant in chosen))
+        return
+    if not options.summary:
+        todo = [m for m in chosen if m.key not in results or (options.again and not results[m.key]["caught"])]
+        try_all(todo, results)
+    print(summary(results, chosen))
+
+
+def try_all(todo: list[Mutant], results: dict[str, dict]) -> None:
+    """Plant each, and keep what came of it."""
+    os.environ.update(
+        HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", JAX_PLATFORMS="cpu", MPLBACKEND="Agg"
+    )
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "tests"]
+    for name in HEAVY:
+        importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+    room = Room()
+    RESULTS.parent.mkdir(exist_ok=True)
+    try:
+        for number, mutant in enumerate(todo, 1):
+            found = room.verdict(mutant)
+            results[mutant.key] = found
+            RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+            word = f"caught by {found['by']}" if found["caught"] else "SURVIVED"
+            print(f"{number}/{len(todo)} {mutant.key} | {word} ({found['seconds']} s)", flush=True)
+    finally:
+        shutil.rmtree(room.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What tests of whole learners watch: each step of the optimiser, and which seeds what was played with."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from chapters.utils.optim import Adam
+
+
+def watch_adam(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[tuple[float, float]]:
+    """(step size, norm of the gradient that is stepped along) of each step that `module`'s Adam takes.
+
+    Between two steps the gradients must have been forgotten, else the step fails.
+    """
+    steps: list[tuple[float, float]] = []
+
+    class Watched(Adam):
+        def zero_grad(self) -> None:
+            super().zero_grad()
+            self.is_empty = True
+
+        def step(self) -> None:
+            assert self.is_empty, "the last step's gradients were not forgotten"
+            self.is_empty = False
+            gradients = [part.grad.flatten() for part in self.parameters if part.grad is not None]
+            steps.append((self.lr, float(torch.cat(gradients).norm())))
+            super().step()
+
+    monkeypatch.setattr(module, "Adam", Watched)
+    return steps
+
+
+def watch_seeds(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, scores: list[float] | None = None
+) -> tuple[list, list]:
+    """(seeds of resets that name one, (seed, policy) of each evaluation): nothing is played in evaluations.
+
+    scores: what evaluations return, one after the other; 0 from there on.
+    """
+    resets: list[int] = []
+    evaluated: list[tuple] = []
+    left = list(scores or [])
+    original = module.make_envs
+
+    def make_envs(*arguments, **keywords):
+        envs = original(*arguments, **keywords)
+        reset = envs.reset
+
+        def watched(*, seed=None, **more):
+            resets.extend([] if seed is None else [seed])
+            return reset(seed=seed, **more)
+
+        envs.reset = watched
+        return envs
+
+    def evaluate(policy, *_, seed, **__):
+        evaluated.append((seed, policy))
+        return np.full(3, left.pop(0) if left else 0.0)
+
+    monkeypatch.setattr(module, "make_envs", make_envs)
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    return resets, evaluated
+
+
+def weights(network: torch.nn.Module) -> torch.Tensor:
+    """All parameters of a network, copied into one row."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
