@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from chapters.envs.token_world import TokenWorld, token_world
+from chapters.envs.token_world import token_world
 from chapters.text.charts import draw_frontier, draw_score_and_kl
 from chapters.text.models import load_model
 from chapters.text.ppo import TEXT, PolicyWithValue, clipped_surrogate, update
@@ -99,26 +99,17 @@ def sample(
     policy: Callable, prompt_ids: Prompt, prompt_mask: Prompt, num_tokens: int, eos_id: int, pad_id: int,
     generator: torch.Generator,
 ) -> tuple[Ids, Mask]:  # fmt: skip
-    """(completion_ids, completion_mask): up to `num_tokens` after each prompt, padding behind the EOS."""
-    ids, mask, cache = prompt_ids, prompt_mask, None
-    position_ids = positions(prompt_mask)  # [B, P]
-    done = torch.zeros(len(prompt_ids), dtype=torch.bool)  # [B]
-    completion_ids = torch.full((len(prompt_ids), num_tokens), pad_id)  # [B, T]
-    completion_mask = torch.zeros_like(completion_ids, dtype=torch.bool)  # [B, T]
-    for t in range(num_tokens):
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids}
-        out = policy(**inputs, past_key_values=cache, use_cache=True)
-        probs = out.logits[:, -1].softmax(-1)  # [B, V]
-        token = torch.multinomial(probs, 1, generator=generator)[:, 0].masked_fill(done, pad_id)  # [B]
-        completion_ids[:, t] = token
-        completion_mask[:, t] = ~done
+    """(completion_ids, completion_mask): `num_tokens` columns, padding behind the EOS."""
+    ids, mask = prompt_ids, prompt_mask
+    done = torch.zeros(len(ids), dtype=torch.bool)  # [B]
+    for _ in range(num_tokens):
+        logits = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).logits[:, -1]
+        token = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]  # [B]
+        ids = torch.cat([ids, token.masked_fill(done, pad_id)[:, None]], dim=1)
+        mask = torch.cat([mask, ~done[:, None]], dim=1)
         done = done | (token == eos_id)
-        if done.all():
-            break
-        # the next call sees one new token; the cache remembers what stands before it
-        cache, ids, position_ids = out.past_key_values, token[:, None], position_ids[:, -1:] + 1
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return completion_ids, completion_mask
+    completion = slice(prompt_ids.shape[1], None)
+    return ids[:, completion], mask[:, completion].bool()
 
 
 def token_log_probs(
@@ -182,13 +173,12 @@ def token_rewards(scores: Scores, log_ratio: Grid, completion_mask: Mask, beta: 
 
 def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -> Grid:
     """Advantages of tokens, undiscounted; behind the last token of a completion there is nothing."""
-    exists = completion_mask.to(rewards.dtype)
-    values = values * exists
+    values = values * completion_mask
     advantages = torch.zeros_like(rewards)
     next_values = running = torch.zeros_like(rewards[:, 0])  # [B]
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + next_values - values[:, t]  # eq. (3)
-        running = (delta + gae_lambda * running) * exists[:, t]
+        running = (delta + gae_lambda * running) * completion_mask[:, t]
         advantages[:, t] = running
         next_values = values[:, t]
     return advantages
@@ -405,11 +395,6 @@ def main(cfg: Config, log: RunLog) -> None:
         source="E[r] - beta KL must rise",
     )
     log.keep(world=world, base=base, tokenizer=tokenizer, task=task, before=before, after=after)
-    draw(world, best, log)
-
-
-def draw(world: TokenWorld, best: float, log: RunLog) -> None:
-    """The way that PPO went on the token world; score and KL on the reviews."""
     figure, (chart, curve) = plotting.new_figure(1, 2, width=6.2, height=4.4)
     draw_frontier(chart, world, WORLD["beta"], log)
     draw_score_and_kl(curve, log, "review", best)

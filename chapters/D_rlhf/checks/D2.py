@@ -319,7 +319,7 @@ EDITS = {
     ),
     "padding_has_value": Edit(
         function="gae",
-        old="values = values * exists",
+        old="values = values * completion_mask",
         new="values = values * 1",
         says="padding has a value",
     ),
@@ -331,22 +331,22 @@ EDITS = {
     ),
     "padding_attended": Edit(
         function="sample",
-        old="ids, mask, cache = prompt_ids, prompt_mask, None",
-        new="ids, mask, cache = prompt_ids, torch.ones_like(prompt_mask), None",
+        old="attention_mask=mask",
+        new="attention_mask=torch.ones_like(mask)",
         says="padding is attended to",
     ),
     "eos_is_no_token": Edit(
         function="sample",
-        old="completion_mask[:, t] = ~done",
-        new="completion_mask[:, t] = ~done & (token != eos_id)",
+        old="~done[:, None]",
+        new="(~done & (token != eos_id))[:, None]",
         says="the EOS is no token: stopping is never learnt",
         fails=("gap_closed",),
     ),
-    "forgets_the_text": Edit(
+    "text_of_another": Edit(
         function="sample",
-        old="past_key_values=cache",
-        new="past_key_values=None",
-        says="forgets what stands before",
+        old="input_ids=ids,",
+        new="input_ids=ids.roll(1, 0),",
+        says="goes on with another row's text",
     ),
     "padding_in_the_sum": Edit(
         function="masked_mean",
@@ -412,14 +412,14 @@ EDITS = {
     ),
     "padding_counts_positions": Edit(
         function="sample",
-        old="position_ids = positions(prompt_mask)",
-        new="position_ids = positions(torch.ones_like(prompt_mask))",
+        old="positions(mask)",
+        new="positions(torch.ones_like(mask))",
         says="padding counts as positions",
     ),
     "position_stands_still": Edit(
         function="sample",
-        old="position_ids[:, -1:] + 1",
-        new="position_ids[:, -1:] + 0",
+        old="positions(mask)",
+        new="positions(mask).clamp(max=prompt_ids.shape[1] - 1)",
         says="position stands still",
     ),
     "goes_after_eos": Edit(
@@ -430,21 +430,21 @@ EDITS = {
     ),
     "greedy": Edit(
         function="sample",
-        old="torch.multinomial(probs, 1, generator=generator)[:, 0]",
-        new="probs.argmax(-1)",
+        old="torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]",
+        new="logits.argmax(-1)",
         says="greedy",
         fails=("gap_closed", "reward_after"),
     ),
     "temperature": Edit(
         function="sample",
-        old="out.logits[:, -1].softmax(-1)",
-        new="(out.logits[:, -1] / 0.7).softmax(-1)",
+        old="logits.softmax(-1)",
+        new="(logits / 0.7).softmax(-1)",
         says="a temperature",
     ),
     "first_logits": Edit(
         function="sample",
-        old="out.logits[:, -1].softmax(-1)",
-        new="out.logits[:, 0].softmax(-1)",
+        old=".logits[:, -1]",
+        new=".logits[:, 0]",
         says="the first column's logits",
     ),
     "goes_on_in_the_padding": Edit(
@@ -558,7 +558,7 @@ EDITS = {
     ),
     "sum_does_not_end": Edit(
         function="gae",
-        old="gae_lambda * running) * exists[:, t]",
+        old="gae_lambda * running) * completion_mask[:, t]",
         new="gae_lambda * running)",
         says="sum does not end with the text",
     ),
