@@ -13,6 +13,7 @@ from chapters.A_foundations.checks.A3 import (
     small_mdp,
     some_mdp,
 )
+from chapters.A_foundations.checks.A3_exercises import shaped_rewards, sweep_in_place
 from chapters.A_foundations.evidence import A3 as evidence
 from chapters.exact import published
 from chapters.exact.mdp import grid_mdp
@@ -41,7 +42,7 @@ def test_printed_values_expose_a_wrong_solver(name):
 
 
 def test_without_the_mask_the_first_guess_of_an_end_never_goes_away():
-    """The breakage of section 8."""
+    """The breakage of section 7."""
     broken, mdp = edited(lesson, EDITS["no_mask"]), published.world_4x3()
     best, _ = lesson.value_iteration(mdp, 1e-9)
 
@@ -56,7 +57,7 @@ def test_without_the_mask_the_first_guess_of_an_end_never_goes_away():
 
 @pytest.mark.parametrize("world", [published.example_3_5()._replace(gamma=1.0), published.world_4x3(0.1)])
 def test_where_no_answer_is_finite_every_solver_says_so(world, monkeypatch):
-    """Exercise 2; and a world in which waiting pays."""
+    """Exercise A3.2; and a world in which waiting pays."""
     monkeypatch.setattr(lesson, "MAX_SWEEPS", 1_000)
     for solve in (lesson.value_iteration, lesson.solve_with_jax, evidence.solve_in_one_program):
         with pytest.raises(RuntimeError, match="does every episode end"):
@@ -69,7 +70,7 @@ def test_a_shift_is_what_a_backup_shrinks_least():
     """The ratio reaches 1 where U = V + constant and no end is near."""
     mdp = published.example_3_5()
     V = np.random.default_rng(0).normal(size=25)
-    near(lesson.contraction_ratio(lambda guess: lesson.optimality_backup(mdp, guess), 0.9, V + 3.0, V), 1.0)
+    near(evidence.contraction_ratio(lambda guess: lesson.optimality_backup(mdp, guess), 0.9, V + 3.0, V), 1.0)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
@@ -115,13 +116,28 @@ def test_shaping_moves_every_value_by_the_potential_and_no_choice(seed):
 
 
 def test_the_perfect_potential_leaves_nothing_to_earn():
-    """Exercise 3."""
+    """Exercise A3.3."""
     corridor = grid_mdp(["..G"], gamma=0.9)
     potential = lesson.value_iteration(corridor, 1e-9)[0]
     near(potential, [0.9, 1.0, 0.0])
-    left = corridor.R + 0.9 * corridor.P @ potential - potential[:, None]
+    left = shaped_rewards(corridor, potential)
     near(left[:2].max(axis=1), [0.0, 0.0])
     near(left[1, 3], -0.19)
+
+
+def test_in_place_needs_as_many_sweeps_as_its_exercise_says():
+    """Exercise A3.4."""
+
+    def sweeps(mdp, backup):
+        V, count = lesson.iterate(lambda V: backup(mdp, V), np.zeros(len(mdp.R)), 1e-9 * (1 - 0.9) / 0.9)
+        near(V, lesson.policy_iteration(mdp)[0], 1e-9)
+        return count
+
+    grid = published.example_3_5()
+    assert [sweeps(grid, backup) for backup in (sweep_in_place, lesson.optimality_backup)] == [50, 241]
+    assert sweeps(grid_mdp(["G......."], gamma=0.9), sweep_in_place) == 2
+    for backup in (sweep_in_place, lesson.optimality_backup):
+        assert sweeps(grid_mdp([".......G"], gamma=0.9), backup) == 8
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -182,6 +198,20 @@ def check_solve_in_one_program(solve_in_one_program):
     assert not jax.config.jax_enable_x64  # the switch is local
 
 
+def check_contraction_ratio(contraction_ratio):
+    """Of backups whose ratio is known: a constant has none, halving has a half, whatever the guesses."""
+    rng = np.random.default_rng(0)
+    for gamma in (0.5, 0.9, 1.0):
+        U, V = rng.normal(size=(2, 6))
+        near(contraction_ratio(lambda guess: 0.0 * guess, gamma, U, V), 0.0)
+        near(contraction_ratio(lambda guess: 3.0 + guess / 2, gamma, U, V), 0.5 / gamma)
+        near(contraction_ratio(lambda guess: 1.0 - guess, gamma, U, V), 1.0 / gamma)  # no sign
+        moved = np.array([0.0, 0.0, 0.0, -3.0, 2.0, 1.0])
+        first = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+        near(contraction_ratio(lambda guess: guess * first, gamma, V + moved, V), 1.0 / gamma)  # noqa: B023
+        near(contraction_ratio(lambda guess: guess * (1 - first), gamma, V + moved, V), 2 / 3 / gamma)  # noqa: B023
+
+
 def check_worst_ratio(worst_ratio):
     """At least the ratio of a shift, which is 1 without an end; and the largest of all four."""
     rng, mdp = some_mdp(0)
@@ -191,7 +221,7 @@ def check_worst_ratio(worst_ratio):
     near(worst_ratio(mdp, policy, U, V), 1.0)
     _, mdp = some_mdp(1)
     ratios = [
-        lesson.contraction_ratio(backup, mdp.gamma, U, other)
+        evidence.contraction_ratio(backup, mdp.gamma, U, other)
         for backup in (
             lambda guess: lesson.optimality_backup(mdp, guess),
             lambda guess: lesson.policy_backup(mdp, policy, guess),
@@ -222,6 +252,13 @@ WRONG = (
     Edit("value_iteration_jax", "return (change > gap) &", "return (change == np.inf) &", "one sweep"),
     Edit("solve_in_one_program", "jax.enable_x64(True)", "jax.enable_x64(False)", "32 bits"),
     Edit("solve_in_one_program", "(mdp, gap))", "(mdp, 0.1))", "stops early"),
+    Edit("contraction_ratio", "/ (gamma * np.abs(U - V).max())", "/ np.abs(U - V).max()", "no gamma"),
+    Edit(
+        "contraction_ratio",
+        "np.abs(backup(U) - backup(V)).max()",
+        "np.abs(backup(U) - backup(V))[0]",
+        "one state",
+    ),
     Edit("worst_ratio", "return max(", "return min(", "the best ratio"),
     Edit("worst_ratio", "(U, U + 1.0))", "(V, U))", "no shift"),
     Edit(

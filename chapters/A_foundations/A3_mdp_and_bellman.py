@@ -7,12 +7,11 @@ do there, and how do you compute both?
 
 **Before this:** A1 (the words: agent, state, action, reward, policy). **Changes from A1:** the words become
 three arrays, and everything about them can be computed exactly. **Next:** A4 meets such a world as a program
-that one can only play; from B1 on the arrays are hidden, and the agent must learn from what it sees.
+that one can only play; from B1 on the agent must learn from what it sees.
 
 **Time.** 6 s on 2 cores; with all evidence 15 s.
 
-References: `suttonbarto2018` (chapters 3 and 4), `bellman1957`, `howard1960`, `puterman1994`,
-`ng1999shaping`, `russellnorvig2010aima`, `russellnorvig2021aima`.
+References: `suttonbarto2018` (chapters 3 and 4), `howard1960`, `puterman1994`, `ng1999shaping`.
 
 Symbols: `S` states, `A` actions, `P[s, a, s']` chance of landing in `s'`, `R[s, a]` expected reward, `gamma`
 discount, `V[s]` and `Q[s, a]` value of a state and of an action in it, `policy[s, a]` chance of an action.
@@ -41,7 +40,7 @@ from chapters.exact import published
 from chapters.exact.mdp import MDP, grid_mdp, where_it_ends  # noqa: F401 — the examples use grid_mdp
 from chapters.utils import RunLog, in_range, plotting, run_lesson
 
-Array = np.ndarray | jax.Array  # NumPy's; in section 7 the same functions run on JAX's
+Array = np.ndarray | jax.Array  # NumPy's; `solve_with_jax` runs the same functions on JAX's
 Values = Float[Array, " S"]  # a number for each state
 Policy = Float[Array, "S A"]  # the probability of each action in each state
 TIE = 1e-10  # actions count as equally good if they differ by less than this part of the largest value
@@ -49,7 +48,6 @@ MAX_SWEEPS = 100_000
 MAX_EVALUATIONS = 1000
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """Solve Markov decision processes exactly, and compare with what books have printed."""
@@ -66,11 +64,10 @@ SMOKE = {}
 r"""
 ## 1. A decision process is three arrays
 
-At each step an agent is in a **state**, picks an **action**, receives a **reward** and lands in a next state.
-The process is **Markov** if next state and reward depend on the present state and action alone: the state
-holds everything about the past that still matters. A language model's prefix does, but there are
-$50{,}000^{20}$ prefixes of 20 tokens. Here all states fit in a table and every answer is exact; later lessons
-keep the equations and approximate.
+At each step an agent is in a **state**, picks an **action**, receives a **reward** and lands in the next
+state. The process is **Markov** if next state and reward depend on the present state and action alone: the
+state holds all of the past that still matters. A language model's prefix does, but 20 tokens make
+$50{,}000^{20}$ prefixes. Here all states fit in a table and every answer is exact; later lessons approximate.
 
 So the world is $P$ [S, A, S], $R$ [S, A] and a mask of the **terminal** states, after which nothing follows.
 `grid_mdp` fills them in from a drawing: `G` goal (+1), `P` pit (−1), `T` an end that pays nothing, `#` wall,
@@ -91,7 +88,7 @@ goal, *right* leads from the middle to the goal and pays 1; on a slippery floor 
 The **return** is the discounted sum of the rewards still to come,
 $G_t = r_t + \gamma r_{t+1} + \gamma^2 r_{t+2} + \dots$, and the **value** $V^\pi(s)$ is its mean when the
 agent starts in $s$ and follows the policy $\pi$. Summing over all futures looks hopeless. But the future
-after one step is a future like any other, so the value of a state is the mean, over one step, of *reward plus
+after one step is a future like any other. So the value of a state is the mean, over one step, of *reward plus
 $\gamma$ times the value of where you land*. These are the **Bellman equations**:
 
 $$V^\pi(s) = \sum_a \pi(a \mid s)\, Q^\pi(s, a) \tag{1}$$
@@ -105,8 +102,7 @@ wherever this course learns from samples. The best policy takes the best action 
 $$V^*(s) = \max_a Q^*(s, a) \tag{3}$$
 
 Read as an instruction, "replace V by the right-hand side", each is a **backup**: (1) averages over the
-policy's actions, (3) takes the best. In the corridor, (3) first finds the cell beside the goal, then the one
-before it, discounted once:
+policy's actions, (3) takes the best. In the corridor, (3) finds the cell beside the goal, then the next:
 
 ```python
 >>> corridor = grid_mdp(["..G"], gamma=0.9)
@@ -156,9 +152,8 @@ the distance to the solution by at most $\gamma$ (section 5). So if the last cha
 
 $$\max_s |V_{k+1}(s) - V_k(s)| \;\le\; \varepsilon\, \frac{1 - \gamma}{\gamma}, \tag{5}$$
 
-then $V_{k+1}$ is within $\varepsilon$ of the truth (puterman1994, theorem 6.3.1). At $\gamma = 0.99$ a change
-of $10^{-9}$ can hide an error of $10^{-7}$; at $\gamma = 1$ nothing is promised, and we stop at
-$\varepsilon / 1000$.
+then $V_{k+1}$ is within $\varepsilon$ of the truth (puterman1994). At $\gamma = 0.99$ a change of $10^{-9}$
+can hide an error of $10^{-7}$; at $\gamma = 1$ nothing is promised: we stop at $\varepsilon / 1000$.
 """
 
 
@@ -195,19 +190,22 @@ def evaluate_iteratively(mdp: MDP, policy: Policy, tolerance: float) -> tuple[Va
 r"""
 ## 4. Control: the best policy
 
-**Policy iteration** takes turns. Evaluate the policy $\pi$; then let a new policy $\pi'$ take, in each state,
-an action with the highest $Q^\pi$. By that choice, one step of $\pi'$ and then $\pi$ for ever is at least as
-good as $\pi$ at once. Say it again of the second step, and of the third:
+**Policy iteration** (howard1960) takes turns. Evaluate the policy $\pi$; then let a new policy $\pi'$ take,
+in each state, an action with the highest $Q^\pi$. By that choice, one step of $\pi'$ and then $\pi$ for ever
+is at least as good as $\pi$ at once. Say it again of the second step, and of the third:
 
 $$V^\pi(s) \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma V^\pi(s_1)\bigr]
 \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma r_1 + \gamma^2 V^\pi(s_2)\bigr] \le \dots \le V^{\pi'}(s) \tag{6}$$
 
 This is the **policy improvement theorem**: by (6) the new policy is at least as good in every state. If it is
-better in none, then $V^\pi(s) = \max_a Q^\pi(s, a)$, which is (3), and $\pi$ is optimal. There are finitely
-many policies to go through and none comes twice, so this happens.
+better in none, then $V^\pi(s) = \max_a Q^\pi(s, a)$, which is (3), and $\pi$ is optimal. No policy comes
+twice and there are finitely many, so this happens.
 
 **Value iteration** does not wait for an evaluation to finish: it applies the backup (3) again and again, and
 the greedy policy is read off once, at the end. Several actions are often equally good; we keep them all.
+
+The same lines can be compiled: JAX runs a function once on placeholders, notes each operation, and compiles
+them. Within `jax.enable_x64` it computes in 64 bits; in 32, (5) is never met for a small $\varepsilon$.
 """
 
 
@@ -237,6 +235,14 @@ def value_iteration(mdp: MDP, tolerance: float) -> tuple[Values, int]:
     return iterate(lambda V: optimality_backup(mdp, V), np.zeros(len(mdp.R)), gap)
 
 
+def solve_with_jax(mdp: MDP, tolerance: float) -> Values:
+    """The optimal value by value iteration in 64 bits, with a compiled backup."""
+    with jax.enable_x64(True):
+        backup = jax.jit(lambda V: optimality_backup(mdp, V))  # the very function from section 2
+        V, _ = iterate(backup, np.zeros(len(mdp.R)), stopping_gap(mdp.gamma, tolerance))
+    return np.asarray(V)
+
+
 # %% [markdown]
 r"""
 ## 5. Why it works: every backup shrinks the error
@@ -249,30 +255,18 @@ A backup averages values (weights that sum to at most 1), takes a maximum (which
 multiplies by $\gamma$. So for $\gamma < 1$ there is exactly one fixed point, every guess is pulled into it,
 and after $k$ sweeps the error is at most $\gamma^k$ times the first.
 
-At $\gamma = 1$, (7) promises nothing, and there may be other fixed points. In a corridor where waiting costs
-nothing, a promise that nobody ever redeems keeps itself alive:
+At $\gamma = 1$ the bound (7) promises nothing, and there may be other fixed points. In a corridor where
+waiting costs nothing, a promise that nobody ever redeems keeps itself alive:
 
 ```python
 >>> optimality_backup(grid_mdp(["..G"], gamma=1.0), np.array([5.0, 5.0, 0.0])).tolist()
 [5.0, 5.0, 0.0]
 ```
 
-Two of the worlds below have $\gamma = 1$. What saves them is that their episodes end: if an end is reached
-from everywhere sooner or later, then over enough sweeps some weight $p > 0$ has flowed into one, and those
-sweeps together shrink a gap by $1 - p$. For the best policy, never ending must also cost without limit, as a
-price on each step makes sure (puterman1994, chapter 7). Where a sum has no finite value, every solver here
-says so instead of answering.
-"""
+Two of the worlds below have $\gamma = 1$. What saves them is their ends: over enough sweeps some weight
+$p > 0$ has flowed into one, and together they shrink a gap by $1 - p$. A price on each step makes the best
+policy end too (puterman1994). Where a sum has no finite value, every solver says so instead of answering.
 
-
-# %%
-def contraction_ratio(backup: Callable[[Values], Values], gamma: float, U: Values, V: Values) -> float:
-    """The left side of (7) over its right side."""
-    return float(np.abs(backup(U) - backup(V)).max() / (gamma * np.abs(U - V).max()))  # eq. (7)
-
-
-# %% [markdown]
-r"""
 ## 6. Other rewards, same behaviour: shaping
 
 May one add rewards to help an agent along? A bonus for each step towards the goal invites it to walk back and
@@ -283,47 +277,25 @@ $$R'(s, a) = R(s, a) + \gamma \sum_{s'} P(s' \mid s, a)\, \Phi(s') - \Phi(s) \ta
 Along any path the additions cancel, all but $-\Phi$ of its first state. By (8), then, every policy is worth
 $\Phi(s)$ less than before, and the best stays the best (ng1999shaping). Exercise A3.3 tries it.
 
-## 7. The same lines, compiled
+## 7. Look, break, write: worlds whose answers are in print
 
-JAX runs a function once on placeholders, notes every operation, and compiles what it noted. It computes in 32
-bits unless told otherwise, where (5) is never met for a small $\varepsilon$; `jax.enable_x64` switches to 64
-bits in its `with` block. The evidence compiles the loop too.
-"""
-
-
-# %%
-def solve_with_jax(mdp: MDP, tolerance: float) -> Values:
-    """The optimal value by value iteration in 64 bits, with a compiled backup."""
-    with jax.enable_x64(True):
-        backup = jax.jit(lambda V: optimality_backup(mdp, V))  # the very function from section 2
-        V, _ = iterate(backup, np.zeros(len(mdp.R)), stopping_gap(mdp.gamma, tolerance))
-    return np.asarray(V)
-
-
-# %% [markdown]
-r"""
-## 8. Look, break, write: worlds whose answers are in print
-
-Sutton and Barto (second edition, 2018) print the values of two grids. In **Example 3.5** (5x5, $\gamma =
-0.9$; the best policy's are in Example 3.8) bumping into the edge costs 1, cell A pays 10 and leads to A',
-cell B pays 5 and leads to B': each is a row of $P$. In their **Example 4.1** (4x4, $\gamma = 1$) each step
-costs 1 until one of two ends is reached. The **4x3 world** in the third edition of Russell and Norvig has a
-goal, a pit, −0.04 a step, $\gamma = 1$, and a floor on which one move in five goes sideways; A4 plays it.
+Sutton and Barto print the values of two grids. In **Example 3.5** ($\gamma = 0.9$) bumping into the edge
+costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B': each is a row of $P$. In **Example
+4.1** ($\gamma = 1$) each step costs 1 until one of two ends is reached. Russell and Norvig's **4x3 world**
+($\gamma = 1$) has a goal, a pit, −0.04 a step, and a floor on which one move in five goes sideways.
 
 ![Two maps of the 5x5 grid: its values under the random policy, and under the best one](results/A3.png)
 
 Left, cell A is worth *less* than the 10 it pays, because the agent lands at the edge, where it bumps. Right,
 every value is higher; where several arrows start in one cell, those moves are equally good.
 
-The evidence solves random processes in every way there is and compares; it draws how the error falls, times
-the solvers, and films how value spreads through a maze. And it finds the four step rewards at which, as the
-fourth edition of Russell and Norvig prints, the best policy of the 4x3 world turns:
+The evidence solves random processes in every way there is, and films how value spreads. It also finds the
+four step rewards at which, as the book's next edition prints, the best policy of the 4x3 world turns:
 
 ![The best policy at four step rewards, from the pit to patience](results/A3_rewards.png)
 
 Only the price of a step changes, and the best policy goes from despair (into the pit, then it is over) to
-patience (into the wall, until a slip goes the right way). You get the behaviour you pay for; chapter D meets
-the same effect as reward hacking.
+patience (into the wall, until a slip goes the right way). You get the behaviour you pay for.
 
 **The verdict.** A state is worth what the Bellman equation says: the reward now, and the discounted worth of
 what follows. For a given policy that is one linear solve; for the best, improvement in turns, or the backup
@@ -357,10 +329,14 @@ starts with. Start from a guess, as every network does, and at $\gamma = 1$ the 
 
 **Exercises.**
 
-*A3.1 · In turns* (30 minutes). Write `policy_iteration` yourself: `rl exercise A3.policy_iteration`.
+<!-- exercises: A3 -->
 
-*A3.2 · No discount* (10 minutes). Set `gamma` to 1 in Example 3.5, which has no end. Predict what each solver
-does, then run it.
+*A3.1 · The heart of it* (40 minutes, medium). Write one step of lookahead, the exact value of a policy, and
+the best policy in turns, from (2), (4) and section 4. `rl exercise A3.q_from_v`, `rl exercise
+A3.evaluate_exactly`, `rl exercise A3.policy_iteration`.
+
+*A3.2 · No discount* (10 minutes, easy). Set `gamma` to 1 in Example 3.5, which has no end. Predict what each
+solver does, then run it.
 
 <details><summary>Answer</summary>
 
@@ -368,14 +344,37 @@ The sums diverge. Value iteration, in NumPy and in JAX, says after all its sweep
 linear system has no solution, and `where_it_ends` sees it before: rewards are paid, and no end is reached.
 </details>
 
-*A3.3 · The perfect potential* (15 minutes). Give the corridor the potential $\Phi = V^*$, that is 0.9, 1 and
-0 from left to right. What is left to earn, and what does a move to the left cost in the middle?
+*A3.3 · The perfect potential* (20 minutes, easy). Write the rewards of (8). Then give the corridor the
+potential $\Phi = V^*$, that is 0.9, 1 and 0 from left to right. What is left to earn, and what does a move to
+the left cost in the middle? `rl exercise A3.shaped_rewards`.
 
 <details><summary>Answer</summary>
 
 Nothing, since every good move pays 0; and 0.19 at once, $0 + 0.9 \cdot 0.9 - 1$: no detour waits for its
 price. A learner with a good guess of $V^*$ as its potential has little left to find out.
 </details>
+
+*A3.4 · In place* (25 minutes, medium). Value iteration computes all new values from the old ones. It may also
+write each value over the old one at once, so that the states after it see it in the same sweep:
+
+$$V(s) \leftarrow \max_a \Bigl[ R(s, a) + \gamma \sum_{s'} P(s' \mid s, a)\,
+\bigl(1 - \text{terminal}(s')\bigr)\, V(s') \Bigr] \qquad \text{for } s = 0, 1, \dots, S - 1 \tag{E1}$$
+
+Let `iterate` repeat it from 0 in Example 3.5. How many sweeps does it need, and value iteration? Is it always
+faster? `rl exercise A3.sweep_in_place`.
+
+<details><summary>Answer</summary>
+
+50 sweeps and 241: news of a reward travels several cells within one sweep. It does so only in the order of
+the states. In a corridor with its goal at the left end, two sweeps are enough; with the goal at the right
+end, nothing is gained. The values are the same: each backup brings its own state within gamma times the
+largest error, and after a sweep every state had its turn.
+</details>
+
+*A3.5 · Find the bug* (10 minutes). `rl exercise A3.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -410,6 +409,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

@@ -197,20 +197,6 @@ def check_value_iteration(value_iteration):
     assert (V[[0, 5]] == 0).all()
 
 
-def check_contraction_ratio(contraction_ratio):
-    """Of backups whose ratio is known: a constant has none, halving has a half, whatever the guesses."""
-    rng = np.random.default_rng(0)
-    for gamma in (0.5, 0.9, 1.0):
-        U, V = rng.normal(size=(2, 6))
-        near(contraction_ratio(lambda guess: 0.0 * guess, gamma, U, V), 0.0)
-        near(contraction_ratio(lambda guess: 3.0 + guess / 2, gamma, U, V), 0.5 / gamma)
-        near(contraction_ratio(lambda guess: 1.0 - guess, gamma, U, V), 1.0 / gamma)  # no sign
-        moved = np.array([0.0, 0.0, 0.0, -3.0, 2.0, 1.0])
-        first = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-        near(contraction_ratio(lambda guess: guess * first, gamma, V + moved, V), 1.0 / gamma)  # noqa: B023
-        near(contraction_ratio(lambda guess: guess * (1 - first), gamma, V + moved, V), 2 / 3 / gamma)  # noqa: B023
-
-
 def check_solve_with_jax(solve_with_jax):
     for seed in range(3):
         mdp = small_mdp(seed, gamma=0.95)
@@ -431,18 +417,6 @@ EDITS = {
         new="gap = 0.1",
         says="stops while the values still move visibly",
         fails=BEST,
-    ),
-    "ratio_without_gamma": Edit(
-        function="contraction_ratio",
-        old="/ (gamma * np.abs(U - V).max())",
-        new="/ np.abs(U - V).max()",
-        says="forgets that the bound has a gamma in it",
-    ),
-    "ratio_of_one_state": Edit(
-        function="contraction_ratio",
-        old="np.abs(backup(U) - backup(V)).max()",
-        new="np.abs(backup(U) - backup(V))[0]",
-        says="looks at one state only",
     ),
     "jax_in_32_bits": Edit(
         function="solve_with_jax",

@@ -115,6 +115,13 @@ def errors_on(mdp: MDP, policy: np.ndarray, tolerance: float) -> dict[str, float
     }
 
 
+def contraction_ratio(
+    backup: Callable[[np.ndarray], np.ndarray], gamma: float, U: np.ndarray, V: np.ndarray
+) -> float:
+    """The left side of A3's eq. (7) over its right side."""
+    return float(np.abs(backup(U) - backup(V)).max() / (gamma * np.abs(U - V).max()))
+
+
 def worst_ratio(mdp: MDP, policy: np.ndarray, U: np.ndarray, V: np.ndarray) -> float:
     """The largest contraction ratio of both backups, from a random pair of guesses and from a shifted one."""
     backups = (
@@ -122,7 +129,7 @@ def worst_ratio(mdp: MDP, policy: np.ndarray, U: np.ndarray, V: np.ndarray) -> f
         lambda guess: lesson.policy_backup(mdp, policy, guess),
     )
     pairs = ((U, V), (U, U + 1.0))
-    return max(lesson.contraction_ratio(backup, mdp.gamma, *pair) for backup in backups for pair in pairs)
+    return max(contraction_ratio(backup, mdp.gamma, *pair) for backup in backups for pair in pairs)
 
 
 def agreement(cfg: lesson.Config, extra: Config, log: RunLog) -> dict[str, float]:
