@@ -278,6 +278,10 @@ def test_most_exact_claims_of_the_text():
     estimates = evidence.loop_estimates(0.8, 100_000, 6, np.random.default_rng(0))
     first, every = ((estimates - 5.0) ** 2).mean(axis=1)
     assert (every[:4] < first[:4]).all()
-    whole = np.array([[2.0, 2.0, 0.0, 0.0], [2.0, 0.0, 2.0, 0.0]]).prod(axis=0) * 2.0
+    ratios = np.array([[2.0, 2.0, 0.0, 0.0], [2.0, 0.0, 2.0, 0.0]])  # right-right, right-left, ...
+    per_step = evidence.importance_returns(np.ones((2, 4)), ratios, gamma=1.0)[0]
+    assert per_step.tolist() == [6.0, 2.0, 0.0, 0.0]
+    assert (per_step.mean(), per_step.var()) == (2.0, 6.0)
+    whole = ratios.prod(axis=0) * 2.0
     assert whole.tolist() == [8.0, 0.0, 0.0, 0.0]
     assert (whole.mean(), whole.var()) == (2.0, 12.0)

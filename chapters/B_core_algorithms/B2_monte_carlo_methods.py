@@ -6,13 +6,11 @@ r"""
 and what is gained by not waiting for the end?
 
 **Before this:** B1 (Q-learning, which corrects a guess by the next guess: it *bootstraps*). **Changes from
-B1:** an estimate is the mean of complete returns; then bootstrapping comes back, as one end of a scale with
-Monte Carlo as the other. **Next:** B3 replaces the tables.
+B1:** estimates are means of whole returns; at the end bootstrapping comes back. **Next:** B3 (no tables).
 
 **Time.** 20 s on 2 cores; with all evidence 25 s.
 
-References: `suttonbarto2018` (chapters 5, 7 and 12), `singh1996replacing`, `sutton1988td`,
-`precup2000eligibility`, `tsitsiklis2002optimistic`, `wang2022exploring`, `towers2024gymnasium`.
+References: `suttonbarto2018` (chapters 5, 7 and 12), `precup2000eligibility`, `wang2022exploring`.
 
 Symbols: `T` steps, `N` episodes side by side, `S` states, `R` repeated runs, `A` step sizes.
 """
@@ -35,8 +33,14 @@ NUM_WALK_STATES = 19
 ALPHAS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 NUM_AHEAD = (1, 2, 4, 8, 16, 32, 0)  # the n of n-step TD; 0 stands for "to the end": Monte Carlo
 
+Grid = Float[np.ndarray, "T N"]  # a number for each step and episode
+Visits = Int[np.ndarray, "T N"]  # the state of each step, -1 after the end
+Flags = Bool[np.ndarray, "T N"]
+Policy = Int[np.ndarray, "2 11 22"]  # the action in each state of Blackjack
+Sums = Float[np.ndarray, "3 ..."]  # for each state: number of visits, sum of returns, sum of their squares
+Steps = Float[np.ndarray, " A"]
 
-# %%
+
 @dataclass(frozen=True)
 class Config:
     """Monte Carlo prediction and control on Blackjack; n-step TD on a random walk."""
@@ -59,36 +63,32 @@ SMOKE = {"batch_size": 4000, "num_doublings": 3, "num_control_batches": 10, "num
 r"""
 ## 1. Returns and visits
 
-A policy's value in a state is the expected sum of rewards from there on. Monte Carlo takes that literally:
-play episodes to the end, and average what followed. The *return* obeys a recursion from behind:
+A policy's value in a state is the expected sum of rewards from there on, the expected *return*. Monte Carlo
+takes that literally: play episodes to the end, and average the returns, which are reckoned from behind:
 
 $$G_t = r_t + \gamma\, G_{t+1}, \qquad G_T = 0 \tag{1}$$
 
-If a state occurs several times within an episode, should it count each time (*every-visit*) or only the
-first time (*first-visit*)? The first gives more data, but data that overlap.
-
-*By hand.* One state, every step pays 1. One episode lasts one step, another three: the columns below, with
-state -1 after the end. First-visit averages the returns 1 and 3, every-visit 1, 3, 2 and 1:
+If a state occurs several times within an episode, should it count each time (*every-visit*: more data, but
+data that overlap) or only the first time (*first-visit*)? *By hand*: one state, every step pays 1, one
+episode lasts one step, another three. They are the columns below, with state -1 after the end. First-visit
+averages the returns 1 and 3, every-visit 1, 3, 2 and 1:
 
 ```python
 >>> states = np.array([[0, 0], [-1, 0], [-1, 0]])
 >>> returns = discounted_returns(np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]), gamma=1.0)
->>> for counted in (first_visits(states), states >= 0):
-...     count, total, _ = visit_sums(states, returns, counted, num_states=1)
-...     print("mean", total[0] / count[0])
-mean 2.0
-mean 1.75
+>>> print(returns[first_visits(states)].mean(), returns[states >= 0].mean())
+2.0 1.75
 ```
 
-That is no accident: a long episode brings more returns, and most of them are short. After $n$ episodes of a
-value $V$ the mean of every-visit is $(nV + 1)/(n + 1)$, that of first-visit $V$; but every-visit varies less.
+That is no accident: a long episode brings more returns, and most of them are small. After $n$ episodes of a
+state worth $V$ every-visit averages $(nV + 1)/(n + 1)$, first-visit $V$; but every-visit varies less.
 
 ![Both estimates lie on their expectations; every-visit starts too low and catches up](results/B2_loop.png)
 """
 
 
 # %%
-def discounted_returns(rewards: Float[np.ndarray, "T N"], gamma: float) -> Float[np.ndarray, "T N"]:
+def discounted_returns(rewards: Grid, gamma: float) -> Grid:
     """The return that follows each step (suttonbarto2018, eq. 3.9)."""
     returns = np.zeros_like(rewards)
     following = np.zeros_like(rewards[0])  # [N]
@@ -98,7 +98,7 @@ def discounted_returns(rewards: Float[np.ndarray, "T N"], gamma: float) -> Float
     return returns
 
 
-def first_visits(states: Int[np.ndarray, "T N"]) -> Bool[np.ndarray, "T N"]:
+def first_visits(states: Visits) -> Flags:
     """Where a state occurs for the first time in its episode (column); never where the state is -1."""
     mask = states >= 0
     for t in range(1, len(states)):
@@ -106,12 +106,7 @@ def first_visits(states: Int[np.ndarray, "T N"]) -> Bool[np.ndarray, "T N"]:
     return mask
 
 
-def visit_sums(
-    states: Int[np.ndarray, "T N"],
-    returns: Float[np.ndarray, "T N"],
-    counted: Bool[np.ndarray, "T N"],
-    num_states: int,
-) -> Float[np.ndarray, "3 S"]:
+def visit_sums(states: Visits, returns: Grid, counted: Flags, num_states: int) -> Sums:
     """For each state: the number of counted visits, the sum of their returns, the sum of the squares."""
     where, what = states[counted], returns[counted]
     return np.stack([np.bincount(where, what**power, num_states) for power in (0, 1, 2)])
@@ -123,18 +118,24 @@ r"""
 
 Blackjack: you hold cards, the dealer shows one. *Hit*, and you get another card; above 21 you have lost.
 *Stick*, and the dealer draws up to 17 or more; the higher sum wins. The last step pays 1, 0 or -1. A state is
-what you see: your sum, whether an ace counts 11 in it ("usable"), the dealer's card. The deck is infinite, so
-nothing else matters for what comes next, which is all that *Markov* means.
+what you see: your sum, whether an ace counts 11 in it, the dealer's card. The deck is infinite, so nothing
+else matters for what comes next, which is all that *Markov* means. We evaluate Sutton and Barto's policy:
+stick on 20 and 21, else hit. (`chapters/exact/blackjack.py` knows its values; the learner sees only hands.)
 
-We evaluate Sutton and Barto's policy: stick on 20 and 21, else hit. Its values can also be computed, by
-recursion over the cards to come (`chapters/exact/blackjack.py`); the learner sees only hands.
+## 3. Control: a better policy from the same means
+
+Estimate $Q(s, a)$ by the mean of the returns that followed action $a$ in $s$, and act greedily by it:
+
+$$Q(s, a) = \frac{1}{N(s, a)} \sum_{\text{visits}} G_t, \qquad \pi(s) = \arg\max_a Q(s, a) \tag{2}$$
+
+A greedy policy stops trying the other action. *Exploring starts* are the simplest remedy: every hand begins
+in a random state with a random action, and follows the policy only then. Where no state recurs, as in
+Blackjack, this finds the best policy if it improves after each hand (`wang2022exploring`); ours, after many.
 """
 
 
 # %%
-def evaluate_policy(
-    policy: Int[np.ndarray, "2 11 22"], cfg: Config, log: RunLog, rng: np.random.Generator
-) -> Float[np.ndarray, "3 S"]:
+def evaluate_policy(policy: Policy, cfg: Config, log: RunLog, rng: np.random.Generator) -> Sums:
     """The policy's visit sums; logs the error over the 200 states each time the hands have doubled."""
     exact = policy_values(policy)
     sums = np.zeros((3, NUM_STATES))
@@ -149,28 +150,7 @@ def evaluate_policy(
     return sums
 
 
-# %% [markdown]
-r"""
-## 3. Control: a better policy from the same means
-
-Estimate $Q(s, a)$ by the mean of the returns that followed action $a$ in $s$, and act greedily by it:
-
-$$Q(s, a) = \frac{1}{N(s, a)} \sum_{\text{visits}} G_t, \qquad \pi(s) = \arg\max_a Q(s, a) \tag{2}$$
-
-A greedy policy stops trying the other action. *Exploring starts* are the simplest remedy: every hand begins
-in a random state with a random action, and follows the policy only then.
-
-Does that always find the best policy? In general convergence is unproven, with counterexamples for some
-starts (`suttonbarto2018`, section 5.3; `tsitsiklis2002optimistic`). Where no state recurs under the best
-policy, as in Blackjack, there is a proof for improvement after each episode (`wang2022exploring`). We improve
-after each batch of hands, and measure.
-"""
-
-
-# %%
-def control(
-    cfg: Config, log: RunLog, rng: np.random.Generator
-) -> tuple[Int[np.ndarray, "2 11 22"], Float[np.ndarray, "3 2 2 11 22"]]:
+def control(cfg: Config, log: RunLog, rng: np.random.Generator) -> tuple[Policy, Sums]:
     """Monte Carlo with exploring starts: the policy, and the visit sums of each [action, state]."""
     sums = np.zeros((3, 2, *SHAPE))
     policy = np.full(SHAPE, HIT)
@@ -195,25 +175,13 @@ What if another policy $b$ played? An action that $\pi$ takes twice as often as 
 \mathbb E_\pi[f(a)]$. A reward depends on the actions up to it, and so gets their ratios, *per step*
 (`precup2000eligibility`):
 
-$$G^w_t = w_t\,\bigl(r_t + \gamma\, G^w_{t+1}\bigr), \qquad
-\mathbb E_b[G^w_t \mid s_t] = V^\pi(s_t) \tag{3}$$
-
-The price is variance. Each ratio has mean 1, but the product of $k$ of them has the mean square
-$(\sum_a \pi(a)^2 / b(a))^k$ (for policies that are the same in every state): exponential in the length.
+$$G^w_t = w_t\,\bigl(r_t + \gamma\, G^w_{t+1}\bigr), \qquad \mathbb E_b[G^w_t \mid s_t] = V^\pi(s_t) \tag{3}$$
 
 *By hand.* $\pi$ always goes right, $b$ tosses a coin, so $w$ is 2 or 0. Two steps pay 1 each: $V^\pi = 2$.
-The four sequences of $b$ are equally likely (right-right, right-left, left-right, left-left):
-
-```python
->>> second_step = np.array([2.0, 0.0, 2.0, 0.0]) * 1.0  # eq. (3), from behind
->>> first_step = np.array([2.0, 2.0, 0.0, 0.0]) * (1.0 + second_step)
->>> print(first_step, first_step.mean(), first_step.var())
-[6. 2. 0. 0.] 2.0 6.0
-```
-
-The mean is right; the variance is 6 where $\pi$'s own returns have none. Both ratios on the *whole* return
-give 8, 0, 0, 0: variance 12. Hence *proximal policy optimisation* (PPO, C2) uses one ratio a step, of
-policies that are close, and clips it.
+Of $b$'s sequences, all equally likely, (3) gives right-right $2 (1 + 2) = 6$, right-left $2 (1 + 0) = 2$, the
+others 0. The mean is right. The price is variance: 6 where $\pi$'s own returns have none, and 12 with both
+ratios on the *whole* return (8, 0, 0, 0). A product of $k$ ratios has mean 1, but the mean square
+$(\sum_a \pi(a)^2 / b(a))^k = 2^k$. Hence *proximal policy optimisation* (PPO, C2) clips one ratio a step.
 
 ## 5. From episodes to bootstrapping
 
@@ -228,9 +196,8 @@ within the $n$ steps, no state is left to trust: the last term is 0. *By hand*, 
 end, $n = 2$, $\gamma = 0.5$: only the first step has a state two steps ahead.
 
 ```python
->>> sums, weights = n_step_parts(np.ones((3, 1)), lengths=np.array([3]), n=2, gamma=0.5)
->>> sums.ravel().tolist(), weights.ravel().tolist()
-([1.5, 1.5, 1.0], [0.25, 0.0, 0.0])
+>>> [part.ravel().tolist() for part in n_step_parts(np.ones((3, 1)), np.array([3]), n=2, gamma=0.5)]
+[[1.5, 1.5, 1.0], [0.25, 0.0, 0.0]]
 ```
 
 Why choose one $n$? The *λ-return* averages over all, each next one with a share smaller by $\lambda$:
@@ -238,12 +205,10 @@ Why choose one $n$? The *λ-return* averages over all, each next one with a shar
 $$G_t^\lambda = (1 - \lambda) \sum_{n=1}^{\infty} \lambda^{n-1} G_t^{(n)}
 = r_t + \gamma\,\bigl[(1 - \lambda)\, V(s_{t+1}) + \lambda\, G_{t+1}^\lambda\bigr] \tag{5}$$
 
-For the last two rewards above, $V = 0.4$ between them, $\gamma = 1$ and $\lambda = 0.5$, these are
-$1 + 0.5 \cdot 0.4 + 0.5 \cdot 1 = 1.7$, and 1. *TD(λ)* is the learner whose target is the λ-return. It need
-not wait for it: with the TD errors $\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)$ and $V$ held fixed,
-$G_t^\lambda - V(s_t) = \sum_k (\gamma\lambda)^k \delta_{t+k}$, so each error can be handed back, fading, to
-the states before it. In C1 that sum returns as *generalised advantage estimation* (GAE), and (5) as the
-target of its critic.
+*TD(λ)* is the learner whose target is the λ-return. It need not wait for it: with the TD errors
+$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)$ and $V$ held fixed, $G_t^\lambda - V(s_t)$ is
+$\sum_k (\gamma\lambda)^k \delta_{t+k}$, so each error can be handed back, fading, to the states before it. In
+C1 that sum returns as *generalised advantage estimation* (GAE).
 
 Our world is a walk (`suttonbarto2018`, example 7.1): 19 states in a row, start in the middle, left or right
 with equal chance, -1 for leaving on the left, +1 on the right.
@@ -251,9 +216,7 @@ with equal chance, -1 for leaving on the left, +1 on the right.
 
 
 # %%
-def n_step_parts(
-    rewards: Float[np.ndarray, "T N"], lengths: Int[np.ndarray, " N"], n: int, gamma: float
-) -> tuple[Float[np.ndarray, "T N"], Float[np.ndarray, "T N"]]:
+def n_step_parts(rewards: Grid, lengths: Int[np.ndarray, " N"], n: int, gamma: float) -> tuple[Grid, Grid]:
     """The n-step target in two parts: the sum of rewards, and the weight of V(s_{t+n})."""
     returns = discounted_returns(rewards, gamma)
     beyond = np.zeros_like(returns)
@@ -262,9 +225,7 @@ def n_step_parts(
     return returns - gamma**n * beyond, gamma**n * not_terminated  # eq. (4), left
 
 
-def n_step_td(
-    episodes: list[tuple], n: int, alphas: Float[np.ndarray, " A"], num_states: int
-) -> Float[np.ndarray, "E A R"]:
+def n_step_td(episodes: list[tuple], n: int, alphas: Steps, num_states: int) -> Float[np.ndarray, "E A R"]:
     """RMS error over the states after each episode, for each step size and run; n = 0 is Monte Carlo."""
     true_values = walk_values(num_states)
     runs = np.arange(episodes[0][0].shape[1])  # [R]
@@ -298,21 +259,18 @@ def best_walk_errors(cfg: Config, log: RunLog, rng: np.random.Generator) -> dict
 r"""
 ## 6. Look, break, write
 
-![The error at Blackjack falls along a line of slope minus one half; on the random walk every n has its own
-valley over the step size, and that of n = 4 is the deepest](results/B2.png)
+![Blackjack's error falls with slope minus one half; on the walk n = 4 has the deepest valley](results/B2.png)
 
 **Left**, the error falls as any mean's does: one more digit costs a hundred times as many hands. **Right**,
-TD(0) needs a large step size, Monte Carlo a tiny one and still does worst; the best $n$ lies between. A long
-return is unbiased but carries the noise of many steps; a short one is calm but repeats what the estimates do
-not know yet. The evidence adds confidence intervals, which cover the exact values as often as they promise,
-a policy's value from another's hands, and what control learned, on the exact solution:
+TD(0) needs a large step size, Monte Carlo a tiny one and still does worst. A long return is unbiased but
+carries the noise of many steps; a short one is calm but repeats what the estimates do not know yet. The
+evidence adds confidence intervals, a policy's value from another's hands, and what control learned:
 
 ![Learned value surfaces and borders between hit and stick lie on the exact ones](results/B2_blackjack.png)
 
 **The verdict.** Whole episodes suffice to say what a policy is worth, and to find one for Blackjack that
-gives away next to nothing, without a model. The error falls with the root of the number of episodes. Not
-waiting pays: on the walk, four steps and then one's own guess leave clearly less error than whole returns,
-and than one step.
+gives away next to nothing, without a model; the error falls with the root of their number. Not waiting pays:
+on the walk, four steps and then one's own guess err clearly less than whole returns do.
 
 <!-- results: B2 -->
 
@@ -323,7 +281,6 @@ and than one step.
 | --- | --- | --- | --- |
 | error_slope              | -0.506 (-0.534 to -0.477) | -0.5 ± 0.1    | 10/10  |
 | control_loss             | 0 (0 to 9.58e-05)         | ≤ 0.001       | 10/10  |
-| n_step_beats_td0         | 0.762 (0.76 to 0.774)     | ≤ 0.9         | 10/10  |
 | n_step_beats_monte_carlo | 0.539 (0.535 to 0.545)    | ≤ 0.9         | 10/10  |
 | loop_first_visit_mean *  | 1.34 (0.911 to 2.3)       | ≤ 4.5         | 10/10  |
 | loop_every_visit_mean *  | 1.32 (0.534 to 2.47)      | ≤ 4.5         | 10/10  |
@@ -335,6 +292,7 @@ and than one step.
 | importance_mean *        | 0.841 (0.299 to 1.56)     | ≤ 4.5         | 10/10  |
 | walk_values *            | 3.33e-16                  | ≤ 1e-12       | 10/10  |
 | best_n_between *         | 4                         | 5 ± 3         | 10/10  |
+| n_step_beats_td0 *       | 0.762 (0.76 to 0.774)     | ≤ 0.9         | 10/10  |
 | walk_error *             | 0.263 (0.262 to 0.268)    | 0.265 ± 0.02  | 10/10  |
 | error_slope_pooled *     | -0.504                    | -0.5 ± 0.05   | pooled |
 
@@ -344,20 +302,53 @@ and than one step.
 
 **Break it.** `rl break B2 no_exploring`: the first action is the policy's own. It begins by always hitting,
 finds that this loses, turns to sticking, which it never tried, and never learns where one more card helps.
-`rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look worthless, however
-many hands are played. `rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
+`rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look worthless.
+`rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
 
 **Exercises.**
 
-*B2.1 · Two parts of a target* (20 minutes). `rl exercise B2.n_step_parts`.
+<!-- exercises: B2 -->
 
-*B2.2 · Past the end* (10 minutes). `n_step_parts` gives a terminated episode's bootstrap the weight 0. With
-`gamma**n` instead the figure stays as it is. Why, and in which environment would it not?
+*B2.1 · The heart of it* (35 minutes, medium). Write what follows a step, (1); where a state comes first; and
+the two parts of the n-step target, (4). `rl exercise B2.discounted_returns`, `rl exercise B2.first_visits`,
+`rl exercise B2.n_step_parts`.
+
+*B2.2 · Past the end* (10 minutes, easy). `n_step_parts` gives a terminated episode's bootstrap the weight 0.
+With `gamma**n` instead the figure stays as it is. Why, and in which environment would it not?
 
 <details><summary>Answer</summary>
+
 Nothing updates the table's entries for the two terminal states, so they stay 0. A network (B3) answers
 something for a terminal state too, and without the mask the learner would believe it.
 </details>
+
+*B2.3 · All n at once* (20 minutes, medium). Write the λ-returns of one episode, from behind, as on the right
+of (5). Past the terminal state there is nothing: neither a value nor a return. *By hand*, two rewards of 1,
+$V = 0.4$ in the second state, $\gamma = 1$, $\lambda = 0.5$: the last λ-return is 1, the first $1 + 0.5 \cdot
+0.4 + 0.5 \cdot 1 = 1.7$. `rl exercise B2.lambda_returns`.
+
+*B2.4 · Another average* (20 minutes, easy). A state was left $N$ times by another policy's choice. $G_i$ is
+the $i$-th episode's whole return, $W_i$ the product of all its ratios. The mean of the $W_i G_i$ is right on
+average, and at the mercy of a large $W_i$. *Weighted* importance sampling divides by the ratios instead of by
+their number:
+
+$$V_n = \frac{\sum_{i \le n} W_i\, G_i}{\sum_{i \le n} W_i}, \qquad V_n = 0 \text{ while all } W_i
+\text{ are } 0 \tag{E1}$$
+
+Then: is it right on average after one episode, and what is gained? `rl exercise B2.weighted_estimates`.
+
+<details><summary>Answer</summary>
+
+No: after the first episode that counts it is that episode's return, whatever its ratio, so it has the other
+policy's mean. That bias dies out. In exchange no estimate lies outside the returns that were seen. In section
+4's example the ordinary estimate jumps between 0 and 8 an episode; this one is 2, the truth, as soon as
+right-right has come once (`suttonbarto2018`, section 5.5).
+</details>
+
+*B2.5 · Find the bug* (10 minutes). `rl exercise B2.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -406,20 +397,18 @@ def main(cfg: Config, log: RunLog) -> None:
         source="exact evaluation of the learned policy",
     )
     best = best_walk_errors(cfg, log, rng)
-    for rival, name, words in ((1, "td0", "TD(0)"), (0, "monte_carlo", "Monte Carlo")):
-        log.claim(
-            f"n_step_beats_{name}",
-            f"with the best step size for each, 4-step TD has a smaller error than {words}",
-            best[4] / best[rival],
-            at_most=0.9,
-            unit="ratio of errors",
-            source="suttonbarto2018, figure 7.2",
-            always=True,
-        )
+    log.claim(
+        "n_step_beats_monte_carlo",
+        "with the best step size for each, 4-step TD has a smaller error than Monte Carlo",
+        best[4] / best[0],
+        at_most=0.9,
+        unit="ratio of errors",
+        source="suttonbarto2018, figure 7.2",
+        always=True,
+    )
     log.keep(policy=policy, sums=sums, learned=learned, control_sums=control_sums, best=best)
     draw([log.metrics], log)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

@@ -219,7 +219,7 @@ EDITS = {
         old="returns - gamma**n * beyond",
         new="returns",
         says="sums rewards to the end and bootstraps on top: counts them twice",
-        fails=("n_step_beats_td0", "n_step_beats_monte_carlo"),
+        fails=("n_step_beats_monte_carlo",),
     ),
     "one_reward_too_many": Edit(
         function="n_step_parts",

@@ -142,6 +142,9 @@ def claim_prediction(cfg: lesson.Config, log: RunLog) -> None:
 
 
 def claim_control(cfg: lesson.Config, log: RunLog) -> None:
+    """In general exploring starts have no proof of convergence, and there are counterexamples for some starts
+    (suttonbarto2018, section 5.3; tsitsiklis2002optimistic).
+    """
     exact = solve_blackjack()
     optimal = np.where(exact[HIT] > exact[STICK], HIT, STICK)
     published = np.where(np.arange(12, 22) >= np.array(STICK_FROM)[:, :, None], STICK, HIT)  # [2, 10, 10]
@@ -229,6 +232,15 @@ def claim_walk(log: RunLog) -> None:
         near=(5, 3),
         unit="steps",
         source="suttonbarto2018, figure 7.2",
+    )
+    log.claim(
+        "n_step_beats_td0",
+        "with the best step size for each, 4-step TD has a smaller error than TD(0)",
+        best[4] / best[1],
+        at_most=0.9,
+        unit="ratio of errors",
+        source="suttonbarto2018, figure 7.2",
+        always=True,
     )
     log.claim(
         "walk_error",
