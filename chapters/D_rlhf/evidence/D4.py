@@ -337,9 +337,19 @@ def claim_parity(pairs: lesson.Pairs, cfg: lesson.Config, log: RunLog) -> None:
 def claim_reviews(found: dict[str, dict], costs: dict, cfg: lesson.Config, log: RunLog) -> None:
     """What became of the reviews, and what TRL needs for the same."""
     ours, base = found["ours"], found["base"]
-    chosen, rejected = log.kept["change"].tolist()
+    pairs = log.kept["pairs"]
+    after = lesson.add_reference(pairs, log.kept["policy"])["ref_log_probs"]
+    chosen, rejected = (after - pairs["ref_log_probs"]).sum(-1).mean(0).tolist()
     spread = 1.96 * (0.5 / cfg.num_eval_texts) ** 0.5  # of a difference of two rates, at most
     interval = "95 % interval of a difference of rates"
+    log.claim(
+        "chosen_change",
+        "DPO on pairs of reviews makes the chosen ones less likely",
+        chosen,
+        at_most=0.0,
+        unit="nats a review",
+        source="razin2025displacement",
+    )
     log.claim(
         "margin_change",
         "the margin of the chosen reviews over the rejected ones grows",
