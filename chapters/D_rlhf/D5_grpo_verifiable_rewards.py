@@ -275,7 +275,7 @@ def update(policy: nn.Module, optimizer: Adam, batch: dict[str, Tensor], cfg: Co
 
 def train(
     policy: nn.Module, reference: nn.Module, task: Task, cfg: Config, log: RunLog, name: str,
-    watch: Callable[[nn.Module, int], None] | None = None,
+    watch: Callable = lambda policy, num_updates: None,
 ) -> None:  # fmt: skip
     """Fine-tune in place; `watch(policy, number of updates)` is called after each."""
     rng = np.random.default_rng(cfg.seed)
@@ -289,8 +289,7 @@ def train(
         entropy = -batch["old_log_probs"].sum() / batch["completion_mask"].sum()
         seen = {"reward": batch["rewards"].mean(), "loss": loss, "gradient": norm, "entropy": entropy}
         log.write(i, **{f"{name}_{what}": value for what, value in seen.items()})
-        if watch:
-            watch(policy, i + 1)
+        watch(policy, i + 1)
 
 
 # %% [markdown]
