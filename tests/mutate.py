@@ -17,7 +17,8 @@ Mutants are drawn evenly over the files, by `--seed`. `--only chapters/exact` ke
 `--list` only shows them. Results are kept in `runs/mutants.json`, so that an interrupted run goes on where it
 was, and `--again` runs those anew that nothing noticed. One that nothing can notice, because it changes
 nothing, stands in `mutants_accepted.toml` with its reason. A mutant costs some seconds, since torch, jax and
-the other libraries are imported once: each mutant is tried in a fork of this process.
+the other libraries are imported once: each mutant is tried in a fork of this process. After `--patience` CPU
+seconds no further test begins, so that what slow tests alone would notice counts as unnoticed.
 """
 
 from __future__ import annotations
@@ -466,10 +467,19 @@ def drawn(count: int, seed: int, only: str) -> list[Mutant]:
 
 
 class Noticed:
-    """Remembers the first test that fails; that an edit no longer fits is no failure."""
+    """Remembers the first test that fails; runs quick tests first, and none any more when patience is out.
 
-    def __init__(self, note: Path) -> None:
-        self.note = note
+    That an edit no longer fits its lesson is no failure.
+    """
+
+    def __init__(self, note: Path, took: Path, patience: float) -> None:
+        self.note, self.took, self.patience = note, took, patience
+        self.known = json.loads(took.read_text()) if took.exists() else {}
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        direct = [item for item in items if "mutants_direct" in item.nodeid]
+        others = [item for item in items if "mutants_direct" not in item.nodeid]
+        items[:] = [*direct, *sorted(others, key=lambda item: self.known.get(item.nodeid, 0.0))]
 
     def pytest_exception_interact(self, node, call, report) -> None:
         if report.failed and not self.note.exists():
@@ -479,12 +489,23 @@ class Noticed:
     def pytest_runtest_makereport(self, item, call) -> None:
         if call.excinfo is not None and "EditError" in call.excinfo.typename:
             call.excinfo = None
+        seconds = self.known.get(item.nodeid, 0.0) + call.duration * (call.when != "teardown")
+        self.known[item.nodeid] = seconds if call.when == "call" else self.known.get(item.nodeid, 0.0)
+
+    def pytest_runtest_protocol(self, item, nextitem) -> None:
+        self.known[item.nodeid] = 0.0
+        if time.process_time() > self.patience and not self.note.exists():
+            item.session.shouldstop = "out of patience"
+
+    def pytest_sessionfinish(self, session) -> None:
+        self.took.write_text(json.dumps(self.known))
 
 
 class Room:
     """A copy of the repository in which errors are planted, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self.folder = Path(tempfile.mkdtemp(prefix="mutants-"))
         nothing = shutil.ignore_patterns("__pycache__", "*.pyc", "*.gif")
         for name in COPIED:
@@ -540,8 +561,11 @@ class Room:
             sys.path[:] = [str(self.folder), *kept]
             import pytest
 
+            plugin = Noticed(note, self.folder / "took.json", self.patience)
             flags = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short"]
-            code = int(pytest.main([*flags, *tests], plugins=[Noticed(note)]))
+            code = int(pytest.main([*flags, *tests], plugins=[plugin]))
+            if not note.exists() and code == 2:  # out of patience
+                code = 0
         finally:
             sys.stdout.flush()
             os._exit(code)
@@ -632,22 +656,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="chapters/", help="files whose path begins so")
     parser.add_argument("--again", action="store_true", help="run those anew that nothing noticed")
+    parser.add_argument("--patience", type=float, default=20.0, help="CPU seconds after which no test begins")
     parser.add_argument("--list", action="store_true", help="only show the mutants")
     parser.add_argument("--summary", action="store_true", help="only tell what is known")
     options = parser.parse_args()
     chosen = drawn(options.count, options.seed, options.only)
-    chosen.sort(key=lambda mutant: mutant.path)
+    chosen.sort(
+        key=lambda mutant: (bool(re.match("chapters/[A-E]_", mutant.path)), mutant.path)
+    )  # quick first
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.list:
         print("\n".join(mutant.key for mutant in chosen))
         return
     if not options.summary:
         todo = [m for m in chosen if m.key not in results or (options.again and not results[m.key]["caught"])]
-        try_all(todo, results)
+        try_all(todo, results, options.patience)
     print(summary(results, chosen))
 
 
-def try_all(todo: list[Mutant], results: dict[str, dict]) -> None:
+def try_all(todo: list[Mutant], results: dict[str, dict], patience: float) -> None:
     """Plant each, and keep what came of it."""
     os.environ.update(
         HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", JAX_PLATFORMS="cpu", MPLBACKEND="Agg"
@@ -656,7 +683,7 @@ def try_all(todo: list[Mutant], results: dict[str, dict]) -> None:
     for name in HEAVY:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
-    room = Room()
+    room = Room(patience)
     RESULTS.parent.mkdir(exist_ok=True)
     try:
         for number, mutant in enumerate(todo, 1):

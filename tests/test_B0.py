@@ -12,6 +12,7 @@ from chapters.B_core_algorithms import B0_multi_armed_bandits as lesson
 from chapters.B_core_algorithms.checks.B0 import EDITS
 from chapters.B_core_algorithms.evidence import B0 as evidence
 from chapters.envs import bandits
+from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
 
 MEANS, NUM_PLAYS, NUM_RUNS, EPSILON = (0.7, 0.4), 8, 40_000, 0.1
@@ -292,3 +293,115 @@ def test_order_matters_to_the_first_maximum_alone():
     assert last < 0.15
     assert first > 0.8
     assert 0.25 < evidence.greedy_share(lesson, rising, rng) < 0.45
+
+
+# What the lesson's own curves are made of
+
+
+def rules_played(run, cfg, monkeypatch):
+    """{name: (agent, means, number of plays, whether rewards are 0 and 1)}, none of them played."""
+    played = []
+
+    def play(agent, means, num_steps, rng, bernoulli=False):
+        played.append((agent, means, num_steps, bernoulli))
+        return bandits.Curves(*np.full((4, 1), len(played) - 1))
+
+    monkeypatch.setattr(lesson, "play", play)
+    return {name: played[int(made.reward[0])] for name, made in run(cfg, np.random.default_rng(0)).items()}
+
+
+def share_of_others(agent, rng):
+    """How often an agent plays another arm than the one that looks best."""
+    agent.estimates[:, 1] = 1.0
+    agent.counts[:] = 1000.0
+    return (agent.act(1000, rng) != 1).mean()
+
+
+def bonus(agent, rng):
+    """The c of a UCB rule: the lead at which an arm pulled 100 times draws level with one pulled once."""
+    for lead in np.arange(0.0, 10.0, 0.01):
+        agent.estimates[:], agent.counts[:] = -100.0, 1.0
+        agent.estimates[:, :2], agent.counts[:, 0] = (lead, 0.0), 100.0
+        if (agent.act(1000, rng) == 0).all():
+            return lead / (math.sqrt(math.log(1000)) * (1 - 0.1))
+    return math.inf
+
+
+def test_each_rule_of_the_testbed_is_what_its_name_says(monkeypatch):
+    rng = np.random.default_rng(1)
+    cfg = lesson.Config(num_bandits=40_000, num_steps=70, ucb_c=2.0)
+    rules = rules_played(lesson.run_testbed, cfg, monkeypatch)
+    for name, epsilon in (("greedy", 0.0), ("epsilon_0.01", 0.01), ("epsilon_0.1", 0.1)):
+        error = 5 * math.sqrt(0.9 * epsilon / 40_000)
+        assert share_of_others(rules[name][0], rng) == pytest.approx(0.9 * epsilon, abs=error)
+    assert bonus(lesson.ValueAgent((3, 10), rules["ucb"][0].choose), rng) == pytest.approx(2.0, abs=0.02)
+    means = rules["greedy"][1]
+    assert means.shape == (40_000, 10)
+    assert abs(means.mean()) < 0.01
+    assert means.std() == pytest.approx(1.0, abs=0.01)
+    for _, same, num_plays, bernoulli in rules.values():
+        assert same is means
+        assert (num_plays, bernoulli) == (70, False)
+
+
+def test_each_rule_of_the_two_arms_is_what_its_name_says(monkeypatch):
+    rng = np.random.default_rng(2)
+    cfg = lesson.Config(num_runs=40_000, horizon=900, short_horizon=90)
+    rules = rules_played(lesson.run_bernoulli, cfg, monkeypatch)
+    assert {name: plays for name, (_, _, plays, _) in rules.items()} == {
+        "thompson": 900,
+        "ucb1": 90,
+        "epsilon": 90,
+    }
+    for _, means, _, bernoulli in rules.values():
+        assert (means == lesson.MEANS).all()
+        assert means.shape == (40_000, 2)
+        assert bernoulli
+    assert share_of_others(rules["epsilon"][0], rng) == pytest.approx(0.05, abs=0.006), "one of two arms"
+    assert bonus(lesson.ValueAgent((3, 2), rules["ucb1"][0].choose), rng) == pytest.approx(2**0.5, abs=0.02)
+    thompson = rules["thompson"][0]
+    thompson.counts[:], thompson.estimates[:] = (1.0, 2.0), (1.0, 0.5)
+    # theta_1 ~ Beta(2, 1), theta_2 ~ Beta(2, 2): the first is larger with probability 0.7
+    assert (thompson.act(3, rng) == 0).mean() == pytest.approx(0.7, abs=0.012)
+
+
+def test_curves_are_written_as_means_of_ten_and_regret_at_its_horizons(tmp_path):
+    log = RunLog(tmp_path, "B0")
+    steps = np.arange(1000)
+    testbed = {"ucb": bandits.Curves(steps, (steps % 20 < 10).astype(float), steps, steps)}
+    bernoulli = {"thompson": bandits.Curves(steps, steps, 10.0 * (steps + 1), steps)}
+    lesson.write_curves(testbed, bernoulli, log)
+    log.close()
+    at, shares = log.series("optimal_ucb")
+    assert at == list(range(10, 1001, 10))
+    assert shares == [1.0, 0.0] * 50
+    horizons, regret = log.series("regret_thompson")
+    assert regret == [10.0 * plays for plays in horizons]
+    assert (horizons[0], horizons[-1]) == (1, 1000)
+    assert 40 <= len(horizons) <= 61
+    ratios = np.diff(np.log(horizons[20:]))
+    assert ratios.max() / ratios.min() < 1.5, "evenly apart in the logarithm"
+
+
+def test_the_share_is_that_after_the_last_play_and_a_curve_is_a_mean_over_runs(monkeypatch):
+    asked = []
+
+    def play(agent, means, num_steps, rng):
+        asked.append((share_of_others(agent, rng), num_steps))
+        return bandits.Curves(*np.array([[0.0] * 3, [0.5, 0.5, 0.25], [0.0] * 3, [0.0] * 3]))
+
+    monkeypatch.setattr(evidence, "play", play)
+    assert evidence.greedy_share(lesson, np.zeros((50, 3)), np.random.default_rng(0)) == 0.25
+    assert asked == [(0.0, evidence.NUM_ORDER_PLAYS)]
+    runs = [{"metrics": {"m": [(10, 1.0), (20, 3.0)]}}, {"metrics": {"m": [(10, 3.0), (20, 5.0)]}}]
+    at, mean = evidence.mean_curve(runs, "m")
+    assert (at.tolist(), mean.tolist()) == ([10, 20], [2.0, 4.0])
+
+
+@pytest.mark.parametrize("spare", [0, 100])
+def test_tie_bias_by_hand(spare, monkeypatch):
+    """400 draws of four arms: 100 each, but `spare` go from the second to the first."""
+    picks = np.repeat(np.arange(4), [100 + spare, 100 - spare, 100, 100])
+    monkeypatch.setattr(lesson, "random_argmax", lambda scores, rng: picks)
+    found = evidence.tie_bias(4, np.random.default_rng(0), 400)
+    assert found == pytest.approx(spare / 400 / math.sqrt(0.75 * 0.25 / 400))

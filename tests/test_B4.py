@@ -6,13 +6,15 @@ import math
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from spies import watch_adam, watch_seeds, weights
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.B_core_algorithms.checks.B4 import EDITS
 from chapters.B_core_algorithms.evidence import B4 as evidence
-from chapters.envs import exploration, make_envs
+from chapters.envs import evaluate, exploration, make_envs
+from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import CutShort
 from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
@@ -337,3 +339,67 @@ def test_gradients_are_clipped_and_slower_weights_follow_in_their_time(monkeypat
         torch.testing.assert_close(weights(agent.average), average)
         assert torch.equal(weights(agent.target), target)
     assert [norm for _, norm in steps] == pytest.approx([10.0] * 10, rel=1e-3)
+
+
+def test_what_a_network_believes_of_its_start_and_what_it_earns():
+    """Always pushing left; Q-values 5 and 3: believed 5, and paid a reward for each step."""
+
+    def network(obs):
+        return torch.tensor([[5.0, 3.0]]).repeat(len(obs), 1)
+
+    cfg = lesson.Config(seed=3, gamma=0.5)
+    believed, earned = evidence.start_values(network, cfg)
+    envs = BatchedCartPole(50, max_episode_steps=1501)
+    lengths = evaluate(lambda obs: np.zeros(len(obs), dtype=int), envs=envs, seed=30_003)
+    assert believed == 5.0
+    assert earned == pytest.approx(np.mean((1 - 0.5**lengths) / (1 - 0.5)))
+    short = evidence.start_values(network, cfg, num_steps=3)[1]
+    assert short == pytest.approx(1.75)
+
+
+def test_each_row_is_trained_as_its_settings_say(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(lesson, "train", lambda cfg, log, name: trained.append((cfg, name)))
+    cfg, log = (
+        lesson.Config(num_envs=4, num_env_steps=4000, num_exploration_steps=1000),
+        RunLog(tmp_path, "B4"),
+    )
+    for name, variant in evidence.VARIANTS.items():
+        if variant.edits or name == "double":
+            continue
+        evidence.train_variant(name, cfg, log)
+        found, called = trained.pop()
+        assert called == name
+        settings = dict(variant.settings)
+        assert {key: getattr(found, key) for key in settings} == settings
+        if variant.one_env:  # as many rounds, each with one step
+            assert (found.num_envs, found.num_env_steps, found.num_exploration_steps) == (1, 1000, 250)
+    log.close()
+
+
+def test_the_library_is_checked_after_each_round_of_gradient_steps(tmp_path, monkeypatch):
+    """And it is given what rl-zoo lists for CartPole (raffin2020zoo, dqn.yml)."""
+    seeds, given = [], {}
+
+    class Watched(stable_baselines3.DQN):
+        def __init__(self, *arguments, **settings):
+            given.update(settings)
+            super().__init__(*arguments, **settings)
+
+        def train(self, *arguments, **settings):
+            """Nothing is learnt here."""
+
+    monkeypatch.setattr(stable_baselines3, "DQN", Watched)
+    monkeypatch.setattr(lesson, "greedy_return", lambda network, seed: seeds.append(seed) or 7.0)
+    log = RunLog(tmp_path, "B4")
+    evidence.train_sb3(lesson.Config(seed=3), evidence.Config(num_sb3_steps=1100), log)
+    log.close()
+    assert log.series("sb3_return")[0] == [512, 1024, 1100]
+    assert set(seeds) == {10_003}
+    assert log.last("sb3_cpu_seconds") > 0
+    assert given == {
+        "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000,
+        "gamma": 0.99, "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128,
+        "exploration_fraction": 0.16, "exploration_final_eps": 0.04,
+        "policy_kwargs": {"net_arch": [256, 256]}, "seed": 3, "device": "cpu",
+    }  # fmt: skip

@@ -14,7 +14,8 @@ from chapters.C_policy_gradients.evidence import C1 as evidence
 from chapters.envs import make_envs
 from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.probes import CutShort
-from chapters.utils import RunLog
+from chapters.exact.chain import Chain
+from chapters.utils import RunLog, seed_everything
 from chapters.utils.edits import edited
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -247,3 +248,82 @@ def test_rollouts_go_on_and_gradients_are_clipped_before_each_step(tmp_path, mon
     assert [norm for _, norm in steps] == pytest.approx([0.01] * 4, rel=1e-3)
     for before, after in zip(last, first[1:]):
         np.testing.assert_array_equal(before, after)
+
+
+class Policy(torch.nn.Module):
+    """Stands for a library's: it acts as told, and has one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def predict(self, obs, deterministic):
+        return np.full(len(obs), int(deterministic)), None
+
+
+def test_a_library_is_checked_every_so_often_off_the_clock_and_its_best_is_kept(tmp_path, monkeypatch):
+    """A step costs one second, a check a hundred. Scores 1, 3, 3, 2."""
+    now, seeds, scores = [0.0], [], iter([1.0, 3.0, 3.0, 2.0])
+    monkeypatch.setattr(evidence.time, "process_time", lambda: now[0])
+
+    def evaluate(act, env_id, *, episodes, seed):
+        now[0] += 100.0
+        seeds.append(seed)
+        assert act(np.zeros((2, 4))).tolist() == [1, 1], "greedy"
+        return np.full(episodes, next(scores))
+
+    monkeypatch.setattr(evidence, "evaluate", evaluate)
+    log = RunLog(tmp_path, "C1")
+    scored = evidence.Scores("sb3", lesson.Config(seed=3, eval_every=100), log)
+    policy = Policy()
+    for step in range(30, 451, 30):
+        now[0] += 1.0
+        policy.weight.data.fill_(step)
+        assert scored.check(step, policy)
+    log.close()
+    assert log.series("sb3_return") == ([120, 210, 300, 420], [1.0, 3.0, 3.0, 2.0])
+    assert log.series("sb3_cpu_seconds")[1] == [4.0, 7.0, 10.0, 14.0]
+    assert seeds == [10_003] * 4
+    assert scored.best.weight.item() == 210
+    assert scored.best_return == 3.0
+
+
+def test_the_lander_acts_as_it_did_better_on_other_episodes(monkeypatch):
+    played = []
+
+    def evaluate(act, env_id, *, episodes, seed):
+        way = int(act(np.zeros((1, 8)))[0])  # 1: greedy
+        played.append((way, seed))
+        return np.full(episodes, {(1, 10_003): 5.0, (0, 10_003): 7.0, (0, 20_003): 1.0}[way, seed])
+
+    monkeypatch.setattr(evidence, "evaluate", evaluate)
+    returns = evidence.lander_returns(Policy(), lesson.Config(seed=3, num_eval_episodes=4))
+    assert returns.tolist() == [1.0] * 4
+    assert sorted(played[:2]) == [(0, 10_003), (1, 10_003)]
+
+
+def test_noise_is_compared_at_the_same_bias():
+    """Two lambdas of bias 1 and 3, deviations 10 and 20: at bias 2 that is 15, signs apart."""
+    rows = {"gae": np.array([[-3.0, 0.0, 20.0], [1.0, 0.0, 10.0]])}
+    steps = np.tile([-2.0, 0.0, 5.0], (len(evidence.STEPS_AHEAD), 1))
+    shown = [n for n in evidence.STEPS_AHEAD if 2 <= n <= 5]
+    found = evidence.noise_ratios({**rows, "n_step": steps}, upto=5)
+    assert found.tolist() == [3.0] * len(shown)
+
+
+def test_curves_of_the_chain_stand_at_their_exact_bias():
+    """lambda 1 has the bias of no critic; one step has that of the next state's value."""
+    curves, worst = evidence.curves_of(Chain(3), 4000)
+    world = Chain(3)
+    assert [len(curves[name]) for name in ("gae", "n_step")] == [
+        len(lesson.LAMBDAS),
+        len(evidence.STEPS_AHEAD),
+    ]
+    one = world.bias(np.ones(1))
+    assert curves["n_step"][0][0] == pytest.approx(one)
+    assert curves["gae"][0][0] == pytest.approx(one)
+    assert curves["gae"][-1][0] == pytest.approx(0.0, abs=1e-3)
+    for rows in curves.values():
+        off = (rows[:, 1] - rows[:, 0]) / rows[:, 2] * 4000**0.5
+        assert np.abs(off).max() <= worst + 1e-9
+        assert worst < 5.0
