@@ -146,6 +146,24 @@ def test_a_program_killed_while_training_does_not_stop_the_next(cache):
     assert len(models(cache)) == 1
 
 
+def test_what_killed_builds_left_is_removed_by_the_next(cache):
+    """Of this recipe and of others, but for those that somebody builds at this moment."""
+    from filelock import FileLock
+
+    pretrained(TINY)
+    (folder,) = models(cache)
+    shutil.rmtree(folder)
+    other, busy = "tasks-0123456789ab", "tasks-ba9876543210"
+    for name in (folder.name, other, busy):
+        (cache / f".{name}.abcdef12").mkdir()
+        (cache / f".{name}.abcdef12" / "model.safetensors").write_bytes(b"half")
+    (cache / ".git-kept").mkdir()
+    with FileLock(cache / f"{busy}.lock"):
+        pretrained(TINY)
+    kept = [cache / f".{busy}.abcdef12", cache / ".git-kept"]
+    assert models(cache) == sorted([folder, *kept])
+
+
 class TestWhatModelMayBe:
     def test_a_folder(self, cache):
         made = pretrained(TINY)
@@ -195,6 +213,26 @@ class TestWhatModelMayBe:
         env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
         done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
         assert done.stdout.splitlines() == ["UsageError", "[]"], done.stderr
+
+    def test_no_lesson_imports_anything_heavy_before_it_refuses_a_model(self):
+        program = (
+            "import sys\n"
+            "from chapters.course import catalog, cli\n"
+            "for item in catalog.items():\n"
+            "    if item.kind == 'py' and '    model: str' in item.path.read_text():\n"
+            "        for flags in (['--smoke', '--model', 'gpt2'], ['--model=gpt2']):\n"
+            "            sys.argv = ['rl', 'run', item.id, *flags]\n"
+            "            try:\n                cli.main()\n"
+            "            except SystemExit as left:\n                print(item.id, left.code)\n"
+            "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+        )
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+        *lessons, heavy = done.stdout.splitlines()
+        assert heavy == "[]"
+        assert {"D2 2", "D3 2", "D4 2", "D5 2", "D6 2"} <= {*lessons}
+        assert done.stderr.count("\n") == len(lessons) == 2 * len({*lessons})
+        assert done.stderr.count("error: --model gpt2: not in the local cache") == len(lessons)
 
     def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

