@@ -311,18 +311,17 @@ def test_noise_is_compared_at_the_same_bias():
     assert found.tolist() == [3.0] * len(shown)
 
 
-def test_curves_of_the_chain_stand_at_their_exact_bias():
+def test_curves_of_the_chain_stand_at_their_exact_bias(monkeypatch):
     """lambda 1 has the bias of no critic; one step has that of the next state's value."""
+    seed_everything(0)  # one thread
+    monkeypatch.setattr(lesson, "LAMBDAS", (0.0, 1.0))
+    monkeypatch.setattr(evidence, "STEPS_AHEAD", (1, 3))
     curves, worst = evidence.curves_of(Chain(3), 4000)
     world = Chain(3)
-    assert [len(curves[name]) for name in ("gae", "n_step")] == [
-        len(lesson.LAMBDAS),
-        len(evidence.STEPS_AHEAD),
-    ]
-    one = world.bias(np.ones(1))
-    assert curves["n_step"][0][0] == pytest.approx(one)
-    assert curves["gae"][0][0] == pytest.approx(one)
-    assert curves["gae"][-1][0] == pytest.approx(0.0, abs=1e-3)
+    assert [curves[name].shape for name in ("gae", "n_step")] == [(2, 3), (2, 3)]
+    one, three = world.bias(np.ones(1)), world.bias(world.gamma ** np.arange(3))
+    assert curves["n_step"][:, 0].tolist() == pytest.approx([one, three])
+    assert curves["gae"][:, 0].tolist() == pytest.approx([one, 0.0], abs=1e-3)
     for rows in curves.values():
         off = (rows[:, 1] - rows[:, 0]) / rows[:, 2] * 4000**0.5
         assert np.abs(off).max() <= worst + 1e-9
