@@ -133,11 +133,57 @@ def machine() -> str:
     return f"{system}, Python {platform.python_version()}"
 
 
+COSTS = (
+    "num_env_steps", "learning_cpu_seconds", "import_cpu_seconds", "import_wall_seconds",
+    "warm_up_cpu_seconds", "peak_memory_mb",
+)  # fmt: skip
+"""What a run cost: numbers, of which the first two are above 0."""
+
+
 def load(path: Path) -> dict[str, Any]:
-    """Saved results, or those of a race that has not begun."""
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {"machine": machine(), "runs": []}
+    """Saved results, or those of a race that has not begun. Raises UsageError, one line, if damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {"machine": machine(), "runs": []}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})"
+        ) from None
+    try:
+        results = json.loads(text)
+        _read_through(results)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UsageError(f"{path}: damaged results ({reason}); restore it, or move it away") from None
+    return results
+
+
+def _read_through(results: dict[str, Any]) -> None:
+    """Raise one of many errors if anything that tables or plot read is not there or of another kind."""
+    _require(isinstance(results["machine"], str), "machine is no text")
+    for at, run in enumerate(results["runs"]):
+        _require(isinstance(run["contender"], str), f"run {at}: contender is no text")
+        _require(type(run["job"]["seed"]) is int, f"run {at}: its seed is no whole number")
+        numbers = [run[name] for name in COSTS]
+        for check in run["checks"]:
+            _, _, cpu, wall = check
+            _require(cpu >= 0 and wall >= 0, f"run {at}: seconds below 0")
+            numbers += check
+        _require(all(map(_is_number, numbers)), f"run {at}: what should be a number is none")
+        _require(min(numbers[:2]) > 0, f"run {at}: no steps, or no seconds")
+        _require(
+            all(isinstance(v, str) for v in run["versions"].values()), f"run {at}: versions are no texts"
+        )
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def save(path: Path, results: dict[str, Any]) -> None:
@@ -411,17 +457,20 @@ def command(
     out: Path | None = None,
 ) -> int:
     """What `cartpole.py` and `pendulum.py` do; returns the exit code."""
+    return in_a_line(lambda: _command(race, only, quick, fresh, table, out))
+
+
+def _command(
+    race: Race, only: list[str] | None, quick: bool, fresh: bool, table: bool, out: Path | None
+) -> int:
     out = out or (ROOT / "runs" / "benchmarks" if quick else HERE / "results")
     path, failed = out / f"{race.name}.json", []
-    try:
-        if not table:
+    if not table:
+        try:
             failed = run_all(race, path, only=only, quick=quick, fresh=fresh)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: {path} has what was measured; the same command goes on", file=sys.stderr)
-        return 130
+        except KeyboardInterrupt:
+            print(f"interrupted: {path} has what was measured; the same command goes on", file=sys.stderr)
+            return 130
     results = load(path)
     if results["runs"]:
         draw(race, results, path.with_suffix(".png"))
@@ -433,6 +482,24 @@ def command(
     for line in failed:
         print(f"left out: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def in_a_line(work: Callable[[], int | None]) -> int:
+    """The exit code of a command; what goes wrong is one line, as everywhere in the course."""
+    try:
+        return work() or 0
+    except UsageError as error:
+        told, code = f"error: {error}", 2
+    except KeyboardInterrupt:
+        told, code = "interrupted", 130
+    except OSError as error:
+        told, code = f"error: {error.filename or 'a file'}: {error.strerror or error}", 2
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of click: an unknown option, a missing value
+            raise
+        told, code = f"error: {error.format_message()} (see --help)", 2
+    print(told, file=sys.stderr)
+    return code
 
 
 def main(race: Race) -> None:
@@ -450,4 +517,4 @@ def main(race: Race) -> None:
     run.__doc__ = f"Race on {race.env_id}: who reaches {race.threshold:g}, how fast, and does it last?"
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
-    app()
+    sys.exit(in_a_line(lambda: app(standalone_mode=False)))

@@ -201,6 +201,62 @@ def test_the_script_refuses_what_it_does_not_know(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def saved(change=lambda results: None) -> str:
+    """Saved results of two runs, after a change."""
+    results = {"machine": race.machine(), "runs": [run((500,) * 6), run((0,) * 6, "sb3_ppo")]}
+    change(results)
+    return json.dumps(results)
+
+
+DAMAGE = {
+    "empty": "",
+    "cut off": saved()[:300],
+    "a list": "[1, 2]",
+    "null": "null",
+    "deeply nested": "[" * 100_000,
+    "not UTF-8": b"\xff\xfe{}",
+    "no runs": saved(lambda results: results.pop("runs")),
+    "runs of another kind": saved(lambda results: results.update(runs=[3])),
+    "no machine": saved(lambda results: results.pop("machine")),
+    "no checks": saved(lambda results: results["runs"][0].pop("checks")),
+    "a short check": saved(lambda results: results["runs"][0]["checks"][0].pop()),
+    "a score that is none": saved(lambda results: results["runs"][0]["checks"][0].__setitem__(1, None)),
+    "a text for a number": saved(lambda results: results["runs"][0].update(peak_memory_mb="much")),
+    "a number too long": saved().replace('"peak_memory_mb": 400', '"peak_memory_mb": ' + "9" * 400),
+    "no time at all": saved(lambda results: results["runs"][0].update(learning_cpu_seconds=0)),
+    "no job": saved(lambda results: results["runs"][0].update(job=None)),
+    "versions of another kind": saved(lambda results: results["runs"][0].update(versions={"numpy": 2})),
+}
+
+
+@pytest.mark.parametrize("flags", [{"table": True}, {"only": ["a"]}], ids=["table", "run"])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_results_are_one_line(kind, flags, tmp_path, capsys):
+    content = DAMAGE[kind]
+    content = content.encode() if isinstance(content, str) else content
+    (tmp_path / "small.json").write_bytes(content)
+    assert race.command(SMALL, out=tmp_path, **flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"error: {tmp_path / 'small.json'}: ")
+    assert (tmp_path / "small.json").read_bytes() == content, "nothing is written over"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert race.command(SMALL, table=True, out=tmp_path / "file") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["cartpole.py", "rejax_ppo/compare.py"])
+def test_an_unknown_flag_is_one_line(script):
+    done = subprocess.run([sys.executable, race.HERE / script, "--bogus"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "--bogus" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_missing_index_is_said_in_one_line(tmp_path, monkeypatch):
     """An environment that cannot be made: the reason and what to look at, no traceback."""
     contender = race.Contender("p", "P", "m:f", environment="peers/sbx_requirements.txt")

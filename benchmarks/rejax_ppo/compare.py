@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.race import Contender, Race, load, render, run_all, tables
+from benchmarks.race import Contender, Race, in_a_line, load, render, run_all, tables
 from chapters.utils import UsageError, write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -39,20 +39,21 @@ RACE = Race(
 )  # fmt: skip
 
 
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is a line, not two."""
+
+    def error(self, message: str) -> None:
+        raise UsageError(f"{message} (see --help)")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed each, printed only")
     parser.add_argument("--table", action="store_true", help="only the table, of what is saved")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before")
     given = parser.parse_args()
     path = HERE.parents[1] / "runs" / "benchmarks" / "rejax.json" if given.quick else HERE / "results.json"
-    try:
-        failed = [] if given.table else run_all(RACE, path, quick=given.quick, fresh=given.fresh)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    failed = [] if given.table else run_all(RACE, path, quick=given.quick, fresh=given.fresh)
     if given.quick:
         print(tables(RACE, load(path)))
     else:
@@ -62,4 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_a_line(main))
