@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from chapters.course import grading, practice
+from chapters.course import grading, practice, worked
 from chapters.course.catalog import find, lessons
-from chapters.course.parts import checks_of, edits_of, function_checks, lesson_of
-from chapters.utils.edits import edited
+from chapters.course.parts import tasks_of
 
 GAE = """
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -38,7 +37,11 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
     return torch.from_numpy(found)
 """
 C3 = find("C3")
-EXERCISES = [(item, name) for item in lessons() for name in function_checks(checks_of(item))]
+
+
+def right_source(item, name):
+    """The right function as text."""
+    return practice.solution(item, name).partition("\n\nequation")[0]
 
 
 def grade_of(source, name="gae", item=C3):
@@ -105,22 +108,13 @@ def test_a_missing_gradient_is_said():
 @pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 def test_stubs_are_not_begun_and_solutions_pass(item, tmp_path):
     path, added = practice.write(item, tmp_path)
-    assert set(added) == set(function_checks(checks_of(item)))
+    assert added == list(tasks_of(item))
     assert {grade.state for grade in grading.graded(item, path.read_text())} == {"not begun"}
-    whole = "\n\n".join(practice.solution(item, name).partition("\n\nequation")[0] for name in added[:1])
-    assert grading.graded(item, whole, added[0])[0].state == "passed"
-
-
-@pytest.mark.parametrize("lesson", ["A3", "C3"])
-def test_named_edits_are_named_and_none_passes(lesson):
-    item, named = find(lesson), []
-    for edit in edits_of(item).values():
-        if edit.function not in function_checks(checks_of(item)):
-            continue
-        grade = grading.grade_one(item, edit.function, getattr(edited(lesson_of(item), edit), edit.function))
-        assert grade.state == "failed", edit.says
-        named.append(edit.says in grade.looks_like)
-    assert sum(named) >= 0.9 * len(named)
+    for name in added:
+        assert worked.by_hand(tasks_of(item)[name], tasks_of(item)[name].right, {}) == {}, name
+    beyond = [name for name, task in tasks_of(item).items() if task.exercise]
+    for name in (added[0], *beyond):
+        assert grading.graded(item, right_source(item, name), name)[0].state == "passed"
 
 
 def test_what_stands_in_a_practice_file_stays(tmp_path):
@@ -161,7 +155,7 @@ def test_unknown_functions_are_refused(course):
     assert "no lesson 'Z9'" in course.refused("exercise", "Z9.gae")
 
 
-@pytest.mark.parametrize("content", ["def gae(:", "raise ValueError('no')", None, b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["a = b = \0", "raise ValueError('no')", None, b"\xff\xfe"])
 def test_files_that_cannot_be_graded_are_one_line(course, tmp_path, content):
     file = tmp_path / "mine.py"
     if content is not None:
@@ -179,7 +173,7 @@ def test_hints_come_one_more_at_a_time_and_can_be_read_again(course):
 
 @pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 def test_every_function_has_two_hints_at_least_and_a_solution(item):
-    for name in function_checks(checks_of(item)):
+    for name in tasks_of(item):
         assert len(practice.hints(item, name)) >= 2, name
         assert f"{name}" in practice.solution(item, name)
 
@@ -213,7 +207,7 @@ def test_an_answer_of_another_kind_fails_though_its_numbers_are_right(source, na
 
 def test_a_loss_that_no_gradient_flows_through_fails():
     lesson, name = find("D4"), "dpo_loss"
-    whole = practice.solution(lesson, name).partition("\n\nequation")[0]
+    whole = right_source(lesson, name)
     assert grade_of(whole, name, lesson).state == "passed"
     cut = whole + "\n\nright = dpo_loss\ndef dpo_loss(*a, **k):\n    return right(*a, **k).detach()\n"
     assert grade_of(cut, name, lesson).said == "returns a constant: no gradient flows"
@@ -250,3 +244,80 @@ def test_a_damaged_progress_file_is_put_aside(course, tmp_path):
 def test_a_practice_file_runs_as_a_script(tmp_path):
     path, _ = practice.write(find("D4"), tmp_path)
     exec(compile(path.read_text(), str(path), "exec"), {"__name__": "mine"})
+
+
+# Beyond the lesson's functions
+
+CLIPPED = """
+def clipped_value_loss(v, old, target, eps):
+    step = torch.where(v > old + eps, old + eps, torch.where(v < old - eps, old - eps, v))
+    errors = torch.stack([(v - target) ** 2, (step - target) ** 2])
+    return errors.max(dim=0).values.sum() / len(v)
+"""
+
+
+def test_an_exercise_beyond_the_lesson_is_written_graded_hinted_and_solved(course, tmp_path):
+    name = "C3.clipped_value_loss"
+    assert "C3.py: clipped_value_loss" in course.rl("exercise", name)[1]
+    path = tmp_path / "practice" / "C3.py"
+    stub = path.read_text()
+    assert "## C3.2 · A clip for the critic" in stub
+    assert "def clipped_value_loss(values: Tensor" in stub
+    assert "near =" not in stub
+    assert "clipped_value_loss  not begun" in course.rl("grade", name)[1]
+    path.write_text(stub + CLIPPED)
+    code, out, _ = course.rl("grade", "C3.2")
+    assert code == 0
+    assert "it makes none of its 3 known mistakes" in out
+    path.write_text(stub + CLIPPED.replace(".max(", ".min("))
+    code, out, _ = course.rl("grade", path)
+    assert code == 1
+    assert "looks like: takes the smaller error" in out
+    assert r"equation (E1) \tfrac1B" in out
+    assert "hint 2 of 3" in [course.rl("hint", name)[1] for _ in range(2)][1]
+    code, out, _ = course.rl("solution", name)
+    assert code == 0
+    assert "near = old_values" in out
+    assert "It learns more slowly" in out
+
+
+def test_an_exercise_of_several_functions_has_a_name_and_a_number(course, tmp_path):
+    assert "C3.py: gae, clipped_surrogate" in course.rl("exercise", "C3.1")[1]
+    assert "nothing was missing" in course.rl("exercise", "C3.heart")[1]
+    assert "0 of 2 passed" in course.rl("grade", "C3.heart")[1]
+    assert "name one of gae, clipped_surrogate" in course.refused("hint", "C3.1")
+    assert "name one function: C3.gae, say" in course.refused("hint", "C3")
+
+
+def test_a_wrong_worked_example_comes_first(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(GAE.replace("(~terminated[t])", "1"))
+    lines = course.rl("grade", "C3.gae", file)[1].splitlines()
+    place = next(i for i, line in enumerate(lines) if "the worked example: gae(" in line)
+    assert lines[place + 1].split() == ["by", "hand:", "[[0.0],", "[-4.0]]"]
+    assert lines[place + 2].split() == ["yours:", "[[3.0],", "[2.0]]"]
+    assert place < next(i for i, line in enumerate(lines) if "the smallest input" in line)
+
+
+def test_a_syntax_error_shows_the_line_with_a_caret(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\ndef gae(a, b:\n    return a\n")
+    code, out, err = course.rl("grade", "C3.gae", file)
+    assert (code, out) == (2, "")
+    said, line, caret = err.splitlines()
+    assert said.endswith("mine.py, line 2: is no Python ('(' was never closed)")
+    assert line.strip() == "def gae(a, b:"
+    assert line[caret.index("^")] == "("
+
+
+def test_a_bad_file_is_told_to_programs_too(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("raise ValueError('no')")
+    code, out, err = course.rl("grade", "C3.gae", file, "--json")
+    assert (code, err) == (2, "")
+    found = json.loads(out)
+    assert found["lesson"] == "C3"
+    assert found["error"] == f"{file}, line 1: stops with ValueError: no"
+    code, out, _ = course.rl("grade", "C3.gae", tmp_path / "none.py", "--json")
+    assert code == 2
+    assert "no such file" in json.loads(out)["error"]

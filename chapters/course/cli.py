@@ -26,8 +26,10 @@ app.add_typer(day, name="day")
 DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
 PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
 GOALS = catalog.ROOT / "planning" / "learning_goals.md"
-Functions = Annotated[str, typer.Argument(metavar="LESSON[.FUNCTION]", help="Like C3, or C3.gae.")]
-OneFunction = Annotated[str, typer.Argument(metavar="LESSON.FUNCTION", help="Like C3.gae.")]
+Functions = Annotated[
+    str, typer.Argument(metavar="LESSON[.EXERCISE]", help="Like C3, C3.gae, C3.2 or C3.bug.")
+]
+OneFunction = Annotated[str, typer.Argument(metavar="LESSON.EXERCISE", help="Like C3.gae, or C3.bug.")]
 Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_default=False)]
 
 
@@ -175,20 +177,42 @@ def break_(
 
 
 def _functions(what: str) -> tuple[catalog.Item, str]:
-    """The lesson, and the function or "" for all, of `C3.gae` or `C3`."""
+    """The lesson, and the exercise or "" for all, of `C3.gae`, `C3`, `practice/C3.py` or its bug's file."""
+    if what.endswith(".py"):
+        what = Path(what).stem.replace("_bug", ".bug")
     lesson, _, name = what.partition(".")
     return find(lesson), name
 
 
 @app.command()
-def exercise(what: Functions) -> None:
-    """Write a lesson's functions as stubs into practice/, for you to fill; what is there stays."""
-    from chapters.course import practice
+def exercise(
+    what: Functions,
+    reset: Annotated[bool, typer.Option("--reset", help="Put your file aside and begin anew.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Write a lesson's exercises as stubs into practice/, for you to fill; what is there stays.
+
+    C3.gae writes one function, C3.2 the second exercise, C3.bug a function with a mistake in it to be found.
+    """
+    from chapters.course import bugs, practice
 
     item, name = _functions(what)
+    path = bugs.path_of(item, PRACTICE) if name == "bug" else practice.path_of(item, PRACTICE)
+    if reset and path.exists():
+        if not yes:
+            typer.confirm(f"Put {_short(path)} aside and begin anew?", abort=True)
+        if name == "bug":
+            bugs.give_up(item, PRACTICE)
+        print(f"your file is now {_short(practice.reset(path))}")
+    if name == "bug":
+        path, said = bugs.write(item, PRACTICE)
+        print(f"{_short(path)}: {said}")
+        return
     path, added = practice.write(item, PRACTICE, name)
-    print(f"{path}: {', '.join(added) if added else 'nothing was missing'}")
-    print(f"write the bodies, then: rl grade {what}   (--watch grades at each save)")
+    print(f"{_short(path)}: {', '.join(added) if added else 'nothing was missing'}")
+    print(
+        f"write the bodies, then: rl grade {item.id}{'.' * bool(name)}{name}   (--watch grades at each save)"
+    )
 
 
 @app.command()
@@ -197,45 +221,107 @@ def grade(
     file: Annotated[Path | None, typer.Argument(help="Your file, if not practice/LESSON.py.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Grade at each save, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the grades for a program.")] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train with your functions: probes, then the lesson's own task.")
+    ] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="With --train: in seconds, tiny settings.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="With --train: the seed.")] = 0,
 ) -> None:
     """Grade your own versions of a lesson's functions, and say what a mistake looks like."""
-    import json
     import time
 
-    from chapters.course import grading, practice
+    from chapters.course import bugs, grading, practice
 
     item, name = _functions(what)
-    path = file or practice.path_of(item, PRACTICE)
+    if what.endswith(".py"):
+        file = file or Path(what)
+    path = file or (bugs if name == "bug" else practice).path_of(item, PRACTICE)
+    if train:
+        if name or watch:
+            raise UsageError(f"--train takes a whole lesson, once: rl grade {item.id} --train")
+        _train(item, path, as_json, smoke, seed)
+        return
+    if smoke or seed:
+        raise UsageError(f"--smoke and --seed go with --train: rl grade {item.id} --train")
     while True:
         saved = grading.last_saved(path)
         try:
-            grades = grading.graded(item, grading.text_of(path), name, str(path))
+            failed = _graded(item, name, path, as_json)
         except UsageError as error:
+            if as_json:
+                _print_json({"lesson": item.id, "file": str(path), "error": str(error)})
             if not watch:
-                raise
-            print(error, flush=True)
-        else:
-            practice.keep(item, grades, PRACTICE)
-            lines = grading.report(item, grades, path)
-            print(
-                json.dumps(grading.as_dict(item, grades, path)) if as_json else "\n".join(lines), flush=True
-            )
+                raise typer.Exit(WRONG_USAGE) if as_json else error from None
+            if not as_json:
+                print(error, flush=True)
         if not watch:
             break
         while grading.last_saved(path) == saved:
             time.sleep(0.1)
-    if any(one.state == "failed" for one in grades):
+    if failed:
         raise typer.Exit(CLAIM_FAILED)
+
+
+def _graded(item: catalog.Item, name: str, path: Path, as_json: bool) -> bool:
+    """Grade once, say what was found and keep it; returns whether something failed."""
+    from chapters.course import bugs, grading, shown, telling
+
+    if name == "bug":
+        grades, lines = bugs.grade(item, path, PRACTICE)
+    else:
+        grades = grading.graded(item, grading.text_of(path), name, str(path))
+        lines = list(telling.report(item, grades, path))
+    if as_json:
+        _print_json(telling.as_dict(item, grades, path))
+    else:
+        print("\n".join(lines), flush=True)
+    if name != "bug":
+        shown.keep(item, grades, PRACTICE)
+    return any(one.state == "failed" for one in grades)
+
+
+def _train(item: catalog.Item, path: Path, as_json: bool, smoke: bool, seed: int) -> None:
+    """Train with the functions of a file, and say what holds. Ctrl-C ends it in one line."""
+    from chapters.course import grading, training
+
+    try:
+        for said in training.train(item, grading.text_of(path), str(path), seed, smoke, RUNS / "practice"):
+            if isinstance(said, training.Trained):
+                found = said
+            elif not as_json:
+                print(said, flush=True)
+    except KeyboardInterrupt:
+        if training.running:
+            stopping.leave()  # the run has said already that it was interrupted
+        raise
+    except UsageError as error:
+        if not as_json:
+            raise
+        _print_json({"lesson": item.id, "file": str(path), "error": str(error)})
+        raise typer.Exit(WRONG_USAGE) from None
+    training.keep(item, found, smoke, PRACTICE)
+    if as_json:
+        _print_json(training.as_dict(item, found, path))
+    if not found.holds:
+        raise typer.Exit(CLAIM_FAILED)
+
+
+def _print_json(found: dict) -> None:
+    import json
+
+    print(json.dumps(found), flush=True)
 
 
 @app.command()
 def hint(what: OneFunction) -> None:
-    """Show the next hint for a function: what it stands for, an example by hand, its first line."""
-    from chapters.course import practice
+    """Show the next hint for an exercise: the idea, an example or limiting case, the first line."""
+    from chapters.course import bugs, practice
 
     item, name = _functions(what)
-    steps = practice.next_hint(item, name, PRACTICE)
-    total = len(practice.hints(item, name))
+    if name == "bug":
+        steps, total = bugs.next_hint(item, PRACTICE)
+    else:
+        steps, total = practice.next_hint(item, name, PRACTICE)
     print("\n\n".join(f"hint {number} of {total}\n{step}" for number, step in enumerate(steps, 1)))
 
 
@@ -244,13 +330,22 @@ def solution(
     what: OneFunction,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Show the lesson's own version of a function; asks first, unless yours has passed."""
-    from chapters.course import practice
+    """Show the right version of a function, and why it is so; asks first, unless yours has passed."""
+    from chapters.course import bugs, grading, practice, shown
 
     item, name = _functions(what)
+    if name == "bug":
+        text = bugs.solution(item, PRACTICE)
+        if not yes:
+            typer.confirm("It is not found yet. Show it?", abort=True)
+        bugs.give_up(item, PRACTICE)
+        print(text)
+        return
     text = practice.solution(item, name)
-    if not yes and "passed" not in practice.progress(PRACTICE).get(f"{item.id}.{name}", {}):
-        typer.confirm(f"{what} has not passed yet. Show the lesson's version?", abort=True)
+    if not yes and not practice.question_of(item, name):
+        book = shown.read(PRACTICE)
+        if not all(shown.passed(book, item, one) for one in grading.tasks_for(item, name)):
+            typer.confirm(f"{what} has not passed yet. Show the right version?", abort=True)
     print(text)
 
 
@@ -269,9 +364,9 @@ def status() -> None:
 
     lines = [*overview.status_lines(_plan(), RUNS), *_prediction_lines(short=True)]
     if (PRACTICE / "progress.json").exists():
-        from chapters.course import practice
+        from chapters.course import shown
 
-        if own := practice.status_lines(PRACTICE):
+        if own := shown.status_lines(PRACTICE):
             lines += ["written yourself:", *(f"  {line}" for line in own)]
     print("\n".join(lines))
 

@@ -1,8 +1,9 @@
 """Grading a learner's functions: passed, failed, or not begun, and what a mistake looks like.
 
-The lesson's own check decides. For a failure the grader shows the smallest input on which the learner's
-version and the lesson's differ, and looks through the named edits of the lesson: one that answers alike on
-every input of the check is named by its line, "looks like: bootstraps through a terminal state".
+The check of the lesson, or of the exercise beyond it, decides. For a failure the grader shows the smallest
+input on which the learner's version and the right one differ, and looks through the named edits of the right
+one: an edit that answers alike on every input of the check is named by its line, "looks like: bootstraps
+through a terminal state".
 """
 
 from __future__ import annotations
@@ -11,22 +12,20 @@ import ast
 import contextlib
 import difflib
 import functools
-import hashlib
 import inspect
 import io
-import re
-import signal
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chapters.course.catalog import Item
-from chapters.course.parts import checks_of, edits_of, function_checks, lesson_of
+from chapters.course.parts import Task, exercises_of, lesson_of, tasks_of
 from chapters.course.spying import (
     Call,
+    OverTime,
     alike,
     as_array,
     first_difference,
@@ -38,18 +37,13 @@ from chapters.course.spying import (
     spied,
     wanting_gradients,
     with_gradient,
+    within,
 )
-from chapters.utils.edits import edited
+from chapters.course.worked import by_hand
 from chapters.utils.lesson import UsageError
 
 SECONDS = 20.0  # a check of a right function takes well under a second
 REPLAY_SECONDS = 3.0
-TAG = re.compile(r"\$\$(.+?)\\tag\{(\d+)\}\s*\$\$", re.DOTALL)
-CITED = re.compile(r"eqs?\. \((\d+)\)(?:(?:,| and| to) \((\d+)\))*")
-
-
-class OverTime(BaseException):
-    """The learner's function did not come to an end."""
 
 
 @dataclass
@@ -64,37 +58,57 @@ class Grade:
     """Why it failed, in one line."""
     example: dict[str, str] = field(default_factory=dict)
     """The smallest input that shows the difference: inputs, expected, found, index."""
+    by_hand: dict[str, str] = field(default_factory=dict)
+    """The lesson's worked example, if it comes out otherwise: asked, expected, found."""
     looks_like: list[str] = field(default_factory=list)
     """Lines of the named edits that answer alike."""
+    inputs: int = 0
+    """On how many inputs they do."""
     remarks: list[str] = field(default_factory=list)
     """What is not wrong and yet worth saying: it prints, it changes an argument."""
 
 
 def graded(item: Item, source: str, name: str = "", file: str = "your file") -> list[Grade]:
-    """Grade every checked function of a lesson, or the one called `name`, in the text of a learner's file.
+    """Grade every function of a lesson's exercises, or those that `name` stands for, in a learner's text.
 
     Raises UsageError if the text is no Python or stops when it is run, or if there is no such function.
     """
-    checks = checks_for(item, name)
-    tree = parsed(source, file)
-    defined = last_definitions(tree)
+    tasks = tasks_for(item, name)
+    defined = last_definitions(parsed(source, file))
     begun = {function for function, node in defined.items() if not is_stub(node)}
-    wanted = [name] if name else sorted(checks, key=list(vars(lesson_of(item))).index)
-    module = executed(item, source, begun & set(wanted), file)
+    module = executed(item, source, begun & set(tasks), file)
     return [
-        grade_one(item, function, getattr(module, function))
+        grade_one(task, getattr(module, function), vars(module))
         if function in begun
         else Grade(function, "not begun", said=misnamed(function, defined))
-        for function in wanted
+        for function, task in tasks.items()
     ]
 
 
-def checks_for(item: Item, name: str) -> dict[str, Callable]:
-    """The checks of a lesson's functions. Raises UsageError if there is a name and no function of it."""
-    checks = function_checks(checks_of(item))
-    if name and name not in checks:
-        raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(checks)})")
-    return checks
+def tasks_for(item: Item, name: str) -> dict[str, Task]:
+    """The functions that a name stands for: one of them, an exercise by name or number, or "" for all.
+
+    Raises UsageError if there is nothing of that name to write.
+    """
+    tasks, exercises = tasks_of(item), exercises_of(item)
+    if not name:
+        return tasks
+    if name.isdecimal() and 1 <= int(name) <= len(exercises):
+        name = list(exercises)[int(name) - 1]
+    if name in tasks:
+        return {name: tasks[name]}
+    if name in exercises and not (exercises[name].functions or exercises[name].solution):
+        raise UsageError(
+            f"{item.id}.{name} is a question: there is nothing to write (rl solution answers it)"
+        )
+    if name in exercises:
+        solution = exercises[name].solution
+        return {
+            one: tasks[one]
+            for one in (*exercises[name].functions, *([solution.__name__] if solution else []))
+        }
+    there = dict.fromkeys([*tasks, *exercises, "bug"])
+    raise UsageError(f"{item.id} has no exercise {name!r} (there are: {', '.join(there)})")
 
 
 def text_of(path: Path) -> str:
@@ -122,9 +136,21 @@ def parsed(source: str, file: str) -> ast.Module:
     """The syntax tree of a learner's file. Raises UsageError with line and reason."""
     try:
         return ast.parse(source, file)
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
-        raise UsageError(f"{file}{line}: is no Python ({getattr(error, 'msg', error)})") from None
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise UsageError(f"{file}{line}: is no Python ({error.msg})" + pointed_at(error)) from None
+    except ValueError as error:
+        raise UsageError(f"{file}: is no Python ({error})") from None
+
+
+def pointed_at(error: SyntaxError) -> str:
+    """The source line of a syntax error, and a caret below its place; "" if they are not known."""
+    if not (error.text and error.text.strip() and error.offset):
+        return ""
+    line = error.text.rstrip()
+    place = min(max(error.offset - 1, 0), len(line))
+    before = "".join("\t" if letter == "\t" else " " for letter in line[:place])
+    return f"\n    {line}\n    {before}^"
 
 
 def last_definitions(tree: ast.Module) -> dict[str, ast.stmt]:
@@ -161,19 +187,28 @@ def is_stub(node: ast.stmt) -> bool:
 
 
 def executed(item: Item, source: str, names: set[str], file: str) -> types.ModuleType:
-    """The learner's file, run among the lesson's names; what he has not begun is the lesson's own.
+    """The learner's file, run among the lesson's names; what he has not begun is the right one.
 
     Raises UsageError if it stops.
     """
     lesson = lesson_of(item)
+    right = {name: task.right for name, task in tasks_of(item).items()}
     module = types.ModuleType(lesson.__name__)
-    module.__dict__.update({key: value for key, value in vars(lesson).items() if key not in names})
+    for home in {id(task.home): task.home for task in tasks_of(item).values() if task.exercise}.values():
+        module.__dict__.update({key: value for key, value in vars(home).items() if not key.startswith("__")})
+    module.__dict__.update({key: value for key, value in (vars(lesson) | right).items() if key not in names})
     module.__dict__["__name__"] = lesson.__name__
-    own = {
-        function: getattr(lesson, function)
-        for function, node in last_definitions(ast.parse(source)).items()
-        if is_stub(node) and hasattr(lesson, function)
-    }
+    run_in(module, source, file)
+    return module
+
+
+def run_in(module: types.ModuleType, source: str, file: str) -> None:
+    """Run a learner's file among the names of a module; a stub takes the place of nothing that is there.
+
+    Raises UsageError if it stops.
+    """
+    stubs = [name for name, node in last_definitions(ast.parse(source)).items() if is_stub(node)]
+    own = {name: vars(module)[name] for name in stubs if name in vars(module)}
     try:
         with contextlib.redirect_stdout(io.StringIO()), within(SECONDS):
             exec(compile(source, file, "exec"), module.__dict__)
@@ -182,54 +217,58 @@ def executed(item: Item, source: str, names: set[str], file: str) -> types.Modul
     except (Exception, SystemExit) as error:
         raise UsageError(f"{file}{line_of(error, file)}: stops with {in_words(error)}") from None
     module.__dict__.update(own)
-    return module
 
 
-def grade_one(item: Item, name: str, own: Callable) -> Grade:
-    """Put one function to the lesson's check, and compare what kind of thing it answers with the lesson's."""
+def grade_one(task: Task, own: Callable, names: dict | None = None) -> Grade:
+    """Put one function to its check, and compare what kind of thing it answers with the right one.
+
+    `names` are those of the learner's file, for the worked example.
+    """
+    name = task.name
     if not callable(own):
         return Grade(name, "failed", said=f"{name} is a {type(own).__name__}, no function")
-    check = function_checks(checks_of(item))[name]
     spy, calls = spied(own)
     printed = io.StringIO()
     start = time.monotonic()
     error: BaseException | None = None
     try:
         with contextlib.redirect_stdout(printed), within(SECONDS):
-            check(spy)
+            task.check(spy)
     except (Exception, SystemExit, OverTime) as raised:
         error = raised
     grade = Grade(name, "failed" if error else "passed", round(time.monotonic() - start, 3))
-    grade.remarks += remarks(item, name, own, calls, printed.getvalue())
+    grade.remarks += remarks(task, own, calls, printed.getvalue())
     if isinstance(error, OverTime):
         where = line_in(own, error)
         grade.said = f"does not end within {SECONDS:g} s{where}: is there a loop that never stops?"
         return grade
     with contextlib.redirect_stdout(io.StringIO()):
-        explain(grade, item, own, calls, error)
+        explain(grade, task, own, calls, error)
+        if grade.state == "failed":
+            grade.by_hand = by_hand(task, own, names or {})
     return grade
 
 
-def remarks(item: Item, name: str, own: Callable, calls: list[Call], printed: str) -> list[str]:
+def remarks(task: Task, own: Callable, calls: list[Call], printed: str) -> list[str]:
     """What is no mistake by itself and yet worth saying."""
     found = []
     if printed:
         found.append("it prints: a function of the course says nothing")
     if changed := changed_argument(own, calls):
         found.append(f"it changes its argument {changed!r} in place")
-    names = [list(inspect.signature(one).parameters) for one in (own, getattr(lesson_of(item), name))]
+    names = [list(inspect.signature(one).parameters) for one in (own, task.right)]
     if calls and names[0] != names[1]:
         found.append(f"the lesson calls its arguments {', '.join(names[1])}: who names them needs the same")
     return found
 
 
-def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: BaseException | None) -> None:
+def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: BaseException | None) -> None:
     """Fill in why, by which input, and what it looks like; an answer of another kind fails after all.
 
-    The inputs are those on which the check calls the lesson's own function: a check of a wrong one stops at
+    The inputs are those on which the check calls the right function: a check of a wrong one stops at
     the first that differs, and one input alone may look like several mistakes.
     """
-    expected = inputs_of(item, grade.function)
+    expected = inputs_of(task.item, task.name)
     try:
         with within(SECONDS):
             answers = list(replay(own, expected))
@@ -237,7 +276,7 @@ def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: B
         answers = []
     pairs = [(mine, theirs) for mine, theirs in zip(answers, expected) if not same_answer(mine, theirs)]
     if error is None:
-        pairs = other_kinds(item, grade.function, own, answers, expected)
+        pairs = other_kinds(task, own, answers, expected)
         if not pairs:
             return
         grade.state = "failed"
@@ -251,18 +290,18 @@ def explain(grade: Grade, item: Item, own: Callable, calls: list[Call], error: B
         mine, theirs = min(pairs, key=lambda pair: pair[0].size)
         grade.example = example(own, mine, theirs)
         grade.said = other_kind(mine, theirs) or grade.said
-    grade.looks_like = named_mistakes(item, grade.function, answers, expected, in_words(error))
+    grade.looks_like = named_mistakes(task, answers, expected, in_words(error))
+    grade.inputs = len(answers)
 
 
 def other_kinds(
-    item: Item, name: str, own: Callable, answers: list[Call], expected: list[Call]
+    task: Task, own: Callable, answers: list[Call], expected: list[Call]
 ) -> list[tuple[Call, Call]]:
     """Pairs of calls whose answers are of another kind, also when every argument asks for a gradient."""
     asking = [Call(wanting_gradients(call.arguments), call.arguments) for call in expected]
-    right = getattr(lesson_of(item), name)
     try:
         with within(SECONDS):
-            again = list(zip(replay(own, asking), replay(right, asking)))
+            again = list(zip(replay(own, asking), replay(task.right, asking)))
     except OverTime:
         again = []
     return [pair for pair in (*zip(answers, expected), *again) if other_kind(*pair)]
@@ -270,17 +309,29 @@ def other_kinds(
 
 @functools.cache
 def inputs_of(item: Item, name: str) -> list[Call]:
-    """What the check asks of the lesson's own function, and its answers; nothing for a class."""
-    spy, calls = spied(getattr(lesson_of(item), name))
-    function_checks(checks_of(item))[name](spy)
-    return calls
+    """What the check asks of the right function, and its answers; nothing for a class."""
+    task = tasks_of(item)[name]
+    spy, calls = spied(task.right)
+    task.check(spy)
+    return list(replay(task.right, calls))
 
 
-def refusal(item: Item, name: str, wrong: Callable) -> str:
+@functools.cache
+def answers_of(item: Item, name: str, edit: str) -> list[Call]:
+    """What a version with a named mistake answers to these inputs; nothing if it does not end."""
+    task = tasks_of(item)[name]
+    try:
+        with within(REPLAY_SECONDS):
+            return list(replay(task.wrong(task.edits[edit]), inputs_of(item, name)))
+    except OverTime:  # the mistake of this edit is that it does not end
+        return []
+
+
+def refusal(task: Task, wrong: Callable) -> str:
     """What the check says of a wrong version."""
     try:
         with within(REPLAY_SECONDS):
-            function_checks(checks_of(item))[name](wrong)
+            task.check(wrong)
     except OverTime:
         return ""
     except Exception as error:
@@ -288,26 +339,17 @@ def refusal(item: Item, name: str, wrong: Callable) -> str:
     return ""
 
 
-def named_mistakes(item: Item, name: str, calls: list[Call], right: list[Call], said: str) -> list[str]:
-    """The lines of the edits of this function that answer as the learner's does, on every input."""
-    lesson, found = lesson_of(item), []
-    for edit in edits_of(item).values():
-        if edit.function != name:
-            continue
-        wrong = getattr(edited(lesson, edit), name)
+def named_mistakes(task: Task, calls: list[Call], right: list[Call], said: str) -> list[str]:
+    """The lines of the edits that answer as the learner's does, on every input."""
+    found = []
+    for name, edit in task.edits.items():
         if not calls:  # of a class no calls are known, but what the check says of it
-            if refusal(item, name, wrong) == said:
+            if refusal(task, task.wrong(edit)) == said:
                 found.append(edit.says)
             continue
-        try:
-            with within(REPLAY_SECONDS):
-                answers = list(replay(wrong, calls))
-        except OverTime:  # the mistake of this edit is that it does not end
-            continue
-        # an edit that no input of this check tells from the lesson itself explains nothing
-        if all(map(same_answer, answers, right)):
-            continue
-        if all(map(same_answer, answers, calls)):
+        answers = answers_of(task.item, task.name, name)
+        # an edit that no input of this check tells from the right one explains nothing
+        if answers and not all(map(same_answer, answers, right)) and all(map(same_answer, answers, calls)):
             found.append(edit.says)
     return found
 
@@ -391,60 +433,3 @@ def line_in(own: Callable, error: BaseException | None) -> str:
     if error is None or not hasattr(own, "__code__"):
         return ""
     return line_of(error, own.__code__.co_filename)
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise OverTime after so many seconds; where there is no alarm (in a thread) there is no limit."""
-
-    def stop(number: int, frame: object) -> None:
-        raise OverTime
-
-    try:
-        before = signal.signal(signal.SIGALRM, stop)
-    except ValueError:
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def equations_of(item: Item, name: str) -> list[str]:
-    """The equations that the lesson's own function cites, as the lesson writes them."""
-    source = inspect.getsource(getattr(lesson_of(item), name))
-    numbers = {number for match in CITED.finditer(source) for number in match.groups() if number}
-    text = item.path.read_text(encoding="utf-8")
-    return [f"({number}) {' '.join(body.split())}" for body, number in TAG.findall(text) if number in numbers]
-
-
-def report(item: Item, grades: list[Grade], path: Path) -> Iterator[str]:
-    """What `rl grade` prints."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    yield f"{path} ({digest})"
-    width = max(len(grade.function) for grade in grades)
-    for grade in grades:
-        took = f"  {grade.seconds:.2f} s" if grade.state != "not begun" else ""
-        yield f"  {grade.function:<{width}}  {grade.state}{took}"
-        if grade.said:
-            yield f"      {grade.said}"
-        if grade.state == "failed":
-            for what, text in grade.example.items():
-                yield f"      {what + ':':<10}{text}"
-            yield from (f"      equation {equation}" for equation in equations_of(item, grade.function))
-            yield from (f"      looks like: {line}" for line in grade.looks_like)
-        yield from (f"      {remark}" for remark in grade.remarks)
-        if grade.state == "passed":
-            mistakes = sum(edit.function == grade.function for edit in edits_of(item).values())
-            yield f"      it makes none of its {mistakes} known mistakes (`rl break {item.id}` lists them)"
-    done = sum(grade.state == "passed" for grade in grades)
-    yield f"{done} of {len(grades)} passed"
-
-
-def as_dict(item: Item, grades: list[Grade], path: Path) -> dict:
-    """The same for programs (`--json`)."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"lesson": item.id, "file": str(path), "sha256": digest, "functions": list(map(asdict, grades))}

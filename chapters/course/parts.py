@@ -6,10 +6,34 @@ import importlib
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from chapters.course.catalog import Item
 from chapters.exercises import Exercise
-from chapters.utils.edits import Edit
+from chapters.utils.edits import Edit, edited
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A function to write that a check grades: one of the lesson, or one of an exercise beyond it."""
+
+    item: Item
+    name: str
+    home: types.ModuleType
+    """The module with the right function in it, which the edits are edits of."""
+    check: Callable[[Callable], None]
+    edits: dict[str, Edit]
+    exercise: Exercise | None = None
+    """The exercise, if it goes beyond the lesson."""
+
+    @property
+    def right(self) -> Callable:
+        """The function as it should be."""
+        return getattr(self.home, self.name)
+
+    def wrong(self, edit: Edit) -> Callable:
+        """The function with a named mistake in it."""
+        return getattr(edited(self.home, edit), self.name)
 
 
 def lesson_of(item: Item) -> types.ModuleType:
@@ -38,6 +62,22 @@ def exercises_of(item: Item) -> dict[str, Exercise]:
     if not path.exists():
         return {}
     return importlib.import_module(f"{item.module.rpartition('.')[0]}.checks.{path.stem}").EXERCISES
+
+
+def tasks_of(item: Item) -> dict[str, Task]:
+    """Every function that a learner can write and have graded: the lesson's, then those beyond it."""
+    lesson, edits = lesson_of(item), edits_of(item)
+    checks = function_checks(checks_of(item))
+    found = {}
+    for name in sorted(checks, key=list(vars(lesson)).index):
+        own = {key: edit for key, edit in edits.items() if edit.function == name}
+        found[name] = Task(item, name, lesson, checks[name], own)
+    for exercise in exercises_of(item).values():
+        if exercise.solution and exercise.check:
+            name = exercise.solution.__name__
+            home = importlib.import_module(exercise.solution.__module__)
+            found[name] = Task(item, name, home, exercise.check, exercise.edits, exercise)
+    return found
 
 
 def function_checks(checks: types.ModuleType) -> dict[str, Callable]:

@@ -1,4 +1,4 @@
-"""`practice/`: a lesson's functions to be written by the learner, and what has been shown there.
+"""`practice/`: functions to be written by the learner, their hints and their solutions.
 
 A practice file is a script and, through jupytext, a notebook. It is the learner's own: what stands in it is
 never changed, only what is missing is added at its end.
@@ -7,18 +7,22 @@ never changed, only what is missing is added at its end.
 from __future__ import annotations
 
 import ast
-import json
+import inspect
 import os
-import re
-import sys
-import time
+import textwrap
 from pathlib import Path
 
-from chapters.course.catalog import ROOT, Item, lessons
-from chapters.course.grading import DEFINITIONS, Grade, checks_for, equations_of, parsed
-from chapters.course.parts import checks_of, function_checks
-from chapters.utils.files import write_atomic, write_json
+from chapters.course import shown
+from chapters.course.catalog import ROOT, Item
+from chapters.course.grading import DEFINITIONS, parsed, tasks_for, text_of
+from chapters.course.parts import Task, exercises_of, lesson_of
+from chapters.course.telling import equations_of
+from chapters.course.worked import example_of
+from chapters.exercises import Exercise
+from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError
+
+WIDTH = 100
 
 
 def path_of(item: Item, folder: Path) -> Path:
@@ -27,34 +31,34 @@ def path_of(item: Item, folder: Path) -> Path:
 
 
 def write(item: Item, folder: Path, name: str = "") -> tuple[Path, list[str]]:
-    """Write the stubs of a lesson, or of one function; returns the file and the functions that were added.
+    """Write the stubs of a lesson, or of one exercise; returns the file and the functions that were added.
 
-    Raises UsageError if there is no such function, or if the file that is there is no Python.
+    Raises UsageError if there is no such exercise, or if the file that is there is no Python.
     """
-    checks = checks_for(item, name)
+    tasks = tasks_for(item, name)
     path = path_of(item, folder)
-    text = path.read_text(encoding="utf-8") if path.exists() else head(item)
+    text = text_of(path) if path.exists() else head(item)
     there = {node.name for node in parsed(text, str(path)).body if isinstance(node, DEFINITIONS)}
-    order = [node.name for node in nodes_of(item) if node.name in checks]
-    added = [function for function in order if function not in there and name in ("", function)]
+    added = [function for function in tasks if function not in there]
     if added or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text + "".join(cell(item, function) for function in added))
+        text = text if text.endswith("\n") else text + "\n"
+        write_atomic(path, text + "".join(cell(tasks[function]) for function in added))
     return path, added
 
 
-def nodes_of(item: Item) -> list[ast.FunctionDef | ast.ClassDef]:
-    """The functions and classes of a lesson in their order."""
-    tree = ast.parse(item.path.read_text(encoding="utf-8"))
-    return [node for node in tree.body if isinstance(node, DEFINITIONS)]
+def reset(path: Path) -> Path:
+    """Put a practice file aside, under the first free name beside it; returns where it is now."""
+    names = (path.with_name(f"{path.stem}.before-{number}{path.suffix}") for number in range(1, 10_000))
+    aside = next(place for place in names if not place.exists())
+    os.replace(path, aside)
+    return aside
 
 
-def node_of(item: Item, name: str) -> ast.FunctionDef | ast.ClassDef:
-    """One checked function of a lesson. Raises UsageError if there is none of that name, or no name."""
-    if not name:
-        raise UsageError(f"name one function: {item.id}.{next(iter(checks_for(item, '')))}, say")
-    checks_for(item, name)
-    return next(node for node in nodes_of(item) if node.name == name)
+def node_of(task: Task) -> ast.FunctionDef | ast.ClassDef:
+    """The right function, parsed."""
+    body = ast.parse(inspect.getsource(task.home)).body
+    return next(node for node in body if isinstance(node, DEFINITIONS) and node.name == task.name)
 
 
 def first_line(node: ast.FunctionDef | ast.ClassDef) -> int:
@@ -62,19 +66,24 @@ def first_line(node: ast.FunctionDef | ast.ClassDef) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-def head(item: Item) -> str:
-    """Title, how to grade, and the lesson's imports and names of shapes."""
+def imports(item: Item) -> str:
+    """The lesson's imports and names of shapes."""
     source = item.path.read_text(encoding="utf-8")
     kept = [
         ast.get_source_segment(source, node)
         for node in ast.parse(source).body
         if isinstance(node, (ast.Import, ast.ImportFrom)) or is_alias(node)
     ]
+    return "# %%\nfrom __future__ import annotations\n" + "\n".join(kept) + "\n"
+
+
+def head(item: Item) -> str:
+    """Title, how to grade, and the imports."""
     return (
         f'# %% [markdown]\nr"""\n# {item.id} · {item.title}: yours\n\n'
         f"Write each body in place of `...`, with the lesson beside you: `{item.path.relative_to(ROOT)}`.\n"
         f"`rl grade {item.id}` says what passes and what a mistake looks like; `--watch` at each save.\n"
-        f'"""\n\n# %%\nfrom __future__ import annotations\n' + "\n".join(kept) + "\n"
+        f'"""\n\n{imports(item)}'
     )
 
 
@@ -83,13 +92,36 @@ def is_alias(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
 
 
-def cell(item: Item, name: str) -> str:
-    """A function's equations, signature and docstring, and a body to be written."""
-    source = item.path.read_text(encoding="utf-8")
-    node = node_of(item, name)
-    equations = "\n\n".join(f"$${equation.partition(' ')[2]}$$" for equation in equations_of(item, name))
-    above = f'\n\n# %% [markdown]\nr"""\n{equations}\n"""\n' if equations else "\n\n"
-    return f"{above}\n# %%\n{stub(source, node)}\n"
+def cell(task: Task) -> str:
+    """What is asked, signature and docstring, and a body to be written."""
+    source = inspect.getsource(task.home)
+    if task.exercise:
+        number = list(exercises_of(task.item).values()).index(task.exercise) + 1
+        above = f"## {task.item.id}.{number} · {task.exercise.title}\n\n{task.exercise.task.strip()}"
+    else:
+        above = "\n\n".join(f"$${equation.partition(' ')[2]}$$" for equation in equations_of(task))
+    text = f'\n\n# %% [markdown]\nr"""\n{above}\n"""\n' if above else "\n"
+    needed = "".join(f"{line}\n" for line in imports_of(task)) if task.exercise else ""
+    return f"{text}\n# %%\n{needed}{chr(10) * 2 if needed else ''}{stub(source, node_of(task))}\n"
+
+
+def imports_of(task: Task) -> list[str]:
+    """The imports and names of shapes that a function beyond the lesson needs and the lesson's file lacks."""
+    source = inspect.getsource(task.home)
+    used = {node.id for node in ast.walk(node_of(task)) if isinstance(node, ast.Name)}
+    lesson = lesson_of(task.item)
+    needed = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module != lesson.__name__:
+            names = [one for one in node.names if (one.asname or one.name) in used - set(vars(lesson))]
+            if names:
+                needed.append(f"from {node.module} import {', '.join(map(ast.unparse, names))}")
+        elif isinstance(node, ast.Import):
+            names = [one for one in node.names if (one.asname or one.name) in used - set(vars(lesson))]
+            needed += [f"import {ast.unparse(one)}" for one in names]
+        elif is_alias(node) and {ast.unparse(one) for one in node.targets} & used - set(vars(lesson)):
+            needed.append(ast.get_source_segment(source, node))
+    return needed
 
 
 def stub(source: str, node: ast.FunctionDef | ast.ClassDef) -> str:
@@ -110,82 +142,78 @@ def signature(lines: list[str], node: ast.FunctionDef | ast.ClassDef) -> str:
     return "\n".join(lines[first_line(node) - 1 : end])
 
 
+# Hints and solutions
+
+
+def question_of(item: Item, name: str) -> Exercise | None:
+    """The exercise that a name or number stands for, if it is a question with nothing to write."""
+    exercises = exercises_of(item)
+    if name.isdecimal() and 1 <= int(name) <= len(exercises):
+        name = list(exercises)[int(name) - 1]
+    found = exercises.get(name)
+    return found if found and not (found.functions or found.solution) else None
+
+
 def solution(item: Item, name: str) -> str:
-    """The lesson's own function, and the equations that it stands for."""
-    node = node_of(item, name)
-    lines = item.path.read_text(encoding="utf-8").splitlines()
-    equations = [f"equation {equation}" for equation in equations_of(item, name)]
-    return "\n".join([*lines[first_line(node) - 1 : node.end_lineno], "", *equations])
+    """The right function and the equations that it stands for; of a question, the answer.
+
+    Raises UsageError if there is no such exercise.
+    """
+    if question := question_of(item, name):
+        return question.answer.strip()
+    if not name:
+        raise UsageError(f"name one function: {item.id}.{next(iter(tasks_for(item, '')))}, say")
+    return "\n\n\n".join(map(solution_of, tasks_for(item, name).values()))
+
+
+def solution_of(task: Task) -> str:
+    """A right function as it stands there, its equations, and why it is so."""
+    node = node_of(task)
+    lines = inspect.getsource(task.home).splitlines()[first_line(node) - 1 : node.end_lineno]
+    equations = [f"equation {equation}" for equation in equations_of(task)]
+    answer = task.exercise.answer.strip() if task.exercise else ""
+    return "\n".join([*lines, "", *equations, *([answer] if answer else [])])
 
 
 def hints(item: Item, name: str) -> list[str]:
-    """Three steps towards a function: what it stands for, an example by hand, and how its body begins.
+    """The hints of an exercise, or three steps towards a function of the lesson.
 
-    Raises UsageError if there is no such function. A lesson without an example of it gives two.
+    These are what it stands for, an example by hand, and how its body begins. Raises UsageError if there is
+    no such exercise, or if it is several functions. A lesson without an example of a function gives two.
     """
-    node = node_of(item, name)
-    source = item.path.read_text(encoding="utf-8")
+    if question := question_of(item, name):
+        return [_folded(hint) for hint in question.hints]
+    if not name:
+        raise UsageError(f"name one function: {item.id}.{next(iter(tasks_for(item, '')))}, say")
+    tasks = tasks_for(item, name)
+    if len(tasks) > 1:
+        raise UsageError(f"{item.id}.{name} is several functions: name one of {', '.join(tasks)}")
+    (task,) = tasks.values()
+    if task.exercise and task.exercise.hints:
+        return [_folded(hint) for hint in task.exercise.hints]
+    node, source = node_of(task), inspect.getsource(task.home)
     above = [line for line in source.splitlines()[: node.lineno] if line.startswith("## ")]
     section = f"it belongs to section {above[-1].lstrip('# ')}" if above else ""
-    equations = [f"equation {equation}" for equation in equations_of(item, name)]
+    equations = [f"equation {equation}" for equation in equations_of(task)]
     idea = "\n".join([ast.get_docstring(node) or "", *equations, section])
-    blocks = re.findall(r"```python\n(.*?)```", source, re.DOTALL)
-    by_hand = next((block for block in blocks if re.search(rf"\b{name}\(", block)), "")
     body = node.body[1:] if ast.get_docstring(node) else node.body
     first = ast.get_source_segment(source, body[0]) if body else ""
-    begins = "the first line: " + (first or "").splitlines()[0] if first else ""
-    return [step.strip() for step in (idea, by_hand, begins) if step.strip()]
+    begins = "the first line: " + first.splitlines()[0] if first else ""
+    return [step.strip() for step in (idea, example_of(task), begins) if step.strip()]
 
 
-# What was shown
+def _folded(hint: str) -> str:
+    """A hint in lines that fit a terminal; code of several lines stays as it is."""
+    return hint.strip() if "\n" in hint.strip() else "\n".join(textwrap.wrap(hint, WIDTH)) or hint
 
 
-def progress(folder: Path) -> dict[str, dict]:
-    """{"C3.gae": {"passed": "2026-11-27", "failed": 2}}; a damaged file is put aside, with a word."""
-    path = folder / "progress.json"
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): dict(entry) for name, entry in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        aside = path.with_suffix(".damaged")
-        os.replace(path, aside)
-        print(f"{path}: was damaged, is now {aside.name}; what you pass is counted anew", file=sys.stderr)
-        return {}
-
-
-def keep(item: Item, grades: list[Grade], folder: Path) -> None:
-    """Add grades to what was shown: a pass stays, failures are counted until then."""
-    book = progress(folder)
-    for grade in grades:
-        entry = book.setdefault(f"{item.id}.{grade.function}", {}) if grade.state != "not begun" else {}
-        if grade.state == "passed":
-            entry.setdefault("passed", time.strftime("%Y-%m-%d"))
-        elif grade.state == "failed" and "passed" not in entry:
-            entry["failed"] = int(entry.get("failed", 0)) + 1
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "progress.json", book)
-
-
-def next_hint(item: Item, name: str, folder: Path) -> list[str]:
-    """The hints shown so far and one more; how many were shown is kept."""
+def next_hint(item: Item, name: str, folder: Path) -> tuple[list[str], int]:
+    """(the hints shown so far and one more, how many there are); how many were shown is kept."""
     steps = hints(item, name)
-    book = progress(folder)
-    entry = book.setdefault(f"{item.id}.{name}", {})
-    entry["hints"] = min(int(entry.get("hints", 0)) + 1, len(steps))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "progress.json", book)
-    return steps[: entry["hints"]]
-
-
-def status_lines(folder: Path) -> list[str]:
-    """What you have written yourself, a line for each lesson that was begun."""
-    book = progress(folder)
-    lines = []
-    for item in lessons():
-        passed = sum("passed" in entry for name, entry in book.items() if name.partition(".")[0] == item.id)
-        if passed:
-            total = len(function_checks(checks_of(item)))
-            lines.append(f"{item.id}: {passed} of {total} functions in your own version")
-    return lines
+    if not steps:
+        raise UsageError(f"{item.id}.{name} has no hint (rl solution {item.id}.{name} answers it)")
+    key = next(iter(tasks_for(item, name))) if not question_of(item, name) else name
+    with shown.changing(folder) as book:
+        entry = book.setdefault(f"{item.id}.{key}", {})
+        entry["hints"] = min(shown.count(entry, "hints") + 1, len(steps))
+    return steps[: entry["hints"]], len(steps)
