@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from chapters.A_foundations import A4_gymnasium_environments as lesson
 from chapters.A_foundations.checks.A3 import near
 from chapters.A_foundations.checks.A4 import EDITS
+from chapters.A_foundations.checks.A4_exercises import real_steps
 from chapters.A_foundations.evidence import A4 as evidence
 from chapters.envs import gridworld, make_envs
 from chapters.exact.batches import standard_errors
@@ -269,9 +270,24 @@ def test_values_are_right_only_with_the_right_successor_and_mask(name):
 
 
 def test_with_a_long_limit_hardly_any_episode_is_truncated():
-    """Exercise 1."""
+    """Exercise A4.4."""
     batch = lesson.collect(gridworld.BatchedGridWorld(64, max_episode_steps=200), 2000, 0)
     assert batch.truncated.sum() < 0.02 * batch.terminated.sum()
+
+
+def test_without_its_dummies_a_next_step_batch_is_right():
+    """Exercise A4.3."""
+    mdp = grid_mdp(gridworld.MAP, 0.95, slip=0.2, step_reward=-0.04)
+    exact = evaluate_exactly(mdp, np.full(mdp.R.shape, 0.25))
+    worlds = [lambda: gym.make("GridWorld-v0", max_episode_steps=5)] * 16
+    batch = lesson.collect(gym.vector.SyncVectorEnv(worlds), 1500, 1)
+    off, floor = [], ~mdp.terminal
+    for kept in (real_steps(batch.terminated, batch.truncated), np.ones_like(batch.terminated)):
+        learned = [x[kept] for x in (batch.obs, batch.rewards, batch.returned_obs, batch.terminated)]
+        V = lesson.td_solution(*learned, 0.95, 12)
+        off.append(np.max(np.abs(V - exact)[floor] / standard_errors(mdp, exact, *learned)[floor]))
+    assert off[0] < 4
+    assert off[1] > 5
 
 
 def test_action_spaces_have_a_generator_of_their_own():

@@ -6,13 +6,11 @@ r"""
 it break most often?
 
 **Before this:** A3 (grid worlds as arrays, solved exactly). **Changes from A3:** the arrays are hidden inside
-a program; one can only reset it and step it. **Next:** B0 learns by trying, in the smallest world there is;
-B1 learns in worlds like this one, without ever seeing the arrays.
+a program; one can only reset it and step it. **Next:** B0 learns by trying, in the smallest world there is.
 
 **Time.** 8 s on 2 cores; with all evidence 20 s.
 
-References: `towers2024gymnasium`, `pardo2018timelimits`, `russellnorvig2010aima`, `mannor2007bias`,
-`billingsley1961`.
+References: `towers2024gymnasium`, `pardo2018timelimits`, `mannor2007bias`.
 
 Symbols: `T` steps, `N` environments side by side, `S` states, `P[s, a, s']`, `gamma` and `V` as in A3.
 """
@@ -25,11 +23,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from chapters.envs import (
-    make_envs,
-    registration,  # noqa: F401 — makes GridWorld-v0 known to gymnasium
-    true_next_obs,
-)
+from chapters.envs import make_envs, registration, true_next_obs  # noqa: F401 — registers GridWorld-v0
 from chapters.envs.gridworld import MAP
 from chapters.exact.batches import episode_steps, standard_errors
 from chapters.exact.mdp import MDP, evaluate_exactly, grid_mdp
@@ -38,7 +32,6 @@ from chapters.utils import RunLog, in_range, plotting, run_lesson
 START = "".join(MAP).index("S")
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """Play the slippery grid world at random, and learn its values from what it hands out."""
@@ -80,14 +73,12 @@ the **observation**. `step` takes an action and returns five things. Ours is the
 The last two are not the same. **Terminated**: the world ended; nothing follows, and the value of what follows
 is 0. **Truncated**: somebody stopped watching; the world goes on, and its value there is what it always was.
 Mostly that is a time limit, and both may be true in one step. The limit is not in
-`chapters/envs/gridworld.py` (read that now, it is one page): `gym.make` wraps the environment in a counter.
-With a limit of one step:
+`chapters/envs/gridworld.py` (read it now, it is short): `gym.make` adds a counter. With a limit of one step:
 
 ```python
 >>> env = gym.make("GridWorld-v0", slip=0.0, max_episode_steps=1)
->>> obs, info = env.reset(seed=7)
->>> env.step(0)[:4]
-(4, -0.04, False, True)
+>>> env.reset(seed=7)[0], env.step(0)[:4]
+(8, (4, -0.04, False, True))
 ```
 
 ## 2. Spaces and wrappers
@@ -95,8 +86,7 @@ With a limit of one step:
 `env.observation_space` and `env.action_space` say what `obs` and `action` can be: `Discrete(n)` is a number
 below n, such as a token id; `Box(low, high, shape)` a bounded array; `Dict` and `Tuple` put spaces together.
 A **wrapper** is an environment around an environment: it changes one thing, an observation, a reward, a
-limit, and passes the rest through. A network cannot read cell number 8, so here is the wrapper that you would
-write first:
+limit, and passes the rest through. A network cannot read cell number 8, so you would write this one first:
 
 ```python
 >>> env = OneHot(gym.make("GridWorld-v0"))
@@ -133,8 +123,7 @@ are two ways to do it, and both surprise. Suppose environment $i$ ends at step t
 | next-step (gymnasium's default) | last of the old episode | ignores the action, resets, reward 0 |
 
 This course uses same-step everywhere (`make_envs`). There, `obs` is not always the successor of the state you
-were in. With a limit of two steps, up and up again lead to cells 4 and 0, but what `step` shows then is the
-start:
+were in. With a limit of two steps, up and up again lead to cells 4 and 0, but `step` then shows the start:
 
 ```python
 >>> envs = make_envs("GridWorld-v0", 1, slip=0.0, max_episode_steps=2)
@@ -145,8 +134,7 @@ start:
 ([8], [0])
 ```
 
-With next-step, the successors are right, but step t+1 is a **dummy**, a transition that never happened, and
-must be thrown away.
+With next-step, the successors are right, but step t+1 is a **dummy**: it never happened, and must be dropped.
 """
 
 
@@ -216,10 +204,7 @@ def td_solution(
     gamma: float,
     num_states: int,
 ) -> Float[np.ndarray, " S"]:
-    """The value table that solves (1); states never visited are 0.
-
-    `ended` is the mask of what comes after a step. It should be `terminated`, and nothing else.
-    """
+    """The value table that solves (1), with `ended` as its mask; states never visited are 0."""
     visits = np.bincount(obs.ravel(), minlength=num_states)  # [S]
     paid = np.bincount(obs.ravel(), weights=rewards.ravel(), minlength=num_states)  # [S]
     going_on = np.zeros((num_states, num_states))
@@ -233,26 +218,23 @@ r"""
 ## 5. Seeds
 
 `reset(seed=7)` seeds the environment's own generator, `env.np_random`; a later `reset()` goes on drawing from
-it, so episodes differ and the whole run repeats. In a vector environment, environment $i$ gets the seed $7 +
-i$. Two traps. Actions drawn from `action_space.sample()` have a generator of their own, which `reset` does
-not touch: the usual reason why "I did set the seed" did not help. And `env.np_random` after `reset(seed=7)`
-is bit for bit `np.random.default_rng(7)`: an agent that draws from `default_rng(7)` too gets the same numbers
-as its world, and chance is no longer chance. `collect` takes `default_rng([seed, 1])`.
+it, so episodes differ and the whole run repeats. In a vector environment, environment $i$ gets the seed
+$7 + i$. Two traps. Actions from `action_space.sample()` have a generator of their own, which `reset` does not
+touch: hence "but I did set the seed". And `env.np_random` is then `np.random.default_rng(7)`: an agent that
+draws from that too gets its world's numbers. `collect` takes `default_rng([seed, 1])`.
 
 ## 6. Look, break, write
 
 ![The start cell's value, learned in four ways; only one meets the exact value](results/A4.png)
 
-The value of the start cell, learned from equally many steps in four ways. Only one lands on the exact value.
-Taking the time limit for an end is the worst: the episode would have gone on losing 0.04 a step, and all of
-that is forgotten, so life looks better than it is. The other two mistakes are smaller and so harder to find.
-At a *terminated* step the mask multiplies the wrong successor by zero, and no harm is done; it is the
-truncated steps that spoil the values. Where the time limit never strikes, the bug cannot show.
+The start cell's value, learned in four ways from equally many steps. Taking the time limit for an end is
+worst: the episode would have gone on losing 0.04 a step; forget that, and life looks better than it is. The
+other mistakes are smaller, so harder to find. At a *terminated* step the mask multiplies the wrong successor
+by zero: no harm is done. The truncated steps spoil the values; with no time limit, the bug cannot show.
 
-The evidence asks whether the program is the world that its author meant. It counts how often each action led
-where, and holds the counts against A3's $P$ with a chi-square test, which a slip probability a tenth too high
-does not pass. It replays seeds, films A3's best policy at play, and times a loop over many environments
-against one program that moves them all at once, `BatchedGridWorld` in its file (`A4_speed.png`).
+The evidence asks whether the program is the world that its author meant. It holds the counts of where each
+action led against A3's $P$ with a chi-square test, which a slip probability a tenth too high does not pass.
+It replays seeds, films A3's best policy, and times a loop over many environments against one program for all.
 
 **The verdict.** An environment promises five things a step. The one that learning code breaks most often (A2
 names a library that does) also costs most here: that *truncated* is not *terminated*. Merging them, taking
@@ -288,23 +270,19 @@ many standard errors, without an error message and however much data there is.
 
 <!-- /results -->
 
-**Break it.** `rl break A4 merged` is the classic, and `rl break A4 final_obs_forgotten` the quieter one.
-`rl break A4 continues_old_episode` looks like tidying up: `obs = next_obs`. But then, after each end, the
-batch goes on from the old episode's last state while the environment is in the new one. Which claim notices?
+**Break it.** `rl break A4 merged` is the classic, and `rl break A4 final_obs_forgotten` the quieter one. `rl
+break A4 continues_old_episode` looks like tidying up: `obs = next_obs`. But then, after each end, the batch
+goes on from the old episode's last state while the environment is in the new one. Which claim notices?
 
 **Exercises.**
 
-*A4.1 · Longer limits* (10 minutes). Raise `--time-limit` to 50 and to 200. In which order do the mistakes
-fade?
+<!-- exercises: A4 -->
 
-<details><summary>Answer</summary>
+*A4.1 · The heart of it* (40 minutes, medium). Write how a batch is collected, with the true successor of
+every step, and how values are learned from it. `rl exercise A4.collect`, `rl exercise A4.td_solution`.
 
-All three live on truncated steps, and with a limit of 200 almost no episode is truncated: they fade together,
-and the bars move to the line.
-</details>
-
-*A4.2 · A clock in the state* (20 minutes). Write a wrapper that adds the number of the current step to the
-observation. With it, is the time limit an end or a truncation?
+*A4.2 · A clock in the state* (20 minutes, easy). Write a wrapper that shows the number of steps taken beside
+the observation. With it, is the time limit an end or a truncation? `rl exercise A4.Clock`.
 
 <details><summary>Answer</summary>
 
@@ -313,7 +291,28 @@ it ends the world: terminated. Without the step number the agent cannot know, an
 an end (pardo2018timelimits).
 </details>
 
-*A4.3 · Collect* (30 minutes). Write `collect` yourself: `rl exercise A4.collect`.
+*A4.3 · Throw the dummies away* (15 minutes, easy). A batch from gymnasium's default, next-step, holds a dummy
+after each end. Write the mask of the steps that really happened. What does `td_solution` make of these alone?
+`rl exercise A4.real_steps`.
+
+<details><summary>Answer</summary>
+
+The right values, as from a same-step batch of as many real steps: next-step hands out the true successors.
+</details>
+
+*A4.4 · Longer limits* (10 minutes, easy). Raise `--time-limit` to 50 and to 200. In which order do the
+mistakes fade?
+
+<details><summary>Answer</summary>
+
+All three live on truncated steps, and with a limit of 200 almost no episode is truncated: they fade together,
+and the bars move to the line.
+</details>
+
+*A4.5 · Find the bug* (10 minutes). `rl exercise A4.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -397,23 +396,16 @@ def claim_endings(cfg: Config, log: RunLog, mdp: MDP, batch: Batch) -> None:
 
 def draw(log: RunLog, starts: dict[str, float], exact: float, error: float) -> None:
     """Value of the start cell, learned in four ways."""
-    labels = [
-        "all right",
-        "time limit taken\nfor an end",
-        "obs taken for\nthe successor",
-        "dummy steps\nkept",
-    ]
+    ways = ["all right", "time limit taken\nfor an end", "obs taken for\nthe successor", "dummies\nkept"]
     colours = [plotting.GREEN, plotting.RED, plotting.ORANGE, plotting.PURPLE]
     figure, ax = plotting.new_figure(width=7.4)
-    ax.bar(labels, list(starts.values()), yerr=2 * error, color=colours, width=0.6, capsize=5)
+    ax.bar(ways, list(starts.values()), yerr=2 * error, color=colours, width=0.6, capsize=5)
     ax.axhline(exact, label=f"exact value {exact:.3f} (A3)".replace("-", "−"), **plotting.REFERENCE)
     ax.set_ylabel("learned value of the start cell\n(bar: ± 2 standard errors)")
-    ax.set_ylim(1.35 * min(*starts.values(), exact), 0.0)
-    ax.set_title("One world, four ways to read what it says")
+    ax.set(title="One world, four ways to read what it says", ylim=(1.35 * min(*starts.values(), exact), 0.0))
     ax.legend(loc="lower left")
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
