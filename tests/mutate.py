@@ -26,10 +26,11 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import hashlib
 import importlib
+import inspect
 import json
 import os
-import random
 import re
 import resource
 import shutil
@@ -42,6 +43,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "runs" / "mutants.json"
@@ -437,12 +439,16 @@ def mutants_of(path: str) -> list[Mutant]:
         planter = Planter(path, source, name)
         planter.body(node)
         found += planter.found
-    kept = []
-    for mutant in found:
-        with contextlib.suppress(SyntaxError):
-            compile(mutant.planted(source), path, "exec")
-            kept.append(mutant)
-    return kept
+    return found
+
+
+def is_python(mutant: Mutant) -> bool:
+    """Whether the file can still be read with the error in it."""
+    try:
+        ast.parse(mutant.planted((ROOT / mutant.path).read_bytes()))
+    except SyntaxError:
+        return False
+    return True
 
 
 def files(only: str) -> list[str]:
@@ -454,14 +460,17 @@ def files(only: str) -> list[str]:
 
 
 def drawn(count: int, seed: int, only: str) -> list[Mutant]:
-    """So many mutants, evenly over the files."""
-    piles = []
-    for path in files(only):
-        pile = mutants_of(path)
-        random.Random(f"{seed} {path}").shuffle(pile)
-        piles.append(pile)
+    """So many mutants, evenly over the files; which come first in a file hangs on seed and text alone."""
+
+    def place(mutant: Mutant) -> str:
+        return hashlib.sha256(f"{seed} {mutant.key}".encode()).hexdigest()
+
+    piles = [sorted(mutants_of(path), key=place) for path in files(only)]
     chosen: list[Mutant] = []
     while any(piles) and len(chosen) < count:
+        for pile in piles:
+            while pile and not is_python(pile[-1]):
+                pile.pop()
         chosen += [pile.pop() for pile in piles if pile][: count - len(chosen)]
     return chosen
 
@@ -501,6 +510,27 @@ class Noticed:
         self.took.write_text(json.dumps(self.known))
 
 
+def take_over(mutant: Mutant, planted: bytes) -> None:
+    """Give the imported function the code of the one in the text with the error: no import is made anew."""
+    module = sys.modules.get(".".join(Path(mutant.path).with_suffix("").parts))
+    if module is None:
+        return
+    new: Any = compile(planted, module.__file__, "exec", dont_inherit=True)
+    old: Any = module
+    for part in mutant.function.split("."):
+        old = vars(old)[part]
+        new = next(code for code in new.co_consts if getattr(code, "co_name", None) == part)
+    function_of(old).__code__ = new
+
+
+def function_of(thing: Any) -> Any:
+    """The function as it was written, below decorators, properties and checks of shapes."""
+    while not (inspect.isfunction(thing) and not hasattr(thing, "__wrapped__")):
+        inner = [getattr(thing, name, None) for name in ("__wrapped__", "fget", "func", "__func__")]
+        thing = next(found for found in inner if found is not None)
+    return thing
+
+
 class Room:
     """A copy of the repository in which errors are planted, one at a time."""
 
@@ -518,14 +548,44 @@ class Room:
         self.failing: list[str] = []
         self.planted = 0
 
-    def run(self, path: str, tests: list[str], limit: int = 60) -> tuple[int, str, float]:
-        """(exit code of pytest, the first failure, CPU seconds) of tests of a file as it lies there."""
+    def enter(self, path: str) -> None:
+        """Once in the process that tries a file's mutants: imports what its tests import."""
+        os.chdir(self.folder)
+        os.environ.update(
+            RL_MUTATED=path,
+            PYTHONPATH=str(self.folder),
+            TMPDIR=str(self.folder / "tmp"),
+            RL_CACHE=str(self.folder / ".cache"),
+        )
+        kept = [entry for entry in sys.path if Path(entry) not in (ROOT, ROOT / "tests")]
+        sys.path[:] = [str(self.folder), *kept]
+        code, _, _ = self.run(path, ["--collect-only", *self.tests_of(path)], here=True)
+        if code:
+            raise SystemExit(f"the tests of {path} cannot be imported: see {self.folder}/out.txt")
+
+    def run(
+        self, path: str, tests: list[str], limit: int = 60, mutant: Mutant | None = None, here: bool = False
+    ) -> tuple[int, str, float]:
+        """(exit code of pytest, the first failure, CPU seconds) of some tests; in a fork, if not `here`."""
         note = self.folder / "noticed.txt"
         note.unlink(missing_ok=True)
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        tempfile.tempdir = None
+        if here:
+            return self._pytest(tests, note), "", 0.0
         start = time.monotonic()
+        sys.stdout.flush()
         child = os.fork()
         if child == 0:
-            self._inside(path, tests, note, limit)
+            code = 3
+            try:
+                os.setsid()
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+                if mutant:
+                    take_over(mutant, (self.folder / path).read_bytes())
+                code = self._pytest(tests, note)
+            finally:
+                os._exit(code)
         while True:
             done, status, usage = os.wait4(child, os.WNOHANG)
             if done:
@@ -541,36 +601,22 @@ class Room:
         told = note.read_text(encoding="utf-8") if note.exists() else hangs
         return code, told, usage.ru_utime + usage.ru_stime
 
-    def _inside(self, path: str, tests: list[str], note: Path, limit: int) -> None:
-        """The child: pytest in the copy; never returns."""
-        code = 3
-        try:
-            os.setsid()
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-            out = os.open(self.folder / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1), os.dup2(out, 2)
-            os.chdir(self.folder)
-            (self.folder / "tmp").mkdir(exist_ok=True)
-            tempfile.tempdir = None
-            os.environ.update(
-                RL_MUTATED=path,
-                PYTHONPATH=str(self.folder),
-                TMPDIR=str(self.folder / "tmp"),
-                RL_CACHE=str(self.folder / ".cache"),
-            )
-            kept = [entry for entry in sys.path if Path(entry) not in (ROOT, ROOT / "tests")]
-            sys.path[:] = [str(self.folder), *kept]
-            import pytest
+    def _pytest(self, tests: list[str], note: Path) -> int:
+        """pytest's exit code, what it prints in a file; 0 also if it ran out of patience."""
+        import pytest
 
-            plugin = Noticed(note, self.folder / "took.json", self.patience)
-            flags = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short"]
-            flags += [f"--deselect={name}" for name in self.failing]
+        kept = [os.dup(1), os.dup(2)]
+        out = os.open(self.folder / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        plugin = Noticed(note, self.folder / "took.json", self.patience)
+        flags = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short"]
+        flags += [f"--deselect={name}" for name in self.failing]
+        try:
             code = int(pytest.main([*flags, *tests], plugins=[plugin]))
-            if not note.exists() and code == 2:  # out of patience
-                code = 0
         finally:
             sys.stdout.flush()
-            os._exit(code)
+            os.dup2(kept[0], 1), os.dup2(kept[1], 2)
+        return 0 if code == 2 and not note.exists() else code
 
     def tests_of(self, path: str) -> list[str]:
         """What pytest is told to run for a file."""
@@ -604,9 +650,9 @@ class Room:
         while True:
             self.planted += 1
             try:
-                place.write_bytes(mutant.planted(right))
+                place.write_bytes(mutant.planted(right))  # for what reads it, such as an edit of the lesson
                 os.utime(place, (self.planted, self.planted))  # so that no compiled file is taken for it
-                code, told, took = self.run(mutant.path, self.tests_of(mutant.path))
+                code, told, took = self.run(mutant.path, self.tests_of(mutant.path), mutant=mutant)
             finally:
                 place.write_bytes(right)
                 os.utime(place, ns=times)
@@ -691,15 +737,35 @@ def try_all(todo: list[Mutant], results: dict[str, dict], patience: float) -> No
     sys.modules["torch"].set_num_threads(1)
     room = Room(patience)
     RESULTS.parent.mkdir(exist_ok=True)
+    number = 0
     try:
-        for number, mutant in enumerate(todo, 1):
+        for path in dict.fromkeys(mutant.path for mutant in todo):
+            here = [mutant for mutant in todo if mutant.path == path]
+            sys.stdout.flush()
+            child = os.fork()
+            if child == 0:
+                try_file(room, here, f"{number} of {len(todo)} and", results)
+            os.waitpid(child, 0)
+            number += len(here)
+            results.update(json.loads(RESULTS.read_text()))
+    finally:
+        shutil.rmtree(room.folder, ignore_errors=True)
+
+
+def try_file(room: Room, mutants: list[Mutant], before: str, results: dict[str, dict]) -> None:
+    """Plant errors in one file, in a process of its own; never returns."""
+    try:
+        room.enter(mutants[0].path)
+        for number, mutant in enumerate(mutants, 1):
             found = room.verdict(mutant)
             results[mutant.key] = found
             RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False))
             word = f"caught by {found['by']}" if found["caught"] else "SURVIVED"
-            print(f"{number}/{len(todo)} {mutant.key} | {word} ({found['seconds']} s)", flush=True)
+            print(f"{before} {number} {mutant.key} | {word} ({found['seconds']} s)", flush=True)
+    except (Exception, SystemExit) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
     finally:
-        shutil.rmtree(room.folder, ignore_errors=True)
+        os._exit(0)
 
 
 if __name__ == "__main__":
