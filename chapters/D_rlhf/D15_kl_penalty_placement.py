@@ -5,16 +5,15 @@ r"""
 **Question.** The penalty for leaving the reference can be taken from the reward or added to the loss, and
 estimated from samples in three ways. Do all of these ask for the same policy?
 
-**Before this:** D5; this lesson belongs right after it, whatever its number says. **Changes from D5:** the
-world (D2's token world) is so small that every completion can be listed, so each estimate and each gradient
-has an exact value, and each learner a place where it must end. **Next:** D6.
+**Before this:** D5, right before this lesson, whatever the numbers say. **Changes from D5:** every completion
+of the world (D2's token world) can be listed: estimates, gradients and ends are exact. **Next:** D6.
 
 **Time.** 30 s on 2 cores; with all evidence 100 s.
 
 References: `schulman2020kl`, `shao2024deepseekmath`, `ahmadian2024rloo`, `korbak2022bayesian`.
 
-Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or completion $y$, $k$ an estimate made of it
-(in D5's pass@$k$ a count), $\beta$ penalty weight, $\hat A$ advantage, $m_t$ mask, $\sigma_r$ as in (6).
+Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or completion $y$, $k$ an estimate made of it,
+$\beta$ penalty weight, $\hat A$ advantage, $m_t$ mask, $\sigma_r$ as in (6).
 """
 
 # %%
@@ -39,7 +38,6 @@ Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, f
 Table = Float[Tensor, "N M"]  # a number for each completion of each prompt of the token world
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """GRPO on the token world, by default in its published form; other places for its KL penalty."""
@@ -74,14 +72,12 @@ r"""
 
 Asked for is $J(\pi) = \mathbb E_\pi[r] - \beta\, \mathrm{KL}(\pi \Vert \pi_\text{ref})$. One policy has the
 most of it, $\pi^\ast \propto \pi_\text{ref}\, e^{r/\beta}$ (`korbak2022bayesian`). But a learner has samples.
-What does one sample $y \sim \pi$ say about the Kullback–Leibler divergence (KL)? With
-$u = \log \pi_\text{ref}(y) - \log \pi(y)$ (`schulman2020kl`):
+What does one, with its $u$, say about the Kullback–Leibler divergence (KL; `schulman2020kl`)?
 
 $$k_1 = -u, \qquad k_2 = \tfrac12 u^2, \qquad k_3 = e^{u} - 1 - u \tag{1}$$
 
-The mean of $k_1$ is the divergence. So is that of $k_3$, as
-$\mathbb E_\pi[e^u] = \sum_y \pi_\text{ref}(y) = 1$, and $k_3$ is never negative. *By hand:* for
-$\pi = (0.8, 0.2)$ and $\pi_\text{ref} = (0.5, 0.5)$ the divergence is $0.8 \ln 1.6 + 0.2 \ln 0.4 = 0.193$:
+The mean of $k_1$ is the divergence. So is that of $k_3$, as $\mathbb E_\pi[e^u] = \sum_y \pi_\text{ref}(y) =
+1$, and $k_3$ is never negative. *By hand*, where the divergence is $0.8 \ln 1.6 + 0.2 \ln 0.4 = 0.193$:
 
 ```python
 >>> policy, reference = torch.tensor([0.8, 0.2]), torch.tensor([0.5, 0.5])
@@ -106,21 +102,19 @@ A loss is differentiated, and the samples come from $\pi_\theta$ too, so $\theta
 
 $$\nabla\, \mathbb E_\pi[k] = \mathbb E_\pi[\nabla k] + \mathbb E_\pi[k\, \nabla \log \pi] \tag{2}$$
 
-Autograd on samples sees the first term only. For whole completions, as $\nabla u = -\nabla \log \pi$, it is
+Autograd on samples sees the first term only. For completions, as $\nabla u = -\nabla \log \pi$, it is this
+($e^u$ makes a mean over $\pi$ one over $\pi_\text{ref}$):
 
 $$\begin{aligned}
 \mathbb E[\nabla k_1] &= \mathbb E[\nabla \log \pi] = \nabla \textstyle\sum_y \pi(y) = 0 \\
-\mathbb E[\nabla k_2] &= \mathbb E[-u\, \nabla \log \pi] = \mathbb E[k_1 \nabla \log \pi]
-= \nabla\, \mathrm{KL}(\pi \Vert \pi_\text{ref}) \\
-\mathbb E[\nabla k_3] &= \mathbb E[(1 - e^u)\, \nabla \log \pi]
-= -\textstyle\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)
+\mathbb E[\nabla k_2] &= \mathbb E[-u\, \nabla \log \pi] = \nabla\, \mathrm{KL}(\pi \Vert \pi_\text{ref}) \\
+\mathbb E[\nabla k_3] &= \mathbb E[(1 - e^u)\, \nabla \log \pi] = \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)
 \end{aligned} \tag{3}$$
 
-By (3) $k_1$ in a loss is no penalty at all: its gradient is all in the term that autograd does not see.
-$k_2$, wrong as a value, is right as a gradient. GRPO's (*group relative policy optimisation*) $k_3$, right as
-a value, pulls along the *other* direction of the divergence, which hardly minds what has become too *likely*.
-Token by token, as in GRPO, even $k_2$ forgets something: that a token decides which tokens come next. *By
-hand*, along the first logit of the two policies above; the slope of the divergence is
+By (3) $k_1$ in a loss is no penalty at all. $k_2$, wrong as a value, is right as a gradient. $k_3$, which
+GRPO (*group relative policy optimisation*) has, pulls along the *other* direction of the divergence, and that
+hardly minds what has become too *likely*. Token by token, as in GRPO, even $k_2$ forgets something: that a
+token decides which come next. *By hand*, along the first logit; the divergence's own slope is
 $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$:
 
 ```python
@@ -164,12 +158,11 @@ $$\tilde r = r - \beta \textstyle\sum_t m_t \bigl[\log \pi_\text{old} - \log \pi
 
 At $\pi^\ast$ this is the same for every completion of a prompt: every advantage is zero, and neither a
 division nor weights by length can move that point. The new way, GRPO's, adds an estimate of each token's
-divergence to the loss. (One pass over each batch here: every ratio $w_t$ is 1, and no clip acts.)
+divergence to the loss. (Each batch is used once: every ratio $w_t$ is 1, and no clip acts.)
 
 $$\ell_t = -w_t \hat A + \beta\, k(u_t) \tag{5}$$
 
-TRL (*transformer reinforcement learning*, a library, by default with $\beta = 0$) has $w_t k_3$. Its gradient
-is $k_2$'s: $(k_3 + 1 - e^u)\, \nabla \log \pi = -u\, \nabla \log \pi$.
+With $w_t k_3$ in its place, as one library has it, the gradient is $k_2$'s, since $k_3 + 1 - e^u = -u$.
 """
 
 
@@ -193,8 +186,8 @@ def token_losses(log_probs: Grid, batch: dict[str, Tensor], cfg: Config) -> Grid
 r"""
 ## 4. Where does it end? Enumerate
 
-A learner rests where its *expected* update is zero. Weigh each completion by its probability, with a group so
-large that its mean and spread are exact, and walk along the expected gradient until nothing is left of it:
+A learner rests where its *expected* update is zero. Weigh each completion by its probability, as in an endless
+group, and walk along the expected gradient until nothing is left of it:
 
 $$\hat A(y) = \frac{r(y) - \mathbb E_\pi[r]}{\sigma_r}, \qquad \sigma_r^2 = \mathrm{Var}_\pi[r] \tag{6}$$
 
@@ -287,11 +280,10 @@ r"""
 
 ![k1 in the reward and k2 of completions are right as gradients; where two learners end](results/D15.png)
 
-*Left*, at a policy on the way: how far what autograd sees lies from the divergence's gradient, as a share of
-it. *Right:* no policy lies above the dashed frontier; the star is $\pi^\ast$. In its published form GRPO goes
-elsewhere, and that is no failure to converge: the cross is where its own expected update is zero, found
-without a sample. Two causes: the other direction of the divergence, and the division. The evidence
-(`rl run D15 --evidence`) takes them apart.
+*Left*, at a policy on the way: how far what autograd sees lies from the divergence's gradient. *Right:* no
+policy lies above the dashed frontier; the star is $\pi^\ast$. In its published form GRPO goes elsewhere, and
+not for want of steps: the cross is where its expected update is zero, found without a sample. Two causes, the
+other direction of the divergence and the division; the evidence (`rl run D15 --evidence`) takes them apart:
 
 ![The estimates as values and as gradients; one change each, a dot a seed](results/D15_estimates.png)
 ![Four learners and the exact frontier; the divergence of each prompt](results/D15_ends.png)
@@ -332,17 +324,48 @@ has a gradient. Without an edit: `rl run D15 --kl-kind k1`.
 
 **Exercises.**
 
-*D15.1 · A free number* (15 minutes). $e^u - 1$ has mean 0, so $k_1 + c\,(e^u - 1)$ is right as a value for
-every $c$, and $k_3$ for $c = 1$. What is its gradient in a loss?
+<!-- exercises: D15 -->
+
+*D15.1 · The heart of it* (30 minutes, medium). Write the three estimates, the loss of each token, and the
+advantages of a group that holds every completion, from (1), (5) and (6). `rl exercise D15.kl_estimate`, `rl
+exercise D15.token_losses`, `rl exercise D15.exact_advantages`.
+
+*D15.2 · A free number* (25 minutes, medium). As $e^u - 1$ has mean 0, this is right as a value for every $c$,
+and it is $k_3$ for $c = 1$:
+
+$$k = -u + c\,(e^u - 1) \tag{E1}$$
+
+Which $c$ has the least variance (a *control variate*)? Write it, and try it on $\pi = (0.8, 0.2)$,
+$\pi_\text{ref} = (0.5, 0.5)$, then on policies that are nearly equal.
+
+$$c = \frac{\mathbb E_\pi[u\,(e^u - 1)]}{\mathbb E_\pi[(e^u - 1)^2]} \tag{E2}$$
+
+And what is the gradient of (E1), if it stands in a loss? `rl exercise D15.best_factor`.
 
 <details><summary>Answer</summary>
 
-$c\, \mathbb E[\nabla e^u] = -c\, \mathbb E_{\pi_\text{ref}}[\nabla \log \pi] = c\, \nabla\,
-\mathrm{KL}(\pi_\text{ref} \Vert \pi)$. Free as a value (a *control variate*), $c$ sets the penalty's
-strength.
+About 0.74, and nearly 1: that is what recommends $k_3$ as a value. In a loss the gradient is
+$-c\, \mathbb E_{\pi_\text{ref}}[\nabla \log \pi] = c\, \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)$.
+What is free as a value sets the penalty's strength.
 </details>
 
-*D15.2 · Write it* (20 minutes). `rl exercise D15.kl_estimate`, then `rl exercise D15.exact_advantages`.
+*D15.3 · Ask every token* (20 minutes, medium). No estimate is needed for the *next* token: its divergence is
+a sum over the vocabulary. Add it up along a completion that was sampled.
+
+$$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
+\log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
+
+Its mean over completions is the divergence, with less noise than any $k$. Is it right in a loss? `rl exercise D15.next_token_kl`.
+
+<details><summary>Answer</summary>
+
+Its gradient is that of $k_2$ of tokens: autograd still does not see that a token decides which come next.
+</details>
+
+*D15.4 · Find the bug* (10 minutes). `rl exercise D15.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 # %%
@@ -414,6 +437,5 @@ def draw(world: TokenWorld, places: dict[str, tuple[float, float]], beta: float,
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
