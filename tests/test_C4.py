@@ -20,7 +20,7 @@ from chapters.course.parts import function_checks
 from chapters.envs import true_next_obs
 from chapters.envs.agents import ActorCritic
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.envs.jax_networks import forward, layer_shapes, networks
+from chapters.envs.jax_networks import check_sizes, forward, layer_shapes, networks
 from chapters.envs.jax_worlds import CARTPOLE, Transition, World, env_step
 from chapters.utils import UsageError
 from chapters.utils.edits import edited
@@ -99,11 +99,8 @@ def test_same_advantages_loss_and_gradient_as_c3(agents):
 
     # a policy that has moved since: ratios on both sides of the clip range
     old = theirs["old_log_probs"] + 0.3 * torch.randn(len(theirs["advantages"]))
-    log_prob, entropy = agent.judge(theirs["obs"], theirs["actions"])
-    advantages = original.normalise(theirs["advantages"])
-    objective = original.clipped_surrogate((log_prob - old).exp(), advantages, 0.2)
-    values = agent.value(theirs["obs"])
-    loss = original.ppo_loss(objective, values, theirs["returns"], entropy, 0.5, 0.01)
+    with_bonus = dataclasses.replace(theirs_cfg, ent_coef=0.01)
+    loss, _ = original.minibatch_loss(agent, {**theirs, "old_log_probs": old}, 0.2, with_bonus)
     loss.backward()
     mini = ours._replace(old_log_probs=jnp.asarray(old.numpy()))
     value, gradient = jax.value_and_grad(lesson.loss)(theta, mini, 0.2, cfg, shapes)
@@ -266,7 +263,7 @@ def test_learners_of_one_call_are_those_of_single_calls():
 @pytest.mark.parametrize("change", [{"minibatch_size": 100}, {"eval_every": 1500}, {"num_env_steps": 60_000}])
 def test_sizes_that_do_not_divide_are_refused(change):
     with pytest.raises(UsageError, match="multiple of"):
-        lesson.check_sizes(lesson.Config(**change))
+        check_sizes(lesson.Config(**change))
 
 
 # What the evidence measures with

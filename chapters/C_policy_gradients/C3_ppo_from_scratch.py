@@ -6,16 +6,14 @@ r"""
 which of the details that every implementation carries does the result really hang?
 
 **Before this:** C2 (PPO, proximal policy optimisation, explained). **Changes from C1:** several passes over
-each rollout, in minibatches; a clipped ratio takes away the reason to go far; actions may be continuous.
-**Next:** C4 writes this as one compiled JAX function.
+each rollout; a clipped ratio takes away the reason to go far; continuous actions. **Next:** C4, PPO in JAX.
 
 **Time.** 12 s on 2 cores; with all evidence 130 s.
 
-References: `schulman2017ppo`, `schulman2016gae`, `schulman2020kl`, `kakade2002approximately`,
-`pardo2018timelimits`, `raffin2021sb3`, `huang2022details`.
+References: `schulman2017ppo`, `schulman2016gae`, `schulman2020kl`, `pardo2018timelimits`, `huang2022details`.
 
-Symbols: `T` steps per environment in a rollout, `N` parallel environments, `B` transitions in a minibatch,
-`D` observation size, $w_t$ importance ratio, $\epsilon_\text{clip}$ clip range.
+Symbols: `T` steps of each of `N` environments in a rollout, `B` transitions in a minibatch, `D` observation
+size, $w_t$ importance ratio, $\epsilon_\text{clip}$ clip range.
 """
 
 # %%
@@ -97,7 +95,7 @@ $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1
 
 $$\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
-*Done* is terminated or cut by a time limit. Such a cut ends the *sum* in (2), as the next row is another
+*Done* is terminated or cut by a time limit. A cut ends the *sum* in (2), as the next row is another
 episode's. The state it leaves keeps its value in (1). After a rollout's last row $\hat A_{t+1}$ is 0.
 
 *By hand.* Two steps with reward 1, from states worth 4 and 5 to one worth 6; $\gamma = 1$, $\lambda = ½$. If
@@ -138,26 +136,23 @@ def normalise(advantages: Vector) -> Vector:
 
 # %% [markdown]
 r"""
-## 2. The objective
+## 2. The objective, and the program around it
 
-How much more would another policy earn? Exactly the old one's advantages, averaged over what the *new* one
-does (`kakade2002approximately`; C2 has the steps). But all samples are the old one's. Its choice of actions
-can be corrected, by weighing each with how much likelier it has become; its choice of states is kept:
+How much more would a new policy earn? C2 shows that samples of the old one can say so, if each is weighed by
+how much likelier its action has become, and the states are left as they were visited:
 
-$$w_t = \frac{\pi_\theta(a_t \mid s_t)}{\pi_{\theta_\text{old}}(a_t \mid s_t)}
-= \exp\bigl(\log\pi_\theta - \log\pi_{\theta_\text{old}}\bigr) \tag{3}$$
+$$w_t = \pi_\theta(a_t \mid s_t) \,/\, \pi_{\theta_\text{old}}(a_t \mid s_t) \tag{3}$$
 
 So the mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$, where its gradient is C1's,
 and a poor one far off; yet it can go on rising as $w_t$ moves away. PPO pays nothing for going further
-than $\epsilon_\text{clip}$ (`schulman2017ppo`, eq. 7):
+than $\epsilon = \epsilon_\text{clip}$ (`schulman2017ppo`, eq. 7):
 
-$$L_t = \min\bigl(w_t \hat A_t,\; \mathrm{clip}(w_t,\, 1-\epsilon_\text{clip},\, 1+\epsilon_\text{clip})\,
-\hat A_t\bigr) \tag{4}$$
+$$L_t = \min\bigl(w_t \hat A_t,\; \mathrm{clip}(w_t,\, 1-\epsilon,\, 1+\epsilon)\, \hat A_t\bigr) \tag{4}$$
 
-*By hand*, with $\epsilon_\text{clip} = 0.2$. A good action ($\hat A = 1$) that is already 1.5 times as likely
+*By hand*, with $\epsilon = 0.2$. A good action ($\hat A = 1$) that is already 1.5 times as likely
 counts as 1.2: a constant, no gradient, nothing to gain. A bad one at half its probability counts as if at
 0.8. But a bad one that has become *likelier* counts in full, and its gradient pulls it back. That is what the
-`min` is for. The clip alone is flat there, and so is a `max` where $\hat A < 0$: nothing undoes the step.
+`min` is for: a clip alone is flat there, and so is a `max` where $\hat A < 0$. Nothing would undo the step.
 
 ```python
 >>> ratio, advantages = torch.tensor([[1.5, 0.5, 1.5], [1.0, -1.0, -1.0]])
@@ -173,6 +168,9 @@ $$\mathcal L = \tfrac1B \textstyle\sum_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2
 \qquad \hat R_t = \hat A_t + V_\text{old}(s_t) \tag{5}$$
 
 $$\mathrm{KL}(\pi_\text{old} \Vert \pi_\theta) \approx \tfrac1B \sum_t [(w_t - 1) - \log w_t] \tag{6}$$
+
+The rest is C2's program: act, freeze what was seen, learn from it in several passes. A policy's *head*
+(`chapters/envs/agents.py`) samples an action, discrete or continuous, and says how likely a given one is.
 """
 
 
@@ -183,29 +181,9 @@ def clipped_surrogate(ratio: Vector, advantages: Vector, clip_eps: float) -> Vec
     return torch.min(ratio * advantages, clipped * advantages)  # eq. (4)
 
 
-def ppo_loss(
-    objective: Vector, values: Vector, returns: Vector, entropy: Vector, vf_coef: float, ent_coef: float
-) -> Float[Tensor, ""]:
-    """What the optimiser lowers: minus the objective, plus the critic's error, minus the entropy."""
-    value_loss = (values - returns).pow(2).mean()
-    return -objective.mean() + vf_coef * value_loss - ent_coef * entropy.mean()  # eq. (5)
-
-
 def approx_kl(ratio: Vector) -> Float[Tensor, ""]:
     """How far the policy has moved since the samples were drawn."""
     return ((ratio - 1.0) - ratio.log()).mean()  # eq. (6)
-
-
-# %% [markdown]
-r"""
-## 3. Act, freeze what was seen, learn from it
-
-PPO asks two things of a policy: to sample an action, and to say how likely a given one is. A *head* does both
-(`chapters/envs/agents.py`): discrete actions have logits, continuous ones a Gaussian whose means the actor
-puts out and whose widths are learned beside it. What was sampled is stored and judged. On its way into the
-environment a continuous action is *clipped*, not rescaled: wrap a range like $[0, 10]$ in gymnasium's
-`RescaleAction(env, -1, 1)`, since the first policy acts around 0.
-"""
 
 
 # %%
@@ -241,12 +219,13 @@ def prepare(agent: ActorCritic, rollout: Batch, cfg: Config) -> Batch:
 
 
 def minibatch_loss(agent: ActorCritic, mini: Batch, clip_eps: float, cfg: Config) -> tuple[Tensor, Tensor]:
-    """(loss, ratio of each transition [B]) of one minibatch."""
+    """(the loss, which the optimiser lowers; the ratio of each transition [B]) of one minibatch."""
     log_prob, entropy = agent.judge(mini["obs"], mini["actions"])
     ratio = (log_prob - mini["old_log_probs"]).exp()  # eq. (3)
     objective = clipped_surrogate(ratio, normalise(mini["advantages"]), clip_eps)
     values = agent.value(mini["obs"])
-    return ppo_loss(objective, values, mini["returns"], entropy, cfg.vf_coef, cfg.ent_coef), ratio
+    value_loss = (values - mini["returns"]).pow(2).mean()
+    return -objective.mean() + cfg.vf_coef * value_loss - cfg.ent_coef * entropy.mean(), ratio  # eq. (5)
 
 
 def update(agent: ActorCritic, optimizer: Adam, batch: Batch, clip_eps: float, cfg: Config) -> float:
@@ -298,16 +277,13 @@ def score(agent: ActorCritic, cfg: Config, seed: int) -> float:
 
 # %% [markdown]
 r"""
-## 4. Look, break, write
+## 3. Look, break, write
 
 ![The score climbs to its maximum; most updates move the policy less than the clip's edge](results/C3.png)
 
-On the right, how far every second update moved the policy, by (6); dashed, if every ratio stood at the edge
-of the clip range, which narrows. Each rollout is used four times, and the policy stays near. The evidence
-(`rl run C3 --evidence`) shows why: from half-trained weights it makes forty passes over a *single* rollout,
-with the objective as it is and with three mistakes. Then it changes one detail at a time; a dot is a seed.
-
-![The objective for both signs; over forty passes only the min holds the policy](results/C3_clip.png)
+A run of the lesson draws the left panel, the evidence (`rl run C3 --evidence`) the rest. On the right, how
+far every second update moved the policy, by (6); dashed, if every ratio stood at the edge of the clip range,
+which narrows. Each rollout is used four times, yet the policy stays near. Below, one detail is changed:
 
 ![Seconds beside Stable-Baselines3, and steps with one detail changed](results/C3_ablation.png)
 
@@ -316,9 +292,7 @@ charges for a step that went wrong. The clip is half of it: without the `min` th
 `max` it leaves. On CartPole every seed ends at 500. Without the `min`, without the clip, or with one pass,
 many reach 475 and about half end below it; with $\lambda = 0$ most do not stay. Initial weights, annealing,
 even the two masks hardly matter. Believe that of CartPole only: on Pendulum, cut every 40 steps, a critic
-that takes time limits for ends leaves out most of the cost (`merged_optimism`). In runs of your own watch the
-KL (6), the entropy, and the share of the returns' variance that the critic explains
-([E0](../E_practice/E0_debugging_common_pitfalls.md) says what each should do).
+that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
 <!-- results: C3 -->
 
@@ -388,21 +362,6 @@ it; mend it.
 
 
 # %%
-def draw(log: RunLog, edges: list[float]) -> None:
-    """The score, and how far each update moved the policy."""
-    figure, (left, right) = plotting.new_figure(1, 2)
-    left.plot(*log.series("ours_return"))
-    left.axhline(SOLVED, label="solved", **plotting.REFERENCE)
-    left.set(xlabel="environment steps", ylabel="mean greedy return", title="What it earns", ylim=(0, None))
-    right.semilogy(*log.series("ours_kl"), "o-")
-    steps, _ = log.series("ours_kl")
-    right.semilogy(steps, edges, label="every ratio at the clip's edge", **plotting.REFERENCE)
-    right.set(xlabel="environment steps", ylabel="KL divergence", title="How far each update moved")
-    left.legend()
-    right.legend()
-    log.figure(figure)
-
-
 def main(cfg: Config, log: RunLog) -> None:
     agent = train(cfg, log)
     ratio = torch.tensor([1.5], requires_grad=True)
@@ -435,7 +394,8 @@ def main(cfg: Config, log: RunLog) -> None:
         source="the threshold registered for CartPole-v1",
         seeds="10/10",
     )
-    draw(log, edges)
+    labels = {"title": "PPO on CartPole", "xlabel": "environment steps", "ylabel": "greedy return"}
+    plotting.learning_curve(log, "ours_return", threshold=SOLVED, **labels)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, Key
 
 from chapters.envs.jax_worlds import World
+from chapters.utils import UsageError
 
 Array = Any  # a JAX or NumPy array, or a torch tensor
 Number = Float[jax.Array, ""] | float
@@ -78,6 +79,16 @@ class Moments(NamedTuple):
     square: Float[Array, " P"]
 
 
+class Learner(NamedTuple):
+    """What one update hands to the next: weights, what Adam remembers, where the environments stand."""
+
+    theta: Float[Array, " P"]
+    moments: Moments
+    obs: Float[Array, "N D"]
+    elapsed: Int[Array, " N"]
+    """Steps since each environment's episode began."""
+
+
 def adam_step(
     theta: Float[jax.Array, " P"],
     gradient: Float[jax.Array, " P"],
@@ -109,3 +120,14 @@ def shuffles(key: Key[jax.Array, ""], num_epochs: int, size: int) -> Int[jax.Arr
     num_low = (size - 1).bit_length()  # bits a row's number needs
     chance = jax.random.bits(key, (num_epochs, size)) >> num_low << num_low
     return (jnp.sort(chance | jnp.arange(size, dtype=chance.dtype)) & (2**num_low - 1)).astype(int)
+
+
+def check_sizes(cfg: Any) -> None:
+    """Shapes are compiled in: what does not divide is refused, by a UsageError."""
+    for name, size, part in (
+        ("--num-envs times --num-steps", cfg.batch_size, cfg.minibatch_size),
+        ("--eval-every", cfg.eval_every, cfg.batch_size),
+        ("--num-env-steps", cfg.num_env_steps, cfg.eval_every),
+    ):
+        if size % part:
+            raise UsageError(f"{name} is {size}, which must be a multiple of {part}")

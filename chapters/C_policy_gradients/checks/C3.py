@@ -63,19 +63,6 @@ def check_clipped_surrogate(clipped_surrogate):
             assert math.isclose(s, 0.0 if flat else a, abs_tol=1e-9)
 
 
-def check_ppo_loss(ppo_loss):
-    torch.manual_seed(7)
-    for size in (1, 6, 33):
-        objective, values, returns, entropy = torch.randn(4, size)
-        for vf_coef, ent_coef in ((0.5, 0.0), (1.0, 0.01), (0.0, 2.0)):
-            found = ppo_loss(objective, values, returns, entropy, vf_coef, ent_coef)
-            expected = 0.0
-            for b in range(size):
-                error = float(values[b]) - float(returns[b])
-                expected += -float(objective[b]) + vf_coef * error**2 - ent_coef * float(entropy[b])
-            assert math.isclose(found, expected / size, rel_tol=1e-4, abs_tol=1e-5)
-
-
 def check_approx_kl(approx_kl):
     """Samples in exact proportion to the old policy turn the estimate into the exact divergence."""
     old, new = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.3, 0.2, 0.1]) ** 1.5
@@ -325,39 +312,6 @@ EDITS = {
         says="clips the ratio around 0, not around 1",
         fails=("mean_kl", "fresh_return"),
     ),
-    # ppo_loss
-    "objective_lowered": Edit(
-        function="ppo_loss",
-        old="return -objective.mean()",
-        new="return objective.mean()",
-        says="lowers the objective: what went well becomes less likely",
-        fails=("fresh_return",),
-    ),
-    "value_error_raised": Edit(
-        function="ppo_loss",
-        old="+ vf_coef * value_loss",
-        new="- vf_coef * value_loss",
-        says="raises the critic's error",
-        fails=("fresh_return",),
-    ),
-    "entropy_lowered": Edit(
-        function="ppo_loss",
-        old="- ent_coef * entropy",
-        new="+ ent_coef * entropy",
-        says="punishes entropy, which the bonus should reward",
-    ),
-    "weights_swapped": Edit(
-        function="ppo_loss",
-        old="vf_coef * value_loss - ent_coef *",
-        new="ent_coef * value_loss - vf_coef *",
-        says="swaps the weights of value loss and entropy",
-    ),
-    "error_not_squared": Edit(
-        function="ppo_loss",
-        old="(values - returns).pow(2)",
-        new="(values - returns).abs()",
-        says="takes the size of the critic's error, not its square: the median, not the mean",
-    ),
     # approx_kl
     "kl_log_sign": Edit(
         function="approx_kl",
@@ -484,6 +438,38 @@ EDITS = {
         new="ratio = (log_prob.detach() -",
         says="detaches the new log-probabilities: the policy never moves",
         fails=("fresh_return",),
+    ),
+    "objective_lowered": Edit(
+        function="minibatch_loss",
+        old="return -objective.mean()",
+        new="return objective.mean()",
+        says="lowers the objective: what went well becomes less likely",
+        fails=("fresh_return",),
+    ),
+    "value_error_raised": Edit(
+        function="minibatch_loss",
+        old="+ cfg.vf_coef * value_loss",
+        new="- cfg.vf_coef * value_loss",
+        says="raises the critic's error",
+        fails=("fresh_return",),
+    ),
+    "entropy_lowered": Edit(
+        function="minibatch_loss",
+        old="- cfg.ent_coef * entropy",
+        new="+ cfg.ent_coef * entropy",
+        says="punishes entropy, which the bonus should reward",
+    ),
+    "weights_swapped": Edit(
+        function="minibatch_loss",
+        old="cfg.vf_coef * value_loss - cfg.ent_coef *",
+        new="cfg.ent_coef * value_loss - cfg.vf_coef *",
+        says="swaps the weights of value loss and entropy",
+    ),
+    "error_not_squared": Edit(
+        function="minibatch_loss",
+        old='(values - mini["returns"]).pow(2)',
+        new='(values - mini["returns"]).abs()',
+        says="takes the size of the critic's error, not its square: the median, not the mean",
     ),
     "clipped_critic": Edit(
         function="minibatch_loss",

@@ -304,6 +304,22 @@ def pendulum(cfg: lesson.Config, log: RunLog) -> None:
 # Figures, and claims over all seeds
 
 
+def draw_moves(log: RunLog) -> None:
+    """The score, and how far each update moved the policy."""
+    figure, (left, right) = plotting.new_figure(1, 2)
+    left.plot(*log.series("ours_return"))
+    left.axhline(lesson.SOLVED, label="solved", **plotting.REFERENCE)
+    left.set(xlabel="environment steps", ylabel="mean greedy return", title="What it earns", ylim=(0, None))
+    right.semilogy(*log.series("ours_kl"), "o-")
+    steps, ranges = log.series("ours_clip_eps")
+    edges = [lesson.approx_kl(torch.tensor(1.0 - clip_eps)).item() for clip_eps in ranges]
+    right.semilogy(steps, edges, label="every ratio at the clip's edge", **plotting.REFERENCE)
+    right.set(xlabel="environment steps", ylabel="KL divergence", title="How far each update moved")
+    left.legend()
+    right.legend()
+    log.figure(figure)
+
+
 def draw_clip(moved: dict[str, list[float]], log: RunLog) -> None:
     """The objective for both signs of the advantage, and what each rule does to passes over one rollout."""
     figure, axes = plotting.new_figure(1, 3, width=4.8)
@@ -339,6 +355,7 @@ def draw_ablation(runs: list[dict], log: RunLog) -> None:
 
 
 def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
+    draw_moves(log)
     identities(cfg, log)
     parity(cfg, log)
     sustained(cfg, log)
