@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from spies import watch_adam
 
 from chapters.D_rlhf import D15_kl_penalty_placement as lesson
 from chapters.D_rlhf.checks.D15 import EDITS
@@ -117,3 +118,18 @@ def test_values_and_deviations_are_those_of_all_completions():
 def test_seeds_make_worlds(tmp_path):
     rewards = [token_world(seed, **WORLD).rewards for seed in (0, 1)]
     assert not torch.allclose(*rewards)
+
+
+def test_the_step_size_rises_stays_and_falls_and_gradients_are_clipped(tmp_path, monkeypatch):
+    steps = watch_adam(monkeypatch, lesson)
+    world, log = token_world(2, **WORLD), RunLog(tmp_path, "D15")
+    cfg = dataclasses.replace(lesson.Config(), num_updates=20, learning_rate=0.1)
+    lesson.train(world, cfg, log, "x")
+    log.close()
+    warm = next(i for i in range(20) if steps[i][0] == pytest.approx(0.1))
+    rates = [rate for rate, _ in steps]
+    assert rates[: warm + 1] == pytest.approx([0.1 * (i + 1) / (warm + 1) for i in range(warm + 1)])
+    assert rates[12:] == pytest.approx([0.1 * (20 - i) / 8 for i in range(12, 20)]), "the last two fifths"
+    assert rates[warm:12] == pytest.approx([0.1] * (12 - warm))
+    assert max(norm for _, norm in steps) <= 1.0 + 1e-4
+    assert log.series("x_reward")[0] == list(range(20))

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from spies import watch_adam
 
 from chapters.course.catalog import find
 from chapters.course.parts import function_checks
@@ -218,3 +219,37 @@ def test_every_function_of_the_lesson_that_is_a_definition_is_checked():
     named |= {"masked_mean", "whiten", "collect", "minibatch_loss"}
     assert set(function_checks(checks)) == named
     assert find("D2").id == "D2"
+
+
+# Glue
+
+
+def test_passes_clip_before_each_step_and_updates_are_counted_from_one(tmp_path, monkeypatch):
+    """Two updates of three passes over two minibatches: twelve steps, none along a norm above 1."""
+    steps = watch_adam(monkeypatch, lesson)
+    world, log = token_world(1, num_symbols=3, length=2), RunLog(tmp_path, "D2")
+    reference, seen = world.reference(), []
+    cfg = lesson.Config(
+        num_prompts=16, num_updates=2, num_epochs=3, num_minibatches=2, learning_rate=0.3, vf_coef=1000.0
+    )
+    task = tasks.world_task(world)
+    loud = task._replace(score=lambda rows, ids: 1000.0 * task.score(rows, ids))
+    lesson.train(world.reference(), reference, loud, cfg, log, "x", lambda policy, step: seen.append(step))
+    log.close()
+    assert [rate for rate, _ in steps] == [0.3] * 12
+    assert max(norm for _, norm in steps) == pytest.approx(1.0, rel=1e-3)
+    assert seen == [1, 2]
+    assert log.series("x_first_gap")[0] == [0, 1]
+    assert torch.equal(reference.table, world.reference().table)
+    assert not reference.table.requires_grad
+
+
+def test_what_is_measured_afresh_was_not_trained_on(monkeypatch):
+    """The same batch for every policy, from a generator that training does not use."""
+    asked = []
+    monkeypatch.setattr(
+        lesson, "collect", lambda *args: asked.append((args[3].initial_seed(), args[4].num_prompts)) or {}
+    )
+    world = token_world(1, num_symbols=3, length=2)
+    lesson.fresh(world.reference(), world.reference(), tasks.world_task(world), lesson.Config(seed=3))
+    assert asked == [(10_003, 256)]

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from spies import watch_adam, weights
 
 from chapters.D_rlhf import D3_reward_model as lesson
 from chapters.D_rlhf.checks.D3 import EDITS
 from chapters.D_rlhf.evidence.D3 import gradient_gap
 from chapters.envs.reviews import POSITIVE, gold_reward, sentiment
+from chapters.text import preferences
 from chapters.utils import RunLog
 from chapters.utils.edits import edited
 
@@ -115,3 +117,65 @@ def test_the_reader_likes_warm_reviews_up_to_a_point():
             echoes += word in seen
             seen |= {word} - {"the", "was", "a", ".", "it", "this", "is", "and"}
         assert math.isclose(value, base - 1.5 * max(0, praise - 3) - max(0, echoes - 3)), text
+
+
+# Glue
+
+
+class Scores(torch.nn.Module):
+    """A score for each first token, a thousand times its weight: gradients far beyond the bound."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.zeros(NUM_IDS))
+
+    def forward(self, ids, mask):
+        return 1000.0 * self.weights[ids[:, 0]]
+
+
+@pytest.mark.parametrize("module", [lesson, preferences], ids=["D3-lesson", "D3-copy"])
+def test_the_step_size_rises_and_falls_and_gradients_are_clipped(module, tmp_path, monkeypatch):
+    """Ten pairs in batches of four, five passes: two steps a pass, ten in all, of which one rises."""
+    steps = watch_adam(monkeypatch, module)
+    log, found = RunLog(tmp_path, "D3"), random_pairs(0, num_pairs=10)
+    cfg = lesson.Config(batch_size=4, num_epochs=5, learning_rate=1e-9)
+    module.train_reward_model(Scores(), found, cfg, log)
+    log.close()
+    rates = [rate / 1e-9 for rate, _ in steps]
+    assert rates == pytest.approx([0.0] + [(10 - step) / 9 for step in range(1, 10)])
+    assert max(norm for _, norm in steps) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_held_out_pairs_have_a_seed_of_their_own_and_models_the_same_first_weights(tmp_path, monkeypatch):
+    asked = []
+    collect = lesson.collect_pairs
+    monkeypatch.setattr(
+        lesson,
+        "collect_pairs",
+        lambda base, num, seed, *rest: asked.append(seed) or collect(base, 16, seed, *rest),
+    )
+    first = []
+    monkeypatch.setattr(
+        lesson, "train_reward_model", lambda model, *rest: first.append(weights(model)) or model
+    )
+    log = RunLog(tmp_path, "D3", smoke=True)
+    cfg = lesson.Config(**{**lesson.SMOKE, "seed": 3})
+    lesson.main(cfg, log)
+    log.close()
+    assert asked == [3, 1_000_003]
+    assert torch.equal(first[0], weights(lesson.new_model(log.kept["base"], cfg)))
+    assert set(log.kept["found"]) == {"accuracy", "bins", "ece", "slope"}
+
+
+def test_judging_by_hand(monkeypatch):
+    """Ten pairs, one a bin, whose differences are twice what they should be: the slope is a half."""
+    first = np.linspace(4.0, -3.0, 10)
+    sides = iter([first + 5.0, np.full(10, 5.0)])
+    monkeypatch.setattr(lesson, "score_texts", lambda *_: next(sides))
+    truth = 1 / (1 + np.exp(-first / 2))
+    found = lesson.judge(lambda: None, None, {"texts": [[], []], "probability": truth})
+    assert found["slope"] == pytest.approx(0.5, abs=1e-6)
+    assert found["accuracy"] == pytest.approx(np.maximum(truth, 1 - truth).mean())
+    forecast = 1 / (1 + np.exp(-first))
+    np.testing.assert_allclose(found["bins"], [forecast[::-1], truth[::-1]])
+    assert found["ece"] == pytest.approx(np.abs(forecast - truth).mean())

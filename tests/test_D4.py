@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from spies import watch_adam
 
 from chapters.course import ledger
 from chapters.course.catalog import find
@@ -258,3 +259,45 @@ def test_what_the_texts_say_of_sampled_labels_is_what_was_measured():
     assert closed("fixed_twice") >= 0.5, "two passes: half or more"
     assert abs(closed("fixed")) < 0.1, "twenty passes: hardly anything"
     assert closed("hard") < 0.5, "the likelier answer every time: it misses"
+
+
+# Glue
+
+
+def test_pairs_are_taken_in_their_order_and_the_step_size_stays(untrained, tmp_path, monkeypatch):
+    """Twenty pairs in eights, two passes: rows 0 to 7, 8 to 15, 16 to 19, and again."""
+    steps = watch_adam(monkeypatch, lesson)
+    seen = []
+    update = lesson.update
+    monkeypatch.setattr(
+        lesson,
+        "update",
+        lambda policy, optimizer, batch, cfg: seen.append(batch) or update(policy, optimizer, batch, cfg),
+    )
+    base, log = untrained.model, RunLog(tmp_path, "D4")
+    found = lesson.add_reference(some_pairs(untrained), base)
+    found = {name: values[:20] for name, values in found.items()}
+    lesson.train(copy.deepcopy(base), found, small(num_epochs=2), log)
+    log.close()
+    assert [len(batch["labels"]) for batch in seen] == [8, 8, 4] * 2
+    once = torch.cat([batch["completion_ids"] for batch in seen[:3]])
+    assert torch.equal(once, found["completion_ids"])
+    assert torch.equal(seen[0]["completion_ids"], seen[3]["completion_ids"])
+    assert [rate for rate, _ in steps] == [1e-3] * 6
+    margins = [a - b for a, b in zip(log.series("dpo_chosen")[1], log.series("dpo_rejected")[1])]
+    assert log.series("dpo_margin") == (list(range(6)), pytest.approx(margins))
+    assert log.series("dpo_margin")[1][0] == pytest.approx(0.0, abs=1e-5), "it begins at the reference"
+
+
+def test_in_each_round_the_step_size_falls_to_nothing(tmp_path, monkeypatch):
+    """Three rounds of 4, 8 and 16 steps, and what is written stands at the sum of them."""
+    steps = watch_adam(monkeypatch, lesson)
+    monkeypatch.setattr(lesson, "reward_error", lambda *_: 1.0)
+    world, log = token_world(1, num_symbols=3, length=2), RunLog(tmp_path, "D4")
+    draw = pairs.world_pairs(world, world.reference_log_probs().exp(), 8)
+    cfg = lesson.Config(**{**lesson.WORLD, "world_steps": 4, "learning_rate": 0.1})
+    lesson.train_on_world(world, draw, cfg, log, "x", 3)
+    log.close()
+    expected = [0.1 * (1 - step / size) for size in (4, 8, 16) for step in range(size)]
+    assert [rate for rate, _ in steps] == pytest.approx(expected)
+    assert log.series("token_gap_x")[0][-1] == 28

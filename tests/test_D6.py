@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from spies import watch_adam, weights
 
 from chapters.D_rlhf import D6_text_rewriter as lesson
-from chapters.D_rlhf.checks.D6 import EDITS
+from chapters.D_rlhf.checks.D6 import EDITS, small_model
 from chapters.D_rlhf.evidence import D6 as evidence
 from chapters.envs import rewriter as office
 from chapters.rating import RatingStore, ScriptedRater, Session
@@ -286,3 +287,48 @@ def test_ratings_of_other_sessions_count_too(pairs, tmp_path):
     log.close()
     assert len(prompts) > 8 - 3, "a noisy script contradicts itself now and then"
     assert set(pairs[0][:4]) <= set(prompts)
+
+
+# Glue
+
+
+def test_step_sizes_fall_and_gradients_are_clipped(tmp_path, monkeypatch, pairs):
+    """Imitation and reward model: in a line to nothing, the latter after twenty steps of warming up."""
+    steps = watch_adam(monkeypatch, lesson)
+    lm, _ = small_model()
+    log, cfg = RunLog(tmp_path, "D6"), dataclasses.replace(SMOKE, sft_steps=3, rm_epochs=4)
+    before = weights(lm.model)
+    imitating = lesson.imitate(lm, cfg, log)
+    assert [rate for rate, _ in steps] == pytest.approx([1e-3, 1e-3 * 2 / 3, 1e-3 / 3])
+    assert torch.equal(weights(lm.model), before), "a copy is trained"
+    assert not torch.equal(weights(imitating), before)
+    assert not any(parameter.requires_grad for parameter in imitating.parameters())
+    steps.clear()
+    many = Pairs(*[list(side) * 2 for side in pairs])  # 24 pairs in sixteens: two steps a pass
+    nobody = Pairs([], [], [])
+    lesson.fit_reward_model(imitating, lm, many, nobody, cfg, log, "x")
+    assert [rate for rate, _ in steps] == pytest.approx([1e-3 * (i + 1) / 20 * (1 - i / 8) for i in range(8)])
+    assert max(norm for _, norm in steps) <= 1.0 + 1e-4
+    assert log.series("x_loss")[1][0] == pytest.approx(np.log(2), abs=1e-3), "at first nothing is preferred"
+    log.close()
+
+
+def test_requests_come_in_their_order_and_the_step_size_falls(tmp_path, monkeypatch):
+    steps = watch_adam(monkeypatch, lesson)
+    lm, requests = small_model()
+    asked, seen = [], []
+    collect = lesson.collect
+    monkeypatch.setattr(lesson, "collect", lambda *args: asked.append(args[4]) or collect(*args))
+    log = RunLog(tmp_path, "D6")
+    cfg = dataclasses.replace(SMOKE, num_prompts=4, num_updates=3, num_epochs=1, num_minibatches=2)
+    reward_model = rewriting.RewardModel(lm.model)
+    watch = lambda policy, step: seen.append(step)  # noqa: E731
+    lesson.train(lm.model, reward_model, lm, requests, cfg, log, "x", watch)
+    log.close()
+    assert asked == [requests[:4], requests[4:8], requests[8:12]]
+    falling = [cfg.learning_rate * left for left in (1, 2 / 3, 1 / 3) for _ in range(2)]
+    assert [rate for rate, _ in steps] == pytest.approx(falling)
+    assert max(norm for _, norm in steps) <= 1.0 + 1e-4
+    assert seen == [1, 2, 3]
+    assert log.series("x_first_gap")[1][0] == pytest.approx(0.0, abs=1e-4)
+    assert log.series("x_kl")[1][0] == pytest.approx(0.0, abs=1e-3), "it begins at the reference"

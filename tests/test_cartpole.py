@@ -39,14 +39,25 @@ def balance(obs):
 
 
 def test_time_limit_is_truncation():
-    envs = BatchedCartPole(4, max_episode_steps=30)
+    """At the limit the old episode's last state is where a longer episode would be; a new one begins."""
+    envs, longer = BatchedCartPole(4, max_episode_steps=30), BatchedCartPole(4, max_episode_steps=31)
     obs, _ = envs.reset(seed=1)
+    longer.reset(seed=1)
     for step in range(1, 31):
-        obs, _, terminated, truncated, infos = envs.step(balance(obs))
+        actions = balance(obs)
+        obs, _, terminated, truncated, infos = envs.step(actions)
+        unbroken, _, _, not_yet, _ = longer.step(actions)
         assert not terminated.any()
-        assert truncated.all() == (step == 30)
-    assert np.abs(infos["final_obs"]).max() > np.abs(obs).max() or not np.allclose(infos["final_obs"], obs)
+        assert not not_yet.any()
+        assert truncated.all() == truncated.any() == (step == 30)
+    np.testing.assert_array_equal(infos["final_obs"], unbroken)
+    assert infos["_final_obs"].all()
     assert (np.abs(obs) <= 0.05).all(), "after the limit the next episode has begun"
+    assert (obs != unbroken).any(axis=1).all()
+    assert (envs.elapsed == 0).all()
+    for step in range(1, 31):  # and it has a clock of its own
+        *_, truncated, _ = envs.step(balance(envs.state))
+        assert truncated.all() == (step == 30)
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "ProbeEndless-v0", "ProbeDelayedReward-v0", "Acrobot-v1"])
