@@ -1,10 +1,14 @@
 """`rl exercise` writes stubs and keeps what is there; `rl grade` passes any idiom, and names mistakes."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
+import typer
 
-from chapters.course import grading, practice, worked
+from chapters.course import cli, grading, practice, shown, worked
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import tasks_of
 
@@ -321,3 +325,102 @@ def test_a_bad_file_is_told_to_programs_too(course, tmp_path):
     code, out, _ = course.rl("grade", "C3.gae", tmp_path / "none.py", "--json")
     assert code == 2
     assert "no such file" in json.loads(out)["error"]
+
+
+# Beginning anew, and what is kept
+
+
+def test_reset_asks_and_keeps_a_copy(course, tmp_path, monkeypatch):
+    course.rl("exercise", "C3")
+    path = tmp_path / "practice" / "C3.py"
+    stub = path.read_text()
+    mine = stub.replace("...  # yours", "return 7")
+    path.write_text(mine)
+    answers = iter([False, True])
+    monkeypatch.setattr("typer.confirm", lambda text, abort: next(answers) or _abort())
+    code, _, err = course.rl("exercise", "C3", "--reset")
+    assert (code, err) == (130, "interrupted\n")
+    assert path.read_text() == mine
+    code, out, _ = course.rl("exercise", "C3", "--reset")
+    assert "what you had written is now in " in out
+    assert path.read_text() == stub
+    assert path.with_name("C3.before-1.py").read_text() == mine
+    path.write_text(mine)
+    course.rl("exercise", "C3.gae", "--reset", "--yes")
+    assert path.with_name("C3.before-2.py").read_text() == mine
+    states = {grade.function: grade.state for grade in grading.graded(C3, path.read_text())}
+    assert states.pop("gae") == "not begun"
+    assert set(states.values()) == {"failed"}
+    assert course.rl("exercise", "B1", "--reset")[0] == 0, "nothing to put aside"
+
+
+def _abort():
+    raise typer.Abort
+
+
+def test_hand_edited_entries_are_left_out_and_kept_in_a_copy(tmp_path, capsys):
+    path = tmp_path / "progress.json"
+    path.write_text('{"C3.gae": {"passed": "today", "failed": "many"}, "C3.normalise": 3}')
+    assert shown.read(tmp_path) == {"C3.gae": {"passed": "today", "failed": "many"}}
+    assert "no entry is C3.normalise" in capsys.readouterr().err
+    assert '"C3.normalise": 3' in (tmp_path / "progress.damaged").read_text()
+    path.write_text("[1]")
+    assert shown.read(tmp_path) == {}
+    assert (tmp_path / "progress.damaged.2").read_text() == "[1]", "no copy is written over"
+    path.write_text('{"C3.gae": {"failed": "many", "hints": -3}}')
+    shown.keep(C3, [grading.Grade("gae", "failed")], tmp_path)
+    assert shown.read(tmp_path)["C3.gae"]["failed"] == 1
+
+
+def test_a_kill_while_writing_loses_nothing(tmp_path):
+    """A child that writes without end is killed at any moment: what was written stands, and can be read."""
+    with shown.changing(tmp_path) as book:
+        book["C3.gae"] = {"passed": "2026-11-27"}
+    for round_ in range(20):
+        child = os.fork()
+        if not child:
+            while True:
+                with shown.changing(tmp_path) as book:
+                    entry = book.setdefault("C3.normalise", {"padding": "x" * 10_000})
+                    entry["failed"] = shown.count(entry, "failed") + 1
+        time.sleep(0.005 * (1 + round_ % 5))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        book = json.loads((tmp_path / "progress.json").read_text())
+        assert book["C3.gae"] == {"passed": "2026-11-27"}
+    with shown.changing(tmp_path) as book:
+        book["C3.gae"]["hints"] = 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "progress.json"]
+
+
+# What your own version shows
+
+GOALS = """# Goals
+
+- [ ] I can solve the small lake (claim `B1.success_4x4`)
+- [ ] I can solve both (claims `B1.success_4x4`, `B1.success_8x8`)
+- [ ] I can clip (exercise `C3.2`)
+- [ ] I can do what comes before and after it (exercises `C3.1`, `C3.3`)
+"""
+
+
+def test_what_your_own_version_shows_is_told_from_what_the_lessons_code_shows(course, tmp_path, monkeypatch):
+    course.run("B1/20260101-000000-seed0", {"success_4x4": 0.6, "success_8x8": 0.6})
+    page = tmp_path / "goals.md"
+    page.write_text(GOALS, encoding="utf-8")
+    monkeypatch.setattr(cli, "GOALS", page)
+    (folder := tmp_path / "practice").mkdir()
+    book = {
+        "C3.clipped_value_loss": {"passed": "2026-11-27"},
+        "C3.gae": {"passed": "2026-11-27"},
+        "C3.bug": {"found": {"no_min": "2026-11-27"}},
+        "B1.train": {"held": ["success_4x4"]},
+    }
+    (folder / "progress.json").write_text(json.dumps(book))
+    out = course.rl("goals")[1]
+    assert "2 shown by your own version, 1 shown by the lesson's code, 1 yours to judge" in out
+    assert "B1 trained with your functions" in out
+    assert "exercise C3.2 passed" in out
+    book["C3.clipped_surrogate"] = {"passed": "2026-11-27"}
+    (folder / "progress.json").write_text(json.dumps(book))
+    assert "3 shown by your own version" in course.rl("goals")[1]

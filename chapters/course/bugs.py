@@ -106,7 +106,7 @@ def write(item: Item, folder: Path) -> tuple[Path, str]:
         name = open_one(item, entry)
         if name and path.exists():
             return path, f"there is one to be found yet: rl grade {item.id}.bug"
-        aside = practice.reset(path) if path.exists() else None
+        aside = practice.put_aside(path) if path.exists() else None
         found = found_ones(entry)
         name = name or choose(item, found)
         write_atomic(path, text_of_bug(item, *candidates(item)[name]))

@@ -200,10 +200,13 @@ def exercise(
     path = bugs.path_of(item, PRACTICE) if name == "bug" else practice.path_of(item, PRACTICE)
     if reset and path.exists():
         if not yes:
-            typer.confirm(f"Put {_short(path)} aside and begin anew?", abort=True)
+            typer.confirm(f"Begin {what} anew? A copy of {_short(path)} is kept.", abort=True)
         if name == "bug":
+            aside = practice.put_aside(path)
             bugs.give_up(item, PRACTICE)
-        print(f"your file is now {_short(practice.reset(path))}")
+        else:
+            aside = practice.reset(item, path, name)
+        print(f"what you had written is now in {_short(aside)}")
     if name == "bug":
         path, said = bugs.write(item, PRACTICE)
         print(f"{_short(path)}: {said}")
@@ -367,7 +370,7 @@ def status() -> None:
         from chapters.course import shown
 
         if own := shown.status_lines(PRACTICE):
-            lines += ["written yourself:", *(f"  {line}" for line in own)]
+            lines += ["shown by your own version, not by the lesson's code:", *(f"  {line}" for line in own)]
     print("\n".join(lines))
 
 
@@ -486,18 +489,24 @@ def _short(path: Path) -> str:
 
 @app.command("goals")
 def goals_() -> None:
-    """The learning goals, and which of them your own runs meet.
+    """The learning goals, and what shows them: your own version, or the lesson's code in a run of yours.
 
     The goals stand in planning/learning_goals.md.
     """
     from chapters.course import goals
+
+    book = {}
+    if (PRACTICE / "progress.json").exists():
+        from chapters.course import shown
+
+        book = shown.read(PRACTICE)
 
     try:
         found = goals.load(GOALS)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(f"{_short(GOALS)}: cannot be read ({reason})") from None
-    for line in goals.report(found, RUNS):
+    for line in goals.report(found, RUNS, book):
         print(line)
     if not found:
         raise UsageError(f"{_short(GOALS)}: no goal in it (a goal: - [ ] I can … (claim `B1.success_4x4`))")

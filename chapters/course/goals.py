@@ -2,8 +2,9 @@
 
 A goal is a checkbox item that ends in what shows that it is reached: ``(claim `B1.success_4x4`)``,
 ``(claims `C3.gae_gap`, `C3.pull_back`)`` or ``(exercise `B1.2`)``, the second exercise of a lesson or the
-second question of a note. Claims are looked up in `runs/`; exercises you judge and tick yourself. The file is
-only read.
+second question of a note. Claims are looked up in `runs/`, where the lesson's code shows them, and among what
+your own version showed (`practice/progress.json`); so are exercises that a program grades. The others you
+judge and tick yourself. The file is only read.
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chapters.course import catalog, ledger
+from chapters.course.parts import exercises_of
 from chapters.course.progress import claims_of_run, full_runs
 from chapters.utils.claims import Claim
 
 PLACE = catalog.ROOT / "planning" / "learning_goals.md"
-MET, NOT_YET, TICKED, YOURS = "met", "not yet", "ticked", "yours to judge"
+OWN, MET, NOT_YET, TICKED, YOURS = "your own", "met", "not yet", "ticked", "yours to judge"
+SAID = {
+    OWN: "shown by your own version",
+    MET: "shown by the lesson's code",
+    NOT_YET: NOT_YET,
+    TICKED: TICKED,
+    YOURS: YOURS,
+}
 ITEM = re.compile(r"^ {0,3}[-*] \[(?P<tick>[ xX])\] +(?P<text>.+)$")
 TIE = re.compile(r"\((?P<kind>claim|exercise)s? (?P<names>`[^()]+`)\)\W*$")
 
@@ -107,17 +116,47 @@ def exercises(item: catalog.Item) -> int:
     return count
 
 
-def state(goal: Goal, runs: Path) -> tuple[str, str]:
-    """(met, not yet, ticked or yours to judge; the run that shows it, or what is nearest to it)."""
+def state(goal: Goal, runs: Path, book: dict[str, dict] | None = None) -> tuple[str, str]:
+    """(your own, met, not yet, ticked or yours to judge; what shows it, or what is nearest to it)."""
+    book = book or {}
     if goal.kind != "claim":
         names = ", ".join(map(".".join, goal.names))
+        if goal.names and all(_done(item_id, number, book) for item_id, number in goal.names):
+            return OWN, f"{goal.kind} {names} passed"
         return (TICKED if goal.ticked else YOURS), f"{goal.kind} {names}".strip()
     lessons = dict.fromkeys(lesson for lesson, _ in goal.names)
+    if all(claim in _held(lesson, book) for lesson, claim in goal.names):
+        return OWN, f"{' and '.join(lessons)} trained with your functions"
     told = [
         _lesson_state(lesson, [name for of, name in goal.names if of == lesson], runs) for lesson in lessons
     ]
     missing = [words for met, words in told if not met]
     return (NOT_YET, "; ".join(missing)) if missing else (MET, ", ".join(words for _, words in told))
+
+
+def _held(lesson: str, book: dict[str, dict]) -> list[str]:
+    """The claims of a lesson that hold with the learner's functions."""
+    held = book.get(f"{lesson}.train", {}).get("held")
+    return held if isinstance(held, list) else []
+
+
+def _done(item_id: str, number: str, book: dict[str, dict]) -> bool:
+    """Whether an exercise is one that a program grades, and was passed."""
+    begun = any(name.partition(".")[0] == item_id for name in book)
+    if not begun or not number.isdecimal():
+        return False
+    try:
+        item = catalog.find(item_id, kinds=("py",))
+    except KeyError:
+        return False
+    table = list(exercises_of(item).values())
+    if int(number) == len(table) + 1:
+        return bool(book.get(f"{item_id}.bug", {}).get("found"))
+    if not 1 <= int(number) <= len(table):
+        return False
+    one = table[int(number) - 1]
+    names = [*one.functions, *([one.solution.__name__] if one.solution else [])]
+    return bool(names) and all("passed" in book.get(f"{item_id}.{name}", {}) for name in names)
 
 
 def _lesson_state(lesson: str, names: list[str], runs: Path) -> tuple[bool, str]:
@@ -148,14 +187,12 @@ def _gap(claim: Claim) -> float:
     return claim.at_least - claim.value if claim.at_least is not None else claim.value - claim.at_most
 
 
-def report(goals: list[Goal], runs: Path) -> list[str]:
+def report(goals: list[Goal], runs: Path, book: dict[str, dict] | None = None) -> list[str]:
     """The goals in words, by group, with how many of each are met."""
     lines: list[str] = []
     for group in dict.fromkeys(goal.group for goal in goals):
-        told = [(goal, *state(goal, runs)) for goal in goals if goal.group == group]
-        counts = [
-            f"{sum(word == which for _, word, _ in told)} {which}" for which in (MET, NOT_YET, TICKED, YOURS)
-        ]
+        told = [(goal, *state(goal, runs, book)) for goal in goals if goal.group == group]
+        counts = [f"{sum(word == which for _, word, _ in told)} {said}" for which, said in SAID.items()]
         lines.append(f"{group}: {', '.join(count for count in counts if not count.startswith('0 '))}")
         for goal, word, why in told:
             note = "; you ticked it" if word == NOT_YET and goal.ticked else ""

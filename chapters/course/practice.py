@@ -47,11 +47,33 @@ def write(item: Item, folder: Path, name: str = "") -> tuple[Path, list[str]]:
     return path, added
 
 
-def reset(path: Path) -> Path:
-    """Put a practice file aside, under the first free name beside it; returns where it is now."""
+def put_aside(path: Path) -> Path:
+    """Rename a practice file to the first free name beside it; returns where it is now."""
     names = (path.with_name(f"{path.stem}.before-{number}{path.suffix}") for number in range(1, 10_000))
     aside = next(place for place in names if not place.exists())
     os.replace(path, aside)
+    return aside
+
+
+def reset(item: Item, path: Path, name: str) -> Path:
+    """Make stubs again of a lesson's functions, or of those of one exercise; returns where the copy is.
+
+    Raises UsageError if there is no such exercise, or if single functions cannot be told apart.
+    """
+    tasks = tasks_for(item, name)
+    text = text_of(path)
+    kept = ""
+    if name:
+        lines = text.splitlines(keepends=True)
+        nodes = [node for node in parsed(text, str(path)).body if isinstance(node, DEFINITIONS)]
+        for node in reversed([node for node in nodes if node.name in tasks]):
+            task = tasks[node.name]
+            body = stub(inspect.getsource(task.home), node_of(task))
+            lines[first_line(node) - 1 : node.end_lineno] = [body + "\n"]
+        kept = "".join(lines)
+    aside = put_aside(path)
+    if kept:
+        write_atomic(path, kept)
     return aside
 
 

@@ -165,14 +165,14 @@ def lines_of_claims(item: Item, found: Trained) -> Iterator[str]:
 
 
 def keep(item: Item, found: Trained, smoke: bool, folder: Path) -> None:
-    """Write down which claims held in a full run, if the functions were all right; what held once stays."""
+    """Write down which claims held in a full run, if the functions were all right; the best run stays."""
     if smoke or any(grade.state != "passed" for grade in found.grades):
         return
     with shown.changing(folder) as book:
         entry = book.setdefault(f"{item.id}.train", {})
         before = entry.get("held") if isinstance(entry.get("held"), list) else []
         held = [claim.name for claim in found.claims if claim.holds]
-        entry["held"] = list(dict.fromkeys([*before, *held]))
+        entry["held"] = max(before, held, key=len)
         if found.holds:
             entry.setdefault("passed", shown.today())
 
