@@ -13,7 +13,7 @@ from chapters.course.catalog import find
 from chapters.D_rlhf import D4_direct_preference_optimization as lesson
 from chapters.D_rlhf.checks import D4 as checks
 from chapters.D_rlhf.evidence import D4 as evidence
-from chapters.D_rlhf.evidence.D4_trl import as_texts
+from chapters.D_rlhf.evidence.D4_trl import as_texts, dpo_gaps
 from chapters.envs.reviews import PROMPTS, sentiment
 from chapters.envs.token_world import token_world
 from chapters.text import generation, pairs
@@ -301,3 +301,113 @@ def test_in_each_round_the_step_size_falls_to_nothing(tmp_path, monkeypatch):
     expected = [0.1 * (1 - step / size) for size in (4, 8, 16) for step in range(size)]
     assert [rate for rate, _ in steps] == pytest.approx(expected)
     assert log.series("token_gap_x")[0][-1] == 28
+
+
+# What the evidence makes of what it trains
+
+
+class Trainer:
+    """Stands for TRL's: its loss is ours times `factor` plus `extra`, its rewards are off by `off`."""
+
+    def __init__(self, factor=1.0, extra=0.0, off=0.0):
+        self.model, self.train_dataset = torch.nn.Linear(2, 1), [torch.tensor([1.0, 2.0])] * 3
+        self.data_collator = torch.stack
+        self.factor, self.extra, self.off = factor, extra, off
+        self._metrics = {"train": {"rewards/chosen": [9.0, 1.0 + off], "rewards/rejected": [9.0, -1.0]}}
+
+    def compute_loss(self, model, inputs):
+        assert inputs.shape == (3, 2)
+        assert self.loss_types == ["ipo"]
+        return self.factor * ours(model)[0] + self.extra * model.bias.sum()
+
+
+def ours(model):
+    return model.weight.pow(2).sum() + 3.0 + 0.0 * model.bias.sum(), (1.0, -1.0)
+
+
+def test_gaps_to_the_library_are_zero_only_where_it_agrees():
+    assert dpo_gaps(Trainer(), "ipo", ours) == pytest.approx((0.0, 0.0, 0.0), abs=1e-6)
+    loss, rewards, gradient = dpo_gaps(Trainer(factor=2.0), "ipo", ours)
+    assert (loss, rewards) == pytest.approx((0.5, 0.0))
+    assert gradient == pytest.approx(0.5), "half of the library's largest"
+    assert dpo_gaps(Trainer(off=0.25), "ipo", ours)[1] == pytest.approx(0.25)
+    assert dpo_gaps(Trainer(off=-0.25), "ipo", ours)[1] == pytest.approx(0.25)
+    trainer = Trainer(extra=7.0)
+    largest = max(7.0, float(2 * trainer.model.weight.detach().abs().max()))
+    assert dpo_gaps(trainer, "ipo", ours)[2] == pytest.approx(7.0 / largest)
+
+
+@pytest.fixture
+def known(tmp_path):
+    """A log that keeps a small world, as the lesson's does."""
+    log = RunLog(tmp_path, "D4")
+    seed_everything(0)  # one thread
+    log.keep(world=token_world(1, num_symbols=3, length=2))
+    log.write(300, token_gap_soft=1.0)
+    yield log
+    log.close()
+
+
+def test_rounds_are_counted_from_the_steps(known):
+    for steps, rounds in ((100, 1), (300, 2), (700, 3)):
+        known.write(steps, token_gap_x=0.0)
+        assert evidence.rounds_of(known, "x", lesson.Config(world_steps=100)) == rounds
+
+
+def test_the_worst_of_the_betas_is_the_least(known, monkeypatch):
+    """At one beta half of the gap stays, in objective; at the others none."""
+    world, drawn = known.kept["world"], []
+    reference = world.reference_log_probs()
+    monkeypatch.setattr(evidence, "world_pairs", lambda world, weights, num: drawn.append(weights))
+
+    def learn(draw, cfg, log, name, rounds):
+        return reference if cfg.beta == max(evidence.BETAS) else world.optimum(cfg.beta)
+
+    monkeypatch.setattr(evidence, "learn", learn)
+    assert evidence.worst_of_betas(lesson.Config(), known) == pytest.approx(0.0, abs=1e-9)
+    monkeypatch.setattr(evidence, "learn", lambda draw, cfg, *_: world.optimum(cfg.beta))
+    assert evidence.worst_of_betas(lesson.Config(), known) == pytest.approx(1.0)
+    half = (reference.exp() + 1 / reference.shape[1]) / 2
+    torch.testing.assert_close(drawn[0], half)
+
+
+def test_each_kind_of_label_is_learnt_from_what_its_name_says(known, monkeypatch):
+    world, learnt, gaps = known.kept["world"], {}, []
+    usual = world.reference_log_probs().exp()
+    monkeypatch.setattr(
+        evidence, "world_pairs", lambda world, weights, num, labels="soft": (weights, num, labels)
+    )
+    monkeypatch.setattr(evidence, "smoothed", lambda draw: (*draw, "smoothed"))
+    monkeypatch.setattr(evidence, "fixed_pairs", lambda draw, num: (*draw, num))
+
+    def learn(draw, cfg, log, name, rounds, module=lesson):
+        learnt[name] = draw, cfg, rounds, module
+        return world.optimum(cfg.beta)
+
+    monkeypatch.setattr(evidence, "learn", learn)
+    monkeypatch.setattr(evidence, "worst_of_betas", lambda *_: 0.25)
+    monkeypatch.setattr(evidence, "claim_gaps", lambda found, log: gaps.append(found))
+    for name in ("claim_distances", "claim_displaced"):
+        monkeypatch.setattr(evidence, name, lambda *_: None)
+    cfg = lesson.Config(world_steps=100)
+    evidence.claim_labels(cfg, evidence.Config(num_fixed_pairs=10 * lesson.WORLD_BATCH), known)
+    for name, (draw, own, rounds, module) in learnt.items():
+        weights, num, labels, *more = draw
+        expected = torch.ones_like(usual) if name == "uniform" else usual
+        assert torch.equal(weights, expected), name
+        fixed = name.startswith("fixed")
+        assert num == (10 if fixed else 1) * lesson.WORLD_BATCH
+        kind = {"uniform": "soft", "mean": "soft", "along": "soft", "sampled": "sampled"}.get(name, "hard")
+        assert labels == ("sampled" if fixed else kind), name
+        assert more == {"smoothed": ["smoothed"]}.get(name, [lesson.WORLD_BATCH] if fixed else []), name
+        assert rounds == (1 if fixed else lesson.MAX_ROUNDS if name == "uniform" else 2), name
+        assert own.loss == ("ipo" if name == "ipo" else "dpo")
+        assert own.world_steps == {"fixed_once": 10, "fixed_twice": 20}.get(name, 100)
+        assert own.beta == lesson.WORLD["beta"]
+        assert (module is lesson) == (name not in ("mean", "along"))
+    (found,) = gaps
+    assert found["hard"] == pytest.approx(1.0)
+    assert found["beta"] == 0.25
+    assert found["ipo"] < 1.0, "IPO's optimum is another"
+    assert known.last("token_rounds_soft") == 2
+    assert known.last("token_optimum_kl") == pytest.approx(float(world.kl(world.optimum(0.5))))

@@ -5,6 +5,7 @@ import doctest
 import itertools
 import math
 import time
+import types
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 
 from chapters.D_rlhf import D5_grpo_verifiable_rewards as lesson
 from chapters.D_rlhf.checks.D5 import EDITS
+from chapters.D_rlhf.evidence import D5 as evidence
+from chapters.D_rlhf.evidence import D5_trl
 from chapters.D_rlhf.evidence.D5_trl import seconds_to
 from chapters.envs import arithmetic
 from chapters.envs.token_world import token_world
 from chapters.text import grpo, tasks
-from chapters.text.models import make_tokenizer
+from chapters.text.models import make_model, make_tokenizer
 from chapters.text.recipes import arithmetic_recipe
 from chapters.utils import RunLog
 from chapters.utils.edits import edited
@@ -283,3 +286,78 @@ def test_seconds_count_from_the_first_measurement_that_meets_all_bars(tmp_path):
     assert seconds_to(log, "x", {"greedy": 0.9, "sampled": 0.6}) == 2.0
     assert seconds_to(log, "x", {"greedy": 1.1}) == np.inf
     log.close()
+
+
+# What the evidence makes of what it trains
+
+
+def test_each_row_of_the_family_trains_a_copy_with_its_own_settings(tmp_path, monkeypatch):
+    base, log, trained = torch.nn.Linear(1, 1).requires_grad_(False), RunLog(tmp_path, "D5"), {}
+    log.keep(base=base, held_out="held out", task="task")
+    monkeypatch.setattr(tasks, "accuracy_watcher", lambda *arguments: arguments)
+
+    def train(policy, reference, task, cfg, log, name, watch):
+        assert policy is not base
+        assert all(parameter.requires_grad for parameter in policy.parameters())
+        assert not any(parameter.requires_grad for parameter in base.parameters())
+        assert (reference, task) == (base, "task")
+        assert watch == (name, "held out", 7, 3, log, 7)
+        trained[name] = cfg
+
+    dynamic = []
+    resampling = types.SimpleNamespace(train=lambda *args: dynamic.append(args[5]) or train(*args))
+    monkeypatch.setattr(lesson, "train", train)
+    monkeypatch.setattr(evidence, "edited", lambda module, edit: resampling)
+    evidence.train_family(lesson.Config(seed=3), evidence.Config(num_family_updates=7), log)
+    log.close()
+    assert len(trained) == len(evidence.ROWS)
+    assert dynamic == ["family_dapo"]
+    for (name, settings), cfg in zip(evidence.ROWS.items(), trained.values()):
+        assert {key: getattr(cfg, key) for key in settings} == settings, name
+        assert (cfg.num_updates, cfg.seed) == (7, 3)
+
+
+def test_names_of_metrics_and_their_latest_values():
+    assert evidence.key("Dr. GRPO, TRL's 2") == "dr__grpo__trl_s_2"
+    assert evidence.last({"metrics": {"m": [(0, 1.0), (9, 3.0)]}}, "m") == 3.0
+
+
+def test_tries_and_entropy_are_counted_before_and_after(tmp_path, monkeypatch):
+    """Two sums, four answers each: one right before, four right of one sum and none of the other after."""
+    counts = {"base": (np.array([1, 1]), 2.0), "policy": (np.array([4, 0]), 0.5)}
+    monkeypatch.setattr(tasks, "count_right", lambda policy, task, num, seed: counts[policy])
+    log = RunLog(tmp_path, "D5")
+    log.keep(base="base", policy="policy", held_out=None)
+    evidence.claim_more_tries(lesson.Config(), evidence.Config(num_samples=4), log)
+    log.close()
+    assert log.series("pass_before") == ([1, 2, 4], [0.25, 0.5, 1.0])
+    assert log.series("pass_after") == ([1, 2, 4], [0.5, 0.5, 0.5])
+    found = {claim.name: claim.value for claim in log.claims}
+    assert found == {"entropy_ratio": 0.25, "gain_at_one_over_many": 0.25 - (0.5 - 1.0)}
+
+
+def test_gaps_to_the_library_are_what_was_planted_and_else_rounding(sums, monkeypatch):
+    """A hundredth is added to our leave-one-out advantages, and to our losses of one average."""
+    tokenizer, prompts, _ = sums
+    seed_everything(0)
+    base = make_model(arithmetic_recipe(), len(tokenizer)).eval()
+    right = lesson.advantages
+
+    def advantages(rewards, baseline, divide):
+        return right(rewards, baseline, divide) + 0.01 * (baseline == "leave_one_out")
+
+    loss = lesson.grpo_loss
+    monkeypatch.setattr(lesson, "advantages", advantages)
+    monkeypatch.setattr(
+        lesson, "grpo_loss", lambda *args: loss(*args) + 0.01 * (args[2].average == "constant")
+    )
+    gaps = D5_trl.trl_gaps(base, tokenizer, prompts, lesson.Config())
+    planted = {"advantages_RLOO_False"} | {
+        f"loss_{name}"
+        for name, (_, settings) in D5_trl.LOSSES.items()
+        if settings.get("average") == "constant"
+    }
+    assert len(planted) == 2
+    for name, gap in gaps.items():
+        assert gap == pytest.approx(0.01 if name in planted else 0.0, abs=1e-5), name
+    assert len(gaps) == 3 + len(D5_trl.LOSSES)

@@ -10,14 +10,15 @@ from spies import watch_adam, weights
 from chapters.D_rlhf import D6_text_rewriter as lesson
 from chapters.D_rlhf.checks.D6 import EDITS, small_model
 from chapters.D_rlhf.evidence import D6 as evidence
+from chapters.D_rlhf.evidence import D6_trl
 from chapters.envs import rewriter as office
 from chapters.rating import RatingStore, ScriptedRater, Session
 from chapters.rating import ask as raters
-from chapters.text import rewriting
+from chapters.text import ppo, rewriting
 from chapters.text.models import LoadedModel, load_model
 from chapters.text.recipes import rewriter_recipe
-from chapters.text.rewriting import Pairs
-from chapters.utils import RunLog, UsageError
+from chapters.text.rewriting import Comparisons, Pairs
+from chapters.utils import RunLog, UsageError, seed_everything
 from chapters.utils.edits import edited
 
 SMOKE = lesson.Config(**lesson.SMOKE)
@@ -332,3 +333,98 @@ def test_requests_come_in_their_order_and_the_step_size_falls(tmp_path, monkeypa
     assert seen == [1, 2, 3]
     assert log.series("x_first_gap")[1][0] == pytest.approx(0.0, abs=1e-4)
     assert log.series("x_kl")[1][0] == pytest.approx(0.0, abs=1e-3), "it begins at the reference"
+
+
+# What the evidence makes of what it trains
+
+
+def test_unseen_pairs_are_held_out(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        evidence,
+        "compare",
+        lambda *args, **more: asked.append((args, more)) or Comparisons([], [], [], np.ones(0)),
+    )
+    log = RunLog(tmp_path, "D6")
+    log.keep(sft="sft", lm="lm")
+    for num_pairs, num in ((400, 100), (12, 8)):
+        cfg = dataclasses.replace(SMOKE, seed=3, num_pairs=num_pairs)
+        evidence.unseen_pairs(cfg, log)
+        args, more = asked.pop()
+        assert args == ("sft", "lm", num, cfg.num_tokens, cfg.judge_noise, 3)
+        assert more == {"held_out": True}
+    log.close()
+
+
+def test_the_librarys_policy_is_judged_beside_the_imitating_one(tmp_path, monkeypatch):
+    """Two requests: a better rewrite than the imitating model's, and the same one."""
+    requests = ["send the old report today now", "send the report now"]
+    written = ["please send the old report today .", "send the report ."]
+    imitated = ["send it .", "send the report ."]
+    claimed = []
+    monkeypatch.setattr(evidence, "rewrite", lambda policy, lm, asked, num, seed: written)
+    monkeypatch.setattr(evidence, "claim_race", lambda found, log: claimed.append(found))
+    for name in ("draw_peer", "draw_rewrites"):
+        monkeypatch.setattr(evidence, name, lambda *_: None)
+    log = RunLog(tmp_path, "D6")
+    found = {"sft": vars(office.judge(requests, imitated))}
+    log.keep(lm=None, tests=requests, found=found, texts={"sft": imitated})
+    evidence.outcome(torch.nn.Linear(1, 1), SMOKE, log)
+    log.close()
+    ((trl, sft),) = [(one["trl"], one["sft"]) for one in claimed]
+    assert sft is found["sft"]
+    assert trl["wins"].tolist() == [1.0, 0.5]
+    assert trl["content"].tolist() == [1.0, 1.0]
+    assert log.last("trl_final_wins") == 0.75
+    assert log.last("trl_final_score") == pytest.approx(np.mean([5.0, 4.0]))
+
+
+def test_the_first_point_at_the_level_gives_the_seconds(tmp_path):
+    log = RunLog(tmp_path, "D6")
+    for step, (seconds, score) in enumerate([(1.0, 0.2), (2.0, 0.5), (3.0, 0.4), (4.0, 0.9)]):
+        log.write(step, x_cpu_seconds=seconds, x_score=score)
+    assert D6_trl.seconds_to(log, "x", 0.5) == 2.0
+    assert D6_trl.seconds_to(log, "x", 0.6) == 4.0
+    assert D6_trl.seconds_to(log, "x", 0.95) == 4.0, "at its last if never"
+    log.close()
+
+
+def test_the_gap_to_the_library_is_what_was_planted(monkeypatch):
+    """Rewards and whitening agree; each is noticed once it is a hundredth off."""
+    seed_everything(0)
+    lm, requests = small_model()
+    reward_model = rewriting.RewardModel(lm.model)
+    torch.nn.init.normal_(reward_model.score.weight)
+    prompts = office.encode_prompts(lm.tokenizer, requests[:4])
+    rewrites = office.encode_rewrites(
+        lm.tokenizer, ["send it .", "please do .", "no", "send the old report ."]
+    )
+
+    def gap(whiten=ppo.whiten, shift=0.0):
+        def pack(*texts):
+            ids, mask = rewriting.pack(*texts)
+            return ids, mask
+
+        model = reward_model
+        if shift:
+            model = Shifted(reward_model, shift)
+        return D6_trl.trl_gap(model, whiten, pack, prompts, rewrites, lm.tokenizer.pad_token_id)
+
+    assert gap() < 1e-5
+    assert gap(whiten=lambda numbers, mask: ppo.whiten(numbers, mask) + 0.01 * mask) == pytest.approx(
+        0.01, rel=0.01
+    )
+    assert gap(shift=0.01) == pytest.approx(0.01, rel=0.01)
+
+
+class Shifted(torch.nn.Module):
+    """A reward model as TRL reads it, that answers a little too high where we ask it."""
+
+    def __init__(self, model, shift):
+        super().__init__()
+        self.base_model_prefix, self.score, self.shift = model.base_model_prefix, model.score, shift
+        setattr(self, model.base_model_prefix, getattr(model, model.base_model_prefix))
+        self.answer = model.forward
+
+    def forward(self, *inputs):
+        return self.answer(*inputs) + self.shift
