@@ -58,6 +58,7 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
                 name, {}
             )
         log.write(0, **{f"{name}_{what}": value for what, value in found[name].items()})
+    claim_changes(log)
     claim_reviews(found, costs, cfg, log)
     claim_labels(cfg, extra, log)
     claim_far(cfg, extra, log)
@@ -334,14 +335,11 @@ def claim_parity(pairs: lesson.Pairs, cfg: lesson.Config, log: RunLog) -> None:
         )
 
 
-def claim_reviews(found: dict[str, dict], costs: dict, cfg: lesson.Config, log: RunLog) -> None:
-    """What became of the reviews, and what TRL needs for the same."""
-    ours, base = found["ours"], found["base"]
+def claim_changes(log: RunLog) -> None:
+    """What DPO did to the pairs it learnt from."""
     pairs = log.kept["pairs"]
     after = lesson.add_reference(pairs, log.kept["policy"])["ref_log_probs"]
     chosen, rejected = (after - pairs["ref_log_probs"]).sum(-1).mean(0).tolist()
-    spread = 1.96 * (0.5 / cfg.num_eval_texts) ** 0.5  # of a difference of two rates, at most
-    interval = "95 % interval of a difference of rates"
     log.claim(
         "chosen_change",
         "DPO on pairs of reviews makes the chosen ones less likely",
@@ -358,6 +356,13 @@ def claim_reviews(found: dict[str, dict], costs: dict, cfg: lesson.Config, log: 
         unit="nats",
         source="it is all that (4) rewards",
     )
+
+
+def claim_reviews(found: dict[str, dict], costs: dict, cfg: lesson.Config, log: RunLog) -> None:
+    """What became of the reviews, and what TRL needs for the same."""
+    ours, base = found["ours"], found["base"]
+    spread = 1.96 * (0.5 / cfg.num_eval_texts) ** 0.5  # of a difference of two rates, at most
+    interval = "95 % interval of a difference of rates"
     log.claim(
         "kl",
         "DPO's reviews stay so near the base model that the sentiment gained outweighs the KL penalty",
