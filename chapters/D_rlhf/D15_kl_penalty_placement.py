@@ -107,8 +107,8 @@ Autograd on samples sees the first term only. For completions, as $\nabla u = -\
 
 $$\begin{aligned}
 \mathbb E[\nabla k_1] &= \mathbb E[\nabla \log \pi] = \nabla \textstyle\sum_y \pi(y) = 0 \\
-\mathbb E[\nabla k_2] &= \mathbb E[-u\, \nabla \log \pi] = \nabla\, \mathrm{KL}(\pi \Vert \pi_\text{ref}) \\
-\mathbb E[\nabla k_3] &= \mathbb E[(1 - e^u)\, \nabla \log \pi] = \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)
+\mathbb E[\nabla k_2] &= \mathbb E[-u \nabla \log \pi] = \nabla \mathrm{KL}(\pi \Vert \pi_\text{ref}) \\
+\mathbb E[\nabla k_3] &= \mathbb E[(1 - e^u) \nabla \log \pi] = \nabla \mathrm{KL}(\pi_\text{ref} \Vert \pi)
 \end{aligned} \tag{3}$$
 
 By (3) $k_1$ in a loss is no penalty at all. $k_2$, wrong as a value, is right as a gradient. $k_3$, which
@@ -186,8 +186,8 @@ def token_losses(log_probs: Grid, batch: dict[str, Tensor], cfg: Config) -> Grid
 r"""
 ## 4. Where does it end? Enumerate
 
-A learner rests where its *expected* update is zero. Weigh each completion by its probability, as in an endless
-group, and walk along the expected gradient until nothing is left of it:
+A learner rests where its *expected* update is zero. Weigh each completion by its probability, as in a group
+without end, and walk along the expected gradient until nothing is left of it:
 
 $$\hat A(y) = \frac{r(y) - \mathbb E_\pi[r]}{\sigma_r}, \qquad \sigma_r^2 = \mathrm{Var}_\pi[r] \tag{6}$$
 
@@ -355,7 +355,8 @@ a sum over the vocabulary. Add it up along a completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, with less noise than any $k$. Is it right in a loss? `rl exercise D15.next_token_kl`.
+Its mean over completions is the divergence, and a single one of them is nearer to it than the $k$ of sampled
+tokens. Is it right in a loss? `rl exercise D15.next_token_kl`.
 
 <details><summary>Answer</summary>
 

@@ -13,8 +13,7 @@ is fixed now, and a policy is trained to maximise it. **Next:** D4 learns from p
 References: `gao2023overoptimization`, `korbak2022bayesian`, `ahmadian2024rloo`, `beirami2024bestofn`.
 
 Symbols: $r$ the true reward (*gold*), $\hat r$ the learnt one (the *proxy*), $\pi_\text{ref}$ the reference
-that wrote the pairs, $\beta$ the weight of the Kullback–Leibler (KL) penalty, $\lambda = 1/\beta$ (not
-that of D2), $G$ completions in a group.
+that wrote the pairs, $\beta$ weight of the Kullback–Leibler (KL) penalty, $\lambda = 1/\beta$ (not D2's).
 """
 
 # %%
@@ -40,7 +39,6 @@ from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everythi
 from chapters.utils.optim import Adam
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """A policy that maximises a learnt reward, judged by the true one."""
@@ -90,8 +88,8 @@ the best of a random subset of size $n$ if it is in it, and the other $n - 1$ ra
 
 $$\mathbb{E}[\text{best}] = \textstyle\sum_{i \ge n} \binom{i-1}{n-1} \binom{N}{n}^{-1} v_{(i)} \tag{1}$$
 
-Here $v$ is whatever one wants the mean of, proxy or gold, and the order is always the proxy's. How far has
-this moved from the model that wrote the pool? At most (`beirami2024bestofn`)
+Here $v$ is proxy or gold, and the order is always the proxy's. How far has this moved from the model that
+wrote the pool? At most (`beirami2024bestofn`)
 
 $$\mathrm{KL} \le \log n - \frac{n-1}{n} \tag{2}$$
 
@@ -106,7 +104,7 @@ the second in one. If gold is 0, 5, 1, the best of two earns $\tfrac23 \cdot 1 +
 5.24
 ```
 
-The second line is over-optimisation in small: with $n = 3$ the proxy's favourite wins, and gold has turned.
+This is over-optimisation in small: with $n = 3$ the proxy's favourite wins, and gold has turned.
 """
 
 
@@ -132,9 +130,8 @@ def best_of_n_kl(n: int) -> float:
 r"""
 ## 2. A stronger one: policy gradient
 
-REINFORCE leave-one-out (RLOO, `ahmadian2024rloo`) has the plainest baseline there is. Of $G$ completions of
-one prompt, each is compared with the mean of the others. Here it maximises the proxy and nothing else: no KL
-penalty.
+REINFORCE leave-one-out (RLOO, `ahmadian2024rloo`) compares each of $G$ completions of a prompt with the mean
+of the others. Here it maximises the proxy and nothing else: no KL penalty.
 
 $$\hat A_i = r_i - \frac{1}{G-1} \textstyle\sum_{j \ne i} r_j, \qquad
 \nabla J = \mathbb{E}\bigl[\hat A_i \nabla \log\pi_\theta(y_i \mid x)\bigr] \tag{3}$$
@@ -204,8 +201,7 @@ $$\frac{d}{d\lambda}\, \mathbb{E}_{\pi_\lambda}[v] = \mathrm{Cov}_{\pi_\lambda}(
   pairs came from, at $\lambda = 0$, the two go together; that is what held-out accuracy measures. Gold peaks
   where the covariance reaches zero, and nothing measured on the reference's samples says where that is.
 
-*By hand.* Three texts, equally likely at first. The proxy likes the third best, the truth the second. At
-first both rise; optimised harder, gold turns:
+*By hand.* Of three texts, equally likely at first, the proxy likes the third best, the truth the second:
 
 ```python
 >>> ref = torch.full((3,), 1 / 3).log()
@@ -241,24 +237,22 @@ r"""
 
 ![Gold rises and falls while the proxy climbs: chosen, trained, and exactly](results/D16.png)
 
-*Left: choosing.* The proxy promises more with every doubling of $n$ (dashed), and the fewer pairs it learnt
-from, the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold flattens rather than
-falls.
+*Left: choosing.* The proxy promises more with every doubling of $n$ (dashed); the fewer pairs it learnt from,
+the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold flattens rather than falls.
 
 *Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
 finds what the pairs never showed: praise without measure, words said again and again. Gold falls, the proxy
-climbs on. And this is the *good* proxy, near the ceiling of D3: such reviews are too rare among the pairs to
-matter for its accuracy.
+climbs on. This is the *good* proxy, near D3's ceiling: such reviews are too rare among the pairs to count.
 
 *Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; the gold
 reward dislikes a symbol that repeats the one before it, and counts of symbols cannot see that. More pairs
-raise the peak. The lowest of five proxies puts the fall off; they had five times the pairs together, and all
-five are blind in the same place. The proxy that is shown repeats keeps what it gains.
+raise the peak. The lowest of five proxies puts the fall off, but all five are blind in the same place. The
+proxy that is shown repeats keeps what it gains.
 
 **The verdict.** The learnt reward goes on rising, by (5) always; the true one rises with it at first and
-then falls, as soon as the policy writes what the two disagree on. How far one may go is not decided
-by the accuracy on held-out pairs. It is decided by what the proxy cannot see, and found by looking: at gold,
-or at people, on what the policy writes now.
+falls as soon as the policy writes what the two disagree on. How far one may go is not decided by the accuracy
+on held-out pairs, but by what the proxy cannot see, and found by looking: at gold, or at people, on what the
+policy writes now.
 
 <!-- results: D16 -->
 
@@ -282,28 +276,42 @@ or at people, on what the policy writes now.
 
 <!-- /results -->
 
-**Break it.** `rl break D16 not_centred` and `rl break D16 beta_inverse` break the one line of (5) that
-explains it all; `rl break D16 own_reward` lets a completion be its own baseline: say first which claim
-notices.
+**Break it.** `rl break D16 not_centred` and `rl break D16 beta_inverse` break the one line that explains it
+all; `rl break D16 own_reward` lets a completion be its own baseline: say first which claim notices.
 
 **Exercises.**
 
-*D16.1 · A penalty* (30 minutes). Give `maximise` a KL penalty: subtract `beta` times the log-ratio from the
-rewards. Which beta ends near gold's peak?
+<!-- exercises: D16 -->
+
+*D16.1 · The heart of it* (35 minutes, medium). Write the best of n, the baseline, and the two sides of the
+story's one line, from (1), (3), (4) and (5). `rl exercise D16.best_of_n`, `rl exercise D16.leave_one_out`,
+`rl exercise D16.tilt`, `rl exercise D16.covariance`.
+
+*D16.2 · A penalty that stops at the peak* (25 minutes, medium). Someone who knew the gold reward could choose
+the best $\beta$. By (5) gold rises as long as its covariance with the proxy is positive. If that crosses zero
+once, halving an interval finds where: write it. For the three texts of section 3 it is $\lambda = 0.462$.
+Which $\beta$ is that? And how is one chosen for `maximise`? `rl exercise D16.turning_point`.
 
 <details><summary>Answer</summary>
 
-`rewards -= beta * (log_probs - ref_log_probs).detach()` before the baseline, with the rewards in the proxy's
-units. A beta of the order of the proxy's gain per nat at the peak holds it there; the middle panel shows
-that slope. </details>
+$\beta = 1 / 0.462 = 2.2$. `maximise` needs `rewards -= beta * (log_probs - ref_log_probs).detach()` before
+the baseline. The middle panel shows the proxy's gain per nat at gold's peak: a $\beta$ of that order, in the
+proxy's units, stops there. Nobody knows gold, so the peak must be looked for with people.
+</details>
 
-*D16.2 · Ask again* (30 minutes). Label 500 pairs of the *optimised* policy, train the reward model on all
-pairs, and maximise again. What moves, the height of the peak or its place?
+*D16.3 · Ask again* (30 minutes, hard). Label 500 pairs of the *optimised* policy, train the reward model on
+all pairs, and maximise again. What moves, the height of the peak or its place?
 
 <details><summary>Answer</summary>
 
 Both, and the place more: the proxy has now seen gushing and echoes lose. It will be found out again further
-away. This loop, policy, pairs, reward model, is how it is done at scale (D1). </details>
+away. This loop, policy, pairs, reward model, is how it is done at scale (D1).
+</details>
+
+*D16.4 · Find the bug* (10 minutes). `rl exercise D16.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -403,6 +411,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

@@ -41,7 +41,6 @@ Prompt, Batch = Int[Tensor, "B P"], dict[str, Tensor]
 WORLD = {"learning_rate": 0.03, "beta": 0.5, "num_prompts": 1024}  # other settings on the token world
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """PPO on a pretrained language model, and on a world small enough to know the exact answer."""
@@ -80,11 +79,12 @@ r"""
 
 Prompts are padded on the **left**: all completions start in the same column, and padding must not count when
 positions are numbered. Completions are padded on the right. Their mask is True up to and *including* the
-end-of-sequence token (EOS): to stop is an action. `sample` draws at temperature 1. How likely is its draw?
+end-of-sequence token (EOS): to stop is an action. How likely is what `sample` draws at temperature 1?
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{1}$$
 
-Here $y_t$ is a token, no target. The logits in column $t$ predict column $t + 1$: do not forget that shift.
+The logits in column $t$ predict column $t + 1$: do not forget that shift. (To read the whole text again for
+each token is simple and slow; `chapters/text/generation.py`, from which later lessons import, has a cache.)
 """
 
 
@@ -132,20 +132,20 @@ The score $r(x, y)$ judges a whole completion, so it comes once, with the last t
 (Kullback–Leibler) comes with every token: $-\beta$ times the log-ratio to the *reference*, a frozen copy of
 the model as it was (`ziegler2019finetuning`). With $\theta_\text{old}$, which sampled, the reward $r_t$ is:
 
-$$r_t = -\beta \bigl[\log \pi_{\theta_\text{old}}(y_t \mid x, y_{<t}) - \log \pi_\text{ref}(y_t \mid x,
-y_{<t})\bigr] + \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
+$$r_t = -\beta\, \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
++ \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
 Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
 policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its
-`T`-th token is *complete*: it was scored as it stands. So both ends are `terminated`, and nothing follows the
-last token. With state $s_t = (x, y_{<t})$, mask $m_t$, critic $V$ and C3's $\lambda$:
+`T`-th token was scored as it stands: both ends are `terminated`, and nothing follows the last token. With
+state $s_t = (x, y_{<t})$, mask $m_t$, critic $V$ and C3's $\lambda$:
 
-$$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \qquad \hat A_t = \delta_t + \lambda\, \hat A_{t+1}\, m_{t+1}
+$$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \quad \hat A_t = \delta_t + \lambda\, \hat A_{t+1}\, m_{t+1}
 \tag{3}$$
 
 *By hand.* Two tokens, then padding; $\beta = \lambda = 0.5$, the score is 1. The first token became likelier
-and is penalised; the second became less likely, so its penalty is negative, and it has the score. Its
-advantage is $1.2 - 0.6$, the first one's $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$; the padding changes neither:
+and is penalised, the second less likely, and it has the score. Its advantage is $1.2 - 0.6$, the first one's
+$(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$; the padding changes neither:
 
 ```python
 >>> mask = torch.tensor([[True, True, False]])
@@ -185,13 +185,17 @@ def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -
 
 
 def masked_mean(numbers: Grid, mask: Mask) -> Float[Tensor, ""]:
-    """Mean over the tokens that exist."""
+    """Mean over the tokens that exist; 0 without any."""
+    if not mask.any():
+        return numbers.new_zeros(())
     return (numbers * mask).sum() / mask.sum()
 
 
 def whiten(advantages: Grid, mask: Mask) -> Grid:
-    """Mean 0 and standard deviation 1 over the tokens that exist; 0 elsewhere."""
-    centred = (advantages - masked_mean(advantages, mask)) * mask
+    """Mean 0 and standard deviation 1 over the tokens that exist, 0 if they are equal; 0 elsewhere."""
+    kept = advantages[mask]
+    differ = (kept != kept[:1]).any()  # else rounding would be divided by rounding
+    centred = (advantages - masked_mean(advantages, mask)) * mask * differ
     deviation = (centred.pow(2).sum() / (mask.sum() - 1)).sqrt()
     return centred / (deviation + 1e-8)  # eq. (4)
 
@@ -201,17 +205,17 @@ r"""
 ## 3. Policy, loss, update
 
 The critic is one linear layer on the language model's last hidden state; it starts at zero, and its weights
-are part of $\theta$. `PolicyWithValue` and C3's `update`, which clips the gradient's norm at 1, are in
-`chapters/text/ppo.py`. The loss is C3's for each token, without the entropy bonus, with a weight $c_v$
-and the target $\hat R_t = \hat A_t + V_\text{old}(s_t)$, where $V_\text{old}$ is the value at sampling:
+are part of $\theta$ (`PolicyWithValue` and C3's `update` are in `chapters/text/ppo.py`). The loss is C3's for
+each token, without the entropy bonus, with a weight $c_v$ and the target $\hat R_t = \hat A_t +
+V_\text{old}(s_t)$, from the value at sampling:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad
 L_t = \min\bigl(w_t \tilde A_t,\; \mathrm{clip}(w_t, 1 \pm \epsilon_\text{clip})\, \tilde A_t\bigr) \tag{5}$$
 
 $$\mathcal L = \frac{1}{\sum m_t} \sum m_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2\bigr] \tag{6}$$
 
-$L_t$ is raised, $\mathcal L$ lowered. One mean over all tokens: every *token* weighs the same; in the mean of
-each completion's mean every *completion* does. One token of loss 3, and three tokens of loss 1:
+One mean over all tokens: every *token* weighs the same; in the mean of each completion's mean every
+*completion* does. One token of loss 3, and three tokens of loss 1:
 
 ```python
 >>> losses = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
@@ -288,8 +292,8 @@ written by a small GPT-2; their score is the number of positive words minus that
 ![PPO climbs below the best possible curve to the optimum; on reviews score and KL level off](results/D2.png)
 
 Left ($\beta = 0.5$), PPO ends at the optimum. *Best of n*, the highest-scored of $n$ completions of the
-reference, comes close to the curve without training, but each answer costs $n$. Right ($\beta = 0.2$), the
-score passes the best of 16 and levels off below 3; the KL overshoots, then settles. With other $\beta$:
+reference, comes close without training, but each answer costs $n$. Right ($\beta = 0.2$), the score passes
+the best of 16 and levels off below 3; the KL overshoots, then settles. With other $\beta$:
 
 ![With beta 0 the reference finds the words written, on average, less likely than 1/V](results/D2_sweep.png)
 
@@ -298,13 +302,13 @@ were equally likely. The cap at 3 alone holds nothing together: a repetition of 
 
 ![One detail changed, on the token world: a flipped KL sign costs most by far](results/D2_ablations.png)
 
-Padding counted as text is trained as if sampled, and the score comes behind the true end. Rewards clipped at
-±1 are another objective (grey: *its* optimum). Whitening and the mean of means change little here: near the
-optimum $r - \beta \log(\pi / \pi_\text{ref})$ is the same for a prompt's completions, however weighed.
+Padding counted as text is trained as if sampled. Rewards clipped at ±1 are another objective (grey: *its*
+optimum). Whitening and the mean of means change little here: near the optimum $r - \beta \log(\pi /
+\pi_\text{ref})$ is the same for a prompt's completions, however weighed.
 
-**The verdict.** PPO takes each token for an action: advantages carry the score of a text to its tokens, and
-what was rewarded gets written, on the token world nearly as well as at all possible. The KL penalty holds the
-model to its language. Without it only the score is left, and of the language only the words that score.
+**The verdict.** PPO takes each token for an action: advantages carry a text's score to its tokens, and what
+was rewarded gets written, on the token world nearly as well as possible. The KL penalty holds the model to
+its language. Without it only the score is left, and of the language only the words that score.
 
 <!-- results: D2 -->
 
@@ -331,14 +335,46 @@ model to its language. Without it only the score is left, and of the language on
 <!-- /results -->
 
 **Break it.** `rl break D2 no_kl`: no penalty. `rl break D2 kl_sign`: a bonus for divergence.
-`rl break D2 padding_counted`: no mask. Run all three: which claims fail in each?
-<details><summary>Answer</summary>gap_closed: all; kl: the first two; reward_after: the last two.</details>
+`rl break D2 padding_counted`: no mask. Say before you run each which of the claims will fail.
 
 **Exercises.**
 
-*D2.1 · A reward for each token* (15 minutes). Write (2): `rl exercise D2.token_rewards`.
+<!-- exercises: D2 -->
 
-*D2.2 · Advantages that end with the completion* (20 minutes). Write (3): `rl exercise D2.gae`.
+*D2.1 · The heart of it* (35 minutes, medium). Write a reward for each token, and advantages that end with the
+completion, from (2) and (3). `rl exercise D2.token_rewards`, `rl exercise D2.gae`.
+
+*D2.2 · A beta that adapts* (15 minutes, easy). Who does not know $\beta$ may know how far a policy should go,
+say $d$ nats. After each batch this raises $\beta$ if the policy is further away, and lowers it if it is
+nearer (`ziegler2019finetuning`):
+
+$$\beta \leftarrow \beta \bigl[1 + 0.1\, \mathrm{clip}(\mathrm{KL} / d - 1, \pm 0.2)\bigr] \tag{E1}$$
+
+Why is the error clipped? `rl exercise D2.next_beta`.
+
+<details><summary>Answer</summary>
+
+The KL of a batch is noisy: one completion that the reference finds absurd may double it. With the clip beta
+moves at most 2 % a batch, and only a KL that stays away moves it far.
+</details>
+
+*D2.3 · Cut off* (15 minutes, easy). A completion that reaches its `T`-th token without an EOS was cut off in
+mid-sentence. Take a penalty $c$ from its score.
+
+$$\tilde r(x, y) = r(x, y) - c\; \mathbb 1[\text{no } y_t \text{ is the EOS}] \tag{E2}$$
+
+Beware: one of `T` tokens may just have ended. `rl exercise D2.penalise_unfinished`.
+
+<details><summary>Answer</summary>
+
+Without it, nothing in the score says that a text should come to its end; with it, one text too long costs
+more than a word too few.
+</details>
+
+*D2.4 · Find the bug* (10 minutes). `rl exercise D2.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -401,6 +437,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

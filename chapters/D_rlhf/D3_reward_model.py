@@ -5,17 +5,15 @@ r"""
 **Question.** How well can a scorer be learnt from comparisons of which every fifth is a coin's doing, and how
 does one know that it is as good as it can be?
 
-**Before this:** D2 (PPO, proximal policy optimisation, on a given reward), D1 (the ideas). **Changes from
-D2:** the reward is not given but learnt, from pairs of texts of which someone liked one better. **Next:** D16
-lets a policy maximise what was learnt here; D4 learns from the same pairs and does without a reward model.
+**Before this:** D2 (a given reward), D1 (the ideas). **Changes from D2:** the reward is learnt, from pairs of
+texts of which someone liked one better. **Next:** D16 lets a policy maximise what was learnt here.
 
 **Time.** 45 s on 2 cores; with all evidence 150 s.
 
 References: `bradleyterry1952rank`, `ouyang2022instructgpt`, `cox1958calibration`.
 
-Symbols: `M` pairs, `B` texts in a batch, `T` tokens of a text, $y_w$, $y_l$ the chosen and the rejected text,
-$r_\phi$ the learnt reward, $r$ the true one (*gold*), $\tau$ the annotators' temperature, $\sigma$ the
-logistic function.
+Symbols: `M` pairs, `B` texts in a batch, `T` tokens of a text, $y_w$, $y_l$ the chosen and the rejected one,
+$r_\phi$ the learnt reward, $r$ the true one, $\tau$ the annotators' temperature, $\sigma$ logistic function.
 """
 
 # %%
@@ -39,7 +37,6 @@ from chapters.utils.optim import Adam
 Row = Float[np.ndarray, " M"]  # a number for each pair
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """A Bradley-Terry reward model, fitted to noisy pairs of reviews."""
@@ -72,19 +69,18 @@ SMOKE = {"pretrain_steps": 20, "num_tokens": 8, "num_pairs": 64, "num_test_pairs
 r"""
 ## 1. A reader, and annotators who are not sure
 
-To see how good a reward model is, one must know what it should have learnt. So the truth is ours. It is a
-reader who likes warm reviews, up to a point. More than three words of praise smell of being paid for. And of
-the words that come back, common ones apart, three are forgiven, and each further one bores. In
-`chapters/envs/reviews.py` this is `gold_reward`; *gold* is the field's word for the reward that one really
-means.
+To see how good a reward model is, one must know what it should have learnt. So the truth is ours: a reader
+who likes warm reviews, up to a point. More than three words of praise smell of being paid for. And of the
+words that come back, common ones apart, three are forgiven, and each further one bores. This is `gold_reward`
+of `chapters/envs/reviews.py`; *gold* is the field's word for the reward that one really means.
 
 Nobody is told. Annotators see two completions of one prompt and say which is better. They are not sure: the
 larger the difference of the two rewards, the likelier they get it right (`bradleyterry1952rank`).
 
 $$P(y_1 \succ y_2) = \sigma\bigl((r(y_1) - r(y_2)) / \tau\bigr) \tag{1}$$
 
-*By hand.* Two texts whose rewards differ by $\tau \ln 3$ are told apart in three of four cases. Equal ones
-are a toss:
+*By hand.* Texts whose rewards differ by $\tau \ln 3$ are told apart in three of four cases. Equal ones are a
+toss:
 
 ```python
 >>> first, second = np.array([np.log(3.0), 2.0]), np.array([0.0, 2.0])
@@ -98,8 +94,7 @@ no scorer beats the **Bayes ceiling**:
 $$\text{accuracy} \le \tfrac1M \textstyle\sum_i \max(p_i, 1 - p_i) \tag{2}$$
 
 And because we know $p$, a scorer can be judged without drawing a single label: it is right with probability
-$p_i$ where it prefers the first text, and with $1 - p_i$ where it prefers the second. That takes chance out
-of the measurement.
+$p_i$ where it prefers the first text, and with $1 - p_i$ where it prefers the second.
 """
 
 
@@ -119,9 +114,8 @@ def expected_accuracy(differences: Row, probability: Row) -> float:
 r"""
 ## 2. The loss
 
-(1) is a logistic regression whose input is the *difference* of two scores. Its training loss is minus the
-log-likelihood of what the annotators said, with an optional margin $m$ for pairs that are known to lie far
-apart:
+(1) is a logistic regression on the *difference* of two scores. Its loss is minus the log-likelihood of what
+the annotators said, with an optional margin $m$ for pairs that are known to lie far apart:
 
 $$\mathcal L(\phi) = -\tfrac1M \textstyle\sum_i \log\sigma(r_\phi(y_w^i) - r_\phi(y_l^i) - m_i) \tag{3}$$
 
@@ -136,8 +130,7 @@ $$\mathcal L(\phi) = -\tfrac1M \textstyle\sum_i \log\sigma(r_\phi(y_w^i) - r_\ph
 ```
 
 So a reward model's zero is arbitrary. Its *scale* is not: by (1) the scores should differ by $(r(y_1) -
-r(y_2))/\tau$. The code says `logsigmoid` and not `log(sigmoid)`. At a difference of −200 the second is minus
-infinity, and its gradient not a number.
+r(y_2))/\tau$. The code says `logsigmoid`: at a difference of −200 `log(sigmoid)` is minus infinity.
 """
 
 
@@ -153,9 +146,9 @@ def bradley_terry_loss(
 r"""
 ## 3. One number for a text
 
-The scorer is a language model without its last layer: one linear map turns a hidden state into a number.
-Which hidden state? In a causal model only that of the **last real token** has read the whole text. Which
-column that is depends on the padding, so the mask must say.
+The scorer is a language model without its last layer: one linear map turns a hidden state into a number. In a
+causal model only that of the **last real token** has read the whole text. Which column that is depends on the
+padding, so the mask must say.
 
 ```python
 >>> scores = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
@@ -164,10 +157,9 @@ column that is depends on the padding, so the mask must say.
 tensor([0.2000, 0.6000])
 ```
 
-The mask also counts the positions, so that the side of the padding makes no difference. Two details cost an
-evening if they are missed. The head has no bias, since a bias would cancel in (3). And the end-of-sequence
-token (EOS), at which the score is read, was never *read* by the language model before, only written; its
-embedding starts as a full stop's.
+The mask also counts the positions, so the side of the padding makes no difference. The head has no bias,
+since a bias would cancel in (3). And the end-of-sequence token (EOS), at which the score is read, was never
+*read* by the language model before, only written; its embedding starts as a full stop's.
 """
 
 
@@ -200,8 +192,7 @@ r"""
 ## 4. Learn
 
 Chosen and rejected texts go through the model in one batch. The step size first rises, because the gradient
-of a random head would wreck the body, then falls in a line. One pass over the pairs is enough; more of them
-teach the coins.
+of a random head would wreck the body, then falls. One pass over the pairs is enough; more teach the coins.
 """
 
 
@@ -240,15 +231,13 @@ r"""
 ## 5. Are its probabilities right?
 
 Accuracy asks for the order only. But a policy will maximise the *number*, so ask more: $\sigma$ of a score
-difference is a forecast. Sort the held-out pairs by it and cut them into $K$ bins of equal size. Where it
-says 0.8, the first text should win in 80 of 100. The mean gap is the *expected calibration error* (ECE); we
-average true probabilities $p$, not labels, so chance adds nothing.
+difference is a forecast. Where it says 0.8, the first text should win in 80 of 100. Sort the held-out pairs
+by it and cut them into $K$ bins of equal size. The mean gap is the *expected calibration error* (ECE):
 
 $$\text{ECE} = \tfrac1K \textstyle\sum_j \bigl|\,\overline{\hat p}_j - \overline{p}_j\bigr| \tag{4}$$
 
 The *slope* says what kind of error it is. By which factor $a$ should all score differences $\Delta_i$ be
-multiplied so that the likelihood is highest (`cox1958calibration`)? Below 1 the scores are too far apart: a
-model too sure of itself.
+multiplied (`cox1958calibration`)? Below 1 the scores are too far apart: a model too sure of itself.
 
 $$a = \arg\max_a \textstyle\sum_i [p_i \log\sigma(a\Delta_i) + (1 - p_i)\log\sigma(-a\Delta_i)] \tag{5}$$
 """
@@ -287,18 +276,17 @@ r"""
 *Left.* Three models took the same number of gradient steps, on a sixteenth, a quarter and all of the pairs.
 With all of them the accuracy nearly touches the dashed ceiling, which nobody could pass.
 
-*Middle.* The forecasts of the model with all pairs lie near the diagonal: where it says 80 %, about 80 of 100
-agree. Sixteen passes over few pairs teach the tosses of these annotators by heart. The order is still mostly
-right, and the model is far too sure of it. This is why a reward model sees each pair once.
+*Middle.* The forecasts of the model with all pairs lie near the diagonal. Sixteen passes over few pairs teach
+the tosses of these annotators by heart: the order is still mostly right, and the model is far too sure of it.
+This is why a reward model sees each pair once.
 
 *Right.* `RewardTrainer` of TRL (Transformer Reinforcement Learning), given our first weights, pairs, order
-and step sizes, ends where we do. It appends EOS to every text, as we do, and pads on the right, because
-transformers numbers positions by column. Its `margin` and `center_rewards_coefficient` would add to the loss.
+and step sizes, ends where we do.
 
 **The verdict.** With some thousand noisy pairs the scorer is nearly as often right as one who knows the
-truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known. On human labels
-the ceiling is bounded by how often two people agree (D1), and calibration by counting. Note what the numbers
-do not say: they were measured on texts that the reference writes, and D16 leaves those behind.
+truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known; human labels
+have a ceiling bounded by how often two people agree (D1). And mind what the numbers do not say: they were
+measured on texts that the reference writes, and D16 leaves those behind.
 
 <!-- results: D3 -->
 
@@ -330,17 +318,44 @@ neighbours in the batch. `rl break D3 swapped` exchanges chosen and rejected, an
 
 **Exercises.**
 
-*D3.1 · Write the loss* (10 minutes). `rl exercise D3.bradley_terry_loss`; its check knows the overflow, the
-sign, and the margin.
+<!-- exercises: D3 -->
 
-*D3.2 · A ceiling for your own data* (15 minutes). Two annotators agree in 73 of 100 pairs. Between which two
-numbers does the Bayes ceiling lie?
+*D3.1 · The heart of it* (30 minutes, medium). Write the loss, the accuracy without labels, and the score at
+the last real token, from (2), (3) and section 3. The check of the loss knows the overflow, the sign, and the
+margin. `rl exercise D3.bradley_terry_loss`, `rl exercise D3.expected_accuracy`, `rl exercise D3.last_token`.
+
+*D3.2 · A ceiling for your own data* (25 minutes, medium). Nobody tells you $p$, but you can ask two
+annotators. The share of pairs on which they agree is
+
+$$g = \tfrac1M \textstyle\sum_i \bigl[p_i^2 + (1 - p_i)^2\bigr] \tag{E1}$$
+
+Between which two numbers does the ceiling (2) lie? Where, if $g$ is 0.73? `rl exercise D3.ceiling_between`.
 
 <details><summary>Answer</summary>
 
-If every label is right with the same probability $a$, they agree with $a^2 + (1-a)^2 = 0.73$, so $a = 0.84$:
-the highest it can be. If some pairs are clear and the others a toss, it is lower, but never below 0.73.
+Between 0.73 and 0.84. If every label is right with the same probability $a$, then $a^2 + (1-a)^2 = 0.73$ and
+$a = 0.84$. Agreement is a convex function of $\max(p, 1-p)$, so pairs of mixed difficulty lower the ceiling;
+lowest it is if some pairs are clear and the others a toss.
 </details>
+
+*D3.3 · More than two* (20 minutes, medium). Show an annotator $K$ texts at once, and one ranking gives $K
+(K-1) / 2$ pairs (`ouyang2022instructgpt`). With $y^1$ the text liked best, the loss of a ranking is a mean
+over all of them:
+
+$$-\tfrac{2}{K (K-1)} \textstyle\sum_{i<j} \log\sigma\bigl(r_\phi(y^i) - r_\phi(y^j)\bigr) \tag{E2}$$
+
+Why should the pairs of one ranking stand in one batch? `rl exercise D3.ranking_loss`.
+
+<details><summary>Answer</summary>
+
+Each text goes through the model once instead of K - 1 times. And the pairs of one ranking depend on each
+other: in batches of their own they are K - 1 passes over the same texts, which teaches the coins.
+</details>
+
+*D3.4 · Find the bug* (10 minutes). `rl exercise D3.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -416,6 +431,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.keep(base=base, tokens=tokens, test=test, found=found)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

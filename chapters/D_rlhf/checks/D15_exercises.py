@@ -42,7 +42,7 @@ def check_best_factor(best_factor):
 
 
 def next_token_kl(logits: Tensor, ref_logits: Tensor, completion_mask: Tensor) -> Tensor:
-    """Eq. (E3) of each completion [B], from the logits [B, T, V] of its tokens and its mask [B, T]."""
+    """The sums of eq. (E3), [B], from the logits [B, T, V] of completions and their mask [B, T]."""
     log_probs, ref_log_probs = logits.log_softmax(-1), ref_logits.log_softmax(-1)
     divergence = (log_probs.exp() * (log_probs - ref_log_probs)).sum(dim=-1)  # [B, T]
     return (divergence * completion_mask).sum(dim=1)
@@ -137,7 +137,8 @@ completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, with less noise than any $k$. Is it right in a loss?
+Its mean over completions is the divergence, and a single one of them is nearer to it than the $k$ of sampled
+tokens. Is it right in a loss?
 """,
         minutes=20,
         difficulty="medium",
