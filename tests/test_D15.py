@@ -1,6 +1,7 @@
 """D15's learners on a small token world: where they end, where they must end, and wrong once edited."""
 
 import dataclasses
+import types
 
 import pytest
 import torch
@@ -133,3 +134,36 @@ def test_the_step_size_rises_stays_and_falls_and_gradients_are_clipped(tmp_path,
     assert rates[warm:12] == pytest.approx([0.1] * (12 - warm))
     assert max(norm for _, norm in steps) <= 1.0 + 1e-4
     assert log.series("x_reward")[0] == list(range(20))
+
+
+def test_values_are_written_on_the_way_to_the_point(tmp_path):
+    world = token_world(2, **WORLD)
+    point, log = world.reference(torch.float64), RunLog(tmp_path, "D15")
+    point.table.data += 0.5 * torch.randn(point.table.shape, generator=torch.Generator().manual_seed(0))
+    evidence.write_values(world, point, log)
+    log.close()
+    steps, exact = log.series("kl_exact_mean")
+    assert steps == list(range(len(evidence.SHARES)))
+    assert exact[-1] == pytest.approx(float(world.kl(world.log_probs(point))), rel=1e-6)
+    assert exact == sorted(exact)
+    assert 0 < exact[0] < 0.03 * exact[-1], "a tenth of the way: about a hundredth"
+    assert log.series("kl_k1_mean")[1] == pytest.approx(exact), "k1 is right as a value"
+    assert log.last("kl_k1_deviation") == pytest.approx(evidence.deviations(world, point)["k1"])
+
+
+def test_a_learner_is_reported_where_it_ends(tmp_path):
+    world, log = token_world(2, **WORLD), RunLog(tmp_path, "D15")
+    log.keep(world=world)
+    best = world.reference(torch.float64)
+
+    def train(given, cfg, log, name):
+        assert given is world
+        assert name == "x"
+        return best
+
+    module = types.ModuleType("other")
+    module.train = train
+    evidence.learn(module, lesson.Config(), log, "x")
+    log.close()
+    assert log.last("gap_x") == pytest.approx(0.0, abs=1e-9)
+    assert log.last("token_kl_x") == pytest.approx(0.0, abs=1e-9)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -102,3 +103,54 @@ def test_judging_reads_the_policy_that_it_is_given(tmp_path):
     first, again, last = (lesson.judge(weights[at], scorer, base, cfg) for at in (0, 0, -1))
     assert np.array_equal(first["proxy"], again["proxy"])
     assert last["proxy"].mean() > first["proxy"].mean() + 0.1
+
+
+def test_the_best_of_n_by_each_proxy_keeps_what_it_must(tmp_path, monkeypatch):
+    """Texts worth 0 to 3. All pairs teach the truth, a quarter nothing, a sixteenth the opposite."""
+    trained, gains = [], []
+
+    def train(model, pairs, cfg, log):
+        trained.append((pairs["ids"].shape[1], cfg.num_epochs))
+        return quarter if pairs["ids"].shape[1] == 16 else sixteenth
+
+    whole, quarter, sixteenth = (torch.nn.Linear(1, 1) for _ in range(3))
+    sign = {whole: 1.0, quarter: 0.0, sixteenth: -1.0}
+    monkeypatch.setattr(evidence.preferences, "train_reward_model", train)
+    monkeypatch.setattr(evidence.preferences, "RewardModel", lambda *_: None)
+    monkeypatch.setattr(evidence.preferences, "marks", lambda *_: (0, 1))
+    monkeypatch.setattr(evidence, "write_texts", lambda base, prompts, *_: (["0", "1", "2", "3"], None))
+    monkeypatch.setattr(evidence, "gold_reward", lambda pool: np.array([0.0, 1.0, 2.0, 3.0]))
+    monkeypatch.setattr(
+        evidence, "score_texts", lambda scorer, tokenizer, pool: sign[scorer] * np.arange(4.0) / 2.0
+    )
+    monkeypatch.setattr(evidence, "claim_choice", lambda found, log: gains.append(found))
+    log = RunLog(tmp_path, "D16")
+    base = types.SimpleNamespace(model=None, tokenizer=None)
+    log.keep(base=base, tokens={"ids": torch.zeros(2, 64, 1)})
+    cfg = dataclasses.replace(lesson.Config(), num_pairs=64, num_epochs=1, temperature=2.0)
+    evidence.choose(whole, cfg, evidence.Config(pool_size=4), log)
+    log.close()
+    assert trained == [(4, 16), (16, 4)], "as many steps on a share of the pairs"
+    two = 14 / 6 - 1.5  # the six pairs' larger numbers, less the mean
+    by_hand = {"gold_1": [0, two, 1.5], "gold_16": [0, -two, -1.5], "proxy_1": [0, two, 1.5]}
+    by_hand |= {"proxy_16": [0, two, 1.5], "proxy_4": [0, 0, 0]}
+    for name, gain in by_hand.items():
+        assert gains[0][name] == pytest.approx(gain), name
+    assert log.series("best_of_n_gold_1") == ([1, 2, 4], pytest.approx([0, two, 1.5]))
+
+
+def test_a_proxy_with_many_pairs_that_sees_all_is_the_gold_reward(monkeypatch):
+    monkeypatch.setitem(evidence.WORLDS, "sees", (20_000, True, 1))
+    world, generator = token_world(0, num_symbols=4, length=3), torch.Generator().manual_seed(0)
+    features = evidence.symbol_features(world, True)
+    log_probs = world.reference_log_probs()[0]
+    gold = features @ torch.linspace(-1.0, 1.0, features.shape[1], dtype=torch.float64)
+    gold = gold - (log_probs.exp() * gold).sum()
+    proxies = evidence.fitted_proxies(world, log_probs, gold, "sees", 3, 2.0, generator)
+    assert proxies.shape == (3, len(gold))
+    assert (log_probs.exp() * proxies).sum(1).abs().max() < 1e-9
+    for proxy in proxies:
+        assert float((log_probs.exp() * (proxy - gold) ** 2).sum().sqrt()) < 0.1
+    monkeypatch.setitem(evidence.WORLDS, "ensemble", (50, False, 5))
+    doubtful = evidence.fitted_proxies(world, log_probs, gold, "ensemble", 40, 2.0, generator)
+    assert doubtful.shape == (40, len(gold))

@@ -13,8 +13,8 @@ from chapters.D_rlhf import D2_rlhf_llm_with_pytorch as lesson
 from chapters.D_rlhf.checks import D2 as checks
 from chapters.D_rlhf.evidence import D2 as evidence
 from chapters.envs.token_world import token_world
-from chapters.text import ppo, tasks
-from chapters.text.models import load_model
+from chapters.text import generation, ppo, tasks
+from chapters.text.models import load_model, make_model
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog, UsageError, seed_everything
 from chapters.utils.edits import Edit, edited
@@ -33,6 +33,22 @@ def learn(module, folder, seed=5, **changes):
     log.close()
     found = world.log_probs(policy).detach()
     return world.gap_closed(found, BETA), float(world.kl(found)), max(log.series("test_first_gap")[1])
+
+
+@pytest.mark.parametrize("module", [lesson, ppo], ids=["lesson", "text"])
+def test_equal_advantages_are_whitened_to_nothing(module):
+    """What the mean leaves of them is rounding: divided by its own spread it would be near 1."""
+    mask = torch.ones(4, 33, dtype=torch.bool)
+    mask[1, 5:] = False
+    for constant in (0.3, 0.9, 1 / 3, 1e8, 123456.789):
+        assert (module.whiten(torch.full(mask.shape, constant), mask) == 0).all()
+    assert (module.whiten(torch.randn(mask.shape), torch.zeros_like(mask)) == 0).all()
+
+
+@pytest.mark.parametrize("module", [lesson, generation], ids=["lesson", "text"])
+def test_a_mean_over_no_token_is_nothing(module):
+    numbers = torch.randn(2, 3, requires_grad=True)
+    assert module.masked_mean(numbers, torch.zeros(2, 3, dtype=torch.bool)) == 0
 
 
 def test_learner_closes_the_gap(tmp_path):
@@ -253,3 +269,44 @@ def test_what_is_measured_afresh_was_not_trained_on(monkeypatch):
     world = token_world(1, num_symbols=3, length=2)
     lesson.fresh(world.reference(), world.reference(), tasks.world_task(world), lesson.Config(seed=3))
     assert asked == [(10_003, 256)]
+
+
+def test_an_edited_learner_is_paid_by_one_world_and_judged_by_another(tmp_path, monkeypatch):
+    found, log = [], RunLog(tmp_path, "D2")
+    world, paying = (token_world(seed, num_symbols=3, length=2) for seed in (1, 2))
+
+    def train(policy, reference, task, cfg, log, name, watch):
+        rows = torch.tensor([0, 1])
+        ids = world.completion_ids[[3, 5]]
+        assert torch.equal(task.score(rows, ids), paying.reward(paying.prompt_ids[rows], ids))
+        watch(policy, cfg.num_updates)
+        found.append((cfg, name))
+
+    monkeypatch.setattr(lesson, "train", train)
+    evidence.learn_world(lesson, world, paying, lesson.Config(num_updates=5), log, "x")
+    ((cfg, name),) = found
+    assert name == "x"
+    assert cfg.num_updates == 15
+    assert {key: getattr(cfg, key) for key in lesson.WORLD} == lesson.WORLD
+    assert log.series("token_gap_x") == ([15], [pytest.approx(0.0, abs=1e-6)])
+    log.close()
+
+
+def test_fine_tuning_trains_a_copy_and_measures_it_afresh(tmp_path, monkeypatch):
+    base = make_model(review_recipe(1), 50).requires_grad_(False)
+    trained, log = [], RunLog(tmp_path, "D2")
+    log.keep(base=base)
+    monkeypatch.setattr(lesson, "train", lambda *arguments: trained.append(arguments))
+    batch, asked = {"scores": torch.ones(1)}, []
+    monkeypatch.setattr(lesson, "fresh", lambda *arguments: asked.append(arguments) or batch)
+    task = tasks.world_task(token_world(1, num_symbols=3, length=2))
+    cfg = lesson.Config()
+    assert evidence.fine_tune(task, cfg, log, "x") is batch
+    log.close()
+    ((policy, reference, given, settings, _, name),) = trained
+    assert (reference, given, settings, name) == (base, task, cfg, "x")
+    assert asked == [(policy, base, task, cfg)]
+    assert all(parameter.requires_grad for parameter in policy.parameters())
+    for copied, original in zip(policy.model.parameters(), base.parameters()):
+        assert copied is not original
+        assert torch.equal(copied, original)

@@ -10,10 +10,13 @@ from spies import watch_adam, weights
 
 from chapters.D_rlhf import D3_reward_model as lesson
 from chapters.D_rlhf.checks.D3 import EDITS
+from chapters.D_rlhf.evidence import D3_trl
 from chapters.D_rlhf.evidence.D3 import gradient_gap
 from chapters.envs.reviews import POSITIVE, gold_reward, sentiment
 from chapters.text import preferences
-from chapters.utils import RunLog
+from chapters.text.models import LoadedModel, make_model, make_tokenizer
+from chapters.text.recipes import review_recipe
+from chapters.utils import RunLog, seed_everything
 from chapters.utils.edits import edited
 
 NUM_IDS, PREFERRED = 8, 3  # the text with more of this token is liked better
@@ -179,3 +182,24 @@ def test_judging_by_hand(monkeypatch):
     forecast = 1 / (1 + np.exp(-first))
     np.testing.assert_allclose(found["bins"], [forecast[::-1], truth[::-1]])
     assert found["ece"] == pytest.approx(np.abs(forecast - truth).mean())
+
+
+def test_the_library_trained_on_our_pairs_ends_where_ours_does(tmp_path):
+    """Ten pairs in fours, two passes in their order; and both know nothing of padding."""
+    seed_everything(0)
+    recipe = review_recipe(1)
+    tokenizer = make_tokenizer(recipe)
+    base = LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
+    sides = [[f"i adored it {'. it is' * (i % 3)}" for i in range(10)], ["the plot was dull ."] * 10]
+    found = preferences.as_tokens({"texts": sides, "labels": np.arange(10) % 3 > 0}, tokenizer)
+    cfg = lesson.Config(batch_size=4, num_epochs=1, learning_rate=1e-3)
+    model, log = lesson.new_model(base, cfg), RunLog(tmp_path, "D3")
+    scorer, seconds, megabytes = D3_trl.train_trl(model.body, model.score, tokenizer, found, cfg)
+    before = weights(model)
+    ours = lesson.train_reward_model(model, found, cfg, log)
+    log.close()
+    assert not torch.equal(weights(ours), before)
+    ids, mask = preferences.encode(tokenizer, ["the story was dull .", "i adored it ."])
+    torch.testing.assert_close(scorer(ids, mask), ours(ids, mask), atol=1e-5, rtol=1e-4)
+    assert seconds > 0
+    assert megabytes > 50

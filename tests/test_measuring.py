@@ -381,3 +381,108 @@ class TestTheLedger:
     def test_no_seeds(self, text):
         with pytest.raises(ValueError, match="not a range of seeds"):
             ledger.parse_seeds(text)
+
+
+# Seconds and rates, by a clock that the test holds
+
+
+class Clock:
+    """Counts a second for each piece of work."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_seconds_are_those_of_the_best_round(monkeypatch):
+    from chapters.utils import timing
+
+    clock, costs = Clock(), iter([9.0, 1.0, 2.0, 2.0, 7.0, 7.0])
+    monkeypatch.setattr(timing.time, "process_time", clock)
+    assert timing.seconds_of(lambda: clock.work(next(costs)), calls=2, rounds=3) == 2.0
+    one = timing.CpuClock()
+    for seconds in (3.0, 4.0):
+        clock.work(100.0)
+        with one:
+            clock.work(seconds)
+    assert one.seconds == 7.0
+
+
+def test_a3_takes_the_fastest_of_at_least_three_calls_and_solves_ever_larger_worlds(tmp_path, monkeypatch):
+    from chapters.A_foundations import A3_mdp_and_bellman as lesson
+    from chapters.A_foundations.evidence import A3 as evidence
+
+    clock, costs = Clock(), iter([5.0, 3.0, 4.0, 1.0])
+    monkeypatch.setattr(evidence.time, "perf_counter", clock)
+    assert evidence.seconds(lambda: clock.work(next(costs))) == 3.0
+    assert next(costs) == 1.0, "three calls that are slow enough, no fourth"
+    sizes = []
+
+    def solve(seconds):
+        return lambda mdp, *_: sizes.append(mdp.R.shape[0]) or clock.work(seconds)
+
+    monkeypatch.setattr(evidence, "solve_in_one_program", solve(1.0))
+    monkeypatch.setattr(lesson, "value_iteration", solve(2.0))
+    monkeypatch.setattr(lesson, "policy_iteration", solve(4.0))
+    log = RunLog(tmp_path, "A3")
+    evidence.time_solvers(lesson.Config(), evidence.Config(largest=32), log)
+    log.close()
+    names = ("value_iteration_jax", "value_iteration_numpy", "policy_iteration_numpy")
+    assert [log.series(f"{name}_seconds") for name in names] == [([16, 32], [s, s]) for s in (1.0, 2.0, 4.0)]
+    assert log.series("jax_first_call_seconds")[1] == [1.0, 1.0]
+    assert set(sizes) == {16, 32}
+
+
+def test_a3_errors_are_distances_whichever_side_is_larger(monkeypatch):
+    from chapters.A_foundations import A3_mdp_and_bellman as lesson
+    from chapters.A_foundations.evidence import A3 as evidence
+
+    mdp = evidence.random_mdp(np.random.default_rng(0), 5, 3, 0.9)
+    best, policy, _ = lesson.policy_iteration(mdp)
+    assert max(evidence.errors_on(mdp, policy, 1e-10).values()) < 1e-8
+    monkeypatch.setattr(lesson, "value_iteration", lambda mdp, tolerance: (best - 3.0, 1))
+    monkeypatch.setattr(lesson, "evaluate_iteratively", lambda mdp, policy, tolerance: (best - 2.0, 1))
+    found = evidence.errors_on(mdp, policy, 1e-10)
+    assert found == pytest.approx({"evaluation": 2.0, "control": 3.0, "jax": 3.0}, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_envs", [None, 4])
+def test_a4_counts_steps_of_all_copies_a_second_and_begins_anew_after_an_end(num_envs, monkeypatch):
+    """A step takes a second in the first round, half in the second, two in the third."""
+    from chapters.A_foundations.evidence import A4 as evidence
+    from chapters.utils import timing
+
+    clock = Clock()
+    monkeypatch.setattr(timing.time, "process_time", clock)
+
+    class World(gym.Env):
+        steps = resets = 0
+
+        def reset(self, seed=None):
+            self.resets += 1
+
+        def step(self, action):
+            assert np.shape(action) == (() if num_envs is None else (num_envs,))
+            clock.work((1.0, 0.5, 2.0)[self.steps // 20])
+            self.steps += 1
+            return None, 0.0, self.steps % 10 == 0, self.steps % 10 == 5, {}
+
+    world = World()
+    if num_envs:
+        world.num_envs = num_envs
+    rate = evidence.steps_per_second(world, 20 * (num_envs or 1))
+    assert rate == pytest.approx(2.0 * (num_envs or 1))
+    assert world.steps == 60
+    assert world.resets == (13 if num_envs is None else 1)
+
+
+def test_c3_counts_two_operations_for_each_product(monkeypatch):
+    from chapters.C_policy_gradients.evidence import C3_profile as evidence
+
+    monkeypatch.setattr(evidence, "seconds_of", lambda work, calls: 0.5 if work().shape == (8, 8) else 0.0)
+    assert evidence.matmul_rate(8) == pytest.approx(2 * 8**3 / 0.5 / 1e9)
