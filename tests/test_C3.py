@@ -38,6 +38,13 @@ ANSWERS = {  # probe -> {observation: (value, best action)}
 }
 
 
+def test_equal_advantages_are_normalised_to_nothing():
+    """What the mean leaves of them is rounding: divided by its own spread it would be near 1."""
+    for count in (2, 6, 64, 1000):
+        for constant in (0.3, 0.9, 1 / 3, 1e8, 123456.789):
+            assert (lesson.normalise(torch.full((count,), constant)) == 0).all()
+
+
 def trained(module, folder, envs, **changes):
     """The agent after a brief training."""
     log = RunLog(folder, "C3")

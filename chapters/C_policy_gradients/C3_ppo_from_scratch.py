@@ -130,8 +130,9 @@ def gae(
 
 
 def normalise(advantages: Vector) -> Vector:
-    """Mean 0 and standard deviation 1 over all of them."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    """Mean 0 and standard deviation 1 over all of them; equal ones give 0."""
+    differ = advantages.max() > advantages.min()  # else rounding would be divided by rounding
+    return differ * (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
 # %% [markdown]

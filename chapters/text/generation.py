@@ -67,7 +67,9 @@ def token_log_probs(
 
 # same-as: D2.masked_mean
 def masked_mean(numbers: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean over the tokens that exist."""
+    """Mean over the tokens that exist; 0 without any."""
+    if not mask.any():
+        return numbers.new_zeros(())
     return (numbers * mask).sum() / mask.sum()
 
 

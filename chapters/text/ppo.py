@@ -71,8 +71,10 @@ def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -
 
 # same-as: D2.whiten
 def whiten(advantages: Grid, mask: Mask) -> Float[Tensor, "B T"]:
-    """Mean 0 and standard deviation 1 over the tokens that exist; 0 elsewhere."""
-    centred = (advantages - masked_mean(advantages, mask)) * mask
+    """Mean 0 and standard deviation 1 over the tokens that exist, 0 if they are equal; 0 elsewhere."""
+    kept = advantages[mask]
+    differ = (kept != kept[:1]).any()  # else rounding would be divided by rounding
+    centred = (advantages - masked_mean(advantages, mask)) * mask * differ
     deviation = (centred.pow(2).sum() / (mask.sum() - 1)).sqrt()
     return centred / (deviation + 1e-8)
 
