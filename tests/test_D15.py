@@ -144,7 +144,7 @@ def test_values_are_written_on_the_way_to_the_point(tmp_path):
     log.close()
     steps, exact = log.series("kl_exact_mean")
     assert steps == list(range(len(evidence.SHARES)))
-    assert exact[-1] == pytest.approx(float(world.kl(world.log_probs(point))), rel=1e-6)
+    assert exact[-1] == pytest.approx(world.kl(world.log_probs(point)).item(), rel=1e-6)
     assert exact == sorted(exact)
     assert 0 < exact[0] < 0.03 * exact[-1], "a tenth of the way: about a hundredth"
     assert log.series("kl_k1_mean")[1] == pytest.approx(exact), "k1 is right as a value"

@@ -1,15 +1,17 @@
 """What claims are measured with, on cases whose answer is known: worked out by hand, or seen by a spy."""
 
 import math
+from datetime import datetime
 from types import SimpleNamespace
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from chapters.course import ledger
-from chapters.course.catalog import lessons
+from chapters.course import goals, ledger, predictions, progress
+from chapters.course.catalog import find, lessons
 from chapters.envs import arithmetic, evaluate, on_policy, reviews, rewriter
 from chapters.envs.token_world import token_world
 from chapters.exact.chain import Chain
@@ -381,6 +383,36 @@ class TestTheLedger:
     def test_no_seeds(self, text):
         with pytest.raises(ValueError, match="not a range of seeds"):
             ledger.parse_seeds(text)
+
+
+# What one's own runs show
+
+
+class TestOwnRuns:
+    GOAL = goals.Goal(1, "", "I can", False, "claim", (("B1", "success_4x4"), ("B1", "success_8x8")))
+    BOTH: ClassVar = {"success_4x4": 0.9, "success_8x8": 0.9}
+
+    def test_a_later_failure_undoes_no_pass(self, course):
+        own = {claim.name: 1.0 for claim in predictions.claims_ahead(find("B1"))}
+        course.run("B1/20260101-000000-seed0", {**own, **self.BOTH})
+        course.run("B1/20260102-000000-seed0", dict.fromkeys({**own, **self.BOTH}, 0.1), status="failed")
+        assert progress.own_status(find("B1"), course.runs) == "passed"
+        assert goals.state(self.GOAL, course.runs) == (goals.MET, "B1/20260101-000000-seed0")
+
+    def test_a_run_that_lacks_a_claim_meets_no_goal(self, course):
+        course.run("B1/20260101-000000-seed0", {"success_4x4": 0.9})
+        assert goals.state(self.GOAL, course.runs)[0] == goals.NOT_YET
+        course.run("B1/20260102-000000-seed0", {"other": 0.9})
+        assert goals.state(self.GOAL, course.runs)[0] == goals.NOT_YET
+        course.run("B1/20260103-000000-seed0", self.BOTH)
+        assert goals.state(self.GOAL, course.runs)[0] == goals.MET
+
+    def test_a_score_is_a_mean_over_claims_however_many_a_prediction_has(self):
+        made = predictions.Prediction("B1", datetime(2026, 1, 1), {})
+        one = predictions.Score(made, outcomes={"a": (1.0, False)})
+        three = predictions.Score(made, outcomes=dict.fromkeys("abc", (1.0, True)))
+        assert predictions.brier([one, three, predictions.Score(made)]) == (0.25, 4)
+        assert predictions.brier([one]) == (1.0, 1)
 
 
 # Seconds and rates, by a clock that the test holds
