@@ -6,8 +6,7 @@ r"""
 the best possible answer do simple rules come?
 
 **Before this:** A3 (values, and what "optimal" means). **Changes from A3:** the model is gone, you learn from
-samples; and there is only one state, so that nothing is left but the choice between exploring and exploiting.
-**Next:** B1 puts the states back.
+samples; with one state only, all that is left is to explore or to exploit. **Next:** B1 puts the states back.
 
 **Time.** 25 s on 2 cores; with all evidence 35 s.
 
@@ -34,7 +33,6 @@ NUM_ARMS = 10  # K: arms of each bandit in the testbed
 MEANS = (0.5, 0.25)  # the two Bernoulli arms on which regret is measured
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """Bandits: the 10-armed testbed, and regret on two Bernoulli arms."""
@@ -61,9 +59,8 @@ SMOKE = {"num_bandits": 500, "num_steps": 100, "num_runs": 50, "horizon": 1000, 
 r"""
 ## 1. Values from samples, and ties
 
-A *bandit* is a row of slot machines: pulling arm $a$ pays a random reward with the unknown mean $q_*(a)$. The
-obvious estimate is the mean of the rewards seen so far. It needs no memory of them: with $N$ rewards
-including the new one,
+A *bandit* is a row of slot machines: pulling arm $a$ pays a random reward of unknown mean $q_*(a)$. The
+obvious estimate is the mean of the rewards so far. It needs no memory of them: after $N$ rewards,
 
 $$Q \leftarrow Q + \frac{1}{N}\,(r - Q) \tag{1}$$
 
@@ -76,8 +73,7 @@ arm that paid 2 and 4, so that its estimate is 3, pays 9 on its third pull: $3 +
 ```
 
 The obvious choice is the arm with the highest estimate. At the start all estimates are equal, and `np.argmax`
-then returns arm 0, always. That small thing can sink an experiment (B1 shows an agent that never learns at
-all), so here the maximum is drawn at random among the equals.
+then returns arm 0, always. That can sink an experiment (B1 shows how): draw the maximum among the equals.
 """
 
 
@@ -108,8 +104,7 @@ $$\text{score}_t(a) = Q(a) + c\,\sqrt{\frac{\ln t}{N(a)}} \tag{2}$$
 
 *Why this root?* For rewards in $[0, 1]$, Hoeffding's inequality bounds the chance that the true mean lies
 more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: the longer one plays, the more
-occasions to be fooled, so the surer one must be. Solved for $u$ this is the bonus with $c = \sqrt 2$, the
-upper confidence bound called **UCB1**:
+occasions to be fooled, so the surer one must be. This gives the bonus with $c = \sqrt 2$, **UCB1**:
 
 $$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
 \quad\Longrightarrow\quad u = \sqrt{\frac{2 \ln t}{N}} \tag{3}$$
@@ -129,8 +124,8 @@ or 1) and a uniform prior the belief is a Beta distribution, which counts succes
 
 $$\theta(a) \sim \mathrm{Beta}\bigl(1 + S(a),\; 1 + F(a)\bigr) \tag{4}$$
 
-*Another kind of rule* learns no values, but moves the logits of a softmax policy towards what paid more than
-usual: the *gradient bandit* of the evidence. With states added it becomes REINFORCE (C0).
+An agent is a rule plus what it remembers, with one row per bandit, so that 2000 bandits cost little more than
+one. For rewards 0 and 1, means and counts are all that Thompson sampling needs too: $S = Q \cdot N$.
 """
 
 
@@ -160,14 +155,6 @@ def thompson_scores(
     return rng.beta(1.0 + successes, 1.0 + failures)  # eq. (4)
 
 
-# %% [markdown]
-r"""
-An agent is a rule plus what it remembers, with one row per bandit, so that 2000 bandits cost little more than
-one. For rewards 0 and 1, means and counts are all that Thompson sampling needs too: $S = Q \cdot N$.
-"""
-
-
-# %%
 class ValueAgent:
     """Sample averages, and a rule `choose(estimates, counts, num_plays, rng)` that picks arms by them."""
 
@@ -204,9 +191,8 @@ def thompson_rule(estimates, counts, num_plays, rng) -> Int[np.ndarray, " B"]:
 r"""
 ## 3. The testbed, and regret
 
-In the *10-armed testbed* each of 2000 bandits draws its ten means from $\mathcal N(0, 1)$; rewards have
-variance 1. Epsilon-greedy has a ceiling there: it can never play the best arm more often than $1 -
-\varepsilon + \varepsilon / K$, however good its estimates.
+In the *10-armed testbed*, 2000 bandits draw ten means each from $\mathcal N(0, 1)$; rewards have variance 1.
+Epsilon-greedy has a ceiling there: the best arm in $1 - \varepsilon + \varepsilon / K$ of all plays.
 
 *Regret* is what exploring has cost: the sum, over all plays so far, of the gap $\Delta$ between the best
 arm's mean and the played arm's. A fixed $\varepsilon$ never stops paying, $\varepsilon$ times the mean gap at
@@ -215,14 +201,13 @@ each step: linear in $T$. For UCB1 there is a bound that holds at every $T$ and 
 $$R(T) \le \sum_{a:\,\Delta_a > 0} \frac{8 \ln T}{\Delta_a}
 + \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{5}$$
 
-The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap, $2 \sqrt{2
-\ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls, at $\Delta$ each. The constant pays for those.
+The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap,
+$2 \sqrt{2 \ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls. The constant is for those.
 
 > **Aside: how small can regret be?** A rule that is good on *every* bandit (its regret grows more slowly than
-> any power of $T$) may give up a good arm with a chance of about $1/T$ only. Each pull of a worse arm makes
-> "it is as good as the best" less likely by a factor of $e^{-\mathrm{KL}}$ on average, where KL is the
-> Kullback–Leibler divergence of its rewards from the best arm's. To be sure enough thus takes $\ln T /
-> \mathrm{KL}$ pulls, at $\Delta$ each (Lai and Robbins):
+> any power of $T$) may give up a good arm with a chance of about $1/T$ only. A pull of a worse arm makes "it
+> is as good as the best" less likely by $e^{-\mathrm{KL}}$ on average; so it takes $\ln T / \mathrm{KL}$
+> pulls to be sure (Lai and Robbins; KL is the Kullback–Leibler divergence of its rewards from the best's):
 >
 > $$\liminf_{T \to \infty} \frac{R(T)}{\ln T} \;\ge\; C = \sum_{a:\,\Delta_a > 0}
 > \frac{\Delta_a}{\mathrm{KL}(q_*(a) \,\|\, q_*(\text{best}))} \tag{6}$$
@@ -242,9 +227,8 @@ def run_testbed(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
         "epsilon_0.1": greedy_rule(0.1),
         "ucb": ucb_rule(cfg.ucb_c),
     }
-    return {
-        name: play(ValueAgent(means.shape, rule), means, cfg.num_steps, rng) for name, rule in rules.items()
-    }
+    agents = {name: ValueAgent(means.shape, rule) for name, rule in rules.items()}
+    return {name: play(agent, means, cfg.num_steps, rng) for name, agent in agents.items()}
 
 
 def run_bernoulli(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
@@ -265,25 +249,21 @@ def run_bernoulli(cfg: Config, rng: np.random.Generator) -> dict[str, Curves]:
 r"""
 ## 4. Look, break, write
 
-![Left: UCB finds the best arm most often, then epsilon 0.1, epsilon 0.01 and greedy. Right: over the
-logarithm of the plays, Thompson's regret is a line, UCB1's a steeper one, epsilon's bends
-upwards](results/B0.png)
+![Left: UCB finds the best arm most often, epsilon 0.1 and 0.01 less, greedy least. Right: Thompson's regret
+is a line over the logarithm of the plays, UCB1's a steeper one, epsilon's bends upwards](results/B0.png)
 
-**Left**, as in figures 2.2 and 2.4 of Sutton and Barto (second edition): the greedy agent settles on the
-first arm that looks good, which on about a third of the bandits is the best. Epsilon 0.1 finds the best arm
-sooner than epsilon 0.01, but its ceiling is in sight. UCB tries the arms that might still be the best.
+**Left**, the greedy agent settles on the first arm that looks good, the best on about a third of the bandits.
+Epsilon 0.1 is sooner than 0.01, but has its ceiling in sight. UCB tries what might still be best.
 
-**Right**, epsilon-greedy's regret bends upwards on the logarithmic axis, because it is straight on a linear
-one. UCB1 stays far below its bound (5), but its slope is several times $C$. Thompson's slope nears $C$,
-slowly. The evidence follows it further where the best arm's mean is known, and the waiting time for the next
-pull of the other is drawn in one go. Even at $T = 10^{12}$ some is missing: the lag is of order $1 / \ln T$.
+**Right**, epsilon-greedy's regret bends upwards on the logarithmic axis: it is straight on a linear one. UCB1
+stays far below its bound (5), but its slope is several times $C$. Thompson's slope nears $C$, slowly: the lag
+is of order $1 / \ln T$. With the best mean known, the evidence follows it to $T = 10^{12}$.
 
 ![The slope of Thompson's regret over the constant rises with every decade towards one](results/B0_slope.png)
 
 **The verdict.** Try what looks worse less and less often, but never quite stop: as often as you could still
-be wrong about it. Never trying settles on a worse arm on most bandits; trying a fixed share of the time pays
-for ever. Rules that measure their own uncertainty pay a logarithm, and Thompson's comes close to the constant
-that no rule, good on every bandit, can beat.
+be wrong about it. Never trying mostly settles on a worse arm; trying a fixed share of the time pays for ever.
+Rules that measure their own uncertainty pay a logarithm, Thompson's nearly the smallest possible.
 
 <!-- results: B0 -->
 
@@ -314,33 +294,64 @@ that no rule, good on every bandit, can beat.
 
 <!-- /results -->
 
-**Break it.** `rl break B0 pessimism` subtracts the bonus: what was pulled often is pulled again. `rl break B0
-first_maximum`: no claim fails, since the testbed's arms are exchangeable. List each bandit's best arm last or
-first, as the evidence does, and the greedy agent looks hopeless or brilliant:
+**Break it.** `rl break B0 pessimism` subtracts the bonus. `rl break B0 first_maximum`: no claim fails, as the
+testbed's arms are exchangeable. List each best arm last or first, and greedy looks hopeless or brilliant:
 
-![With random ties the order of the arms makes no difference; with the first maximum the greedy agent hardly
-ever finds the best arm when it is listed last, and nearly always when first](results/B0_order.png)
+![With random ties the arms' order does not matter; with the first maximum it does](results/B0_order.png)
 
 **Exercises.**
 
-*B0.1 · Optimism* (10 minutes). `rl exercise B0.ucb_scores`. What should an arm score that was never pulled?
+<!-- exercises: B0 -->
 
-*B0.2 · Predict first* (10 minutes). Swap successes and failures in (4): `rl break B0 swapped_belief`. Which
-of the lesson's claims fail, and which do not notice?
+*B0.1 · The heart of it* (25 minutes, easy). Write the mean that needs no memory, the optimistic score and the
+draw from a belief, from (1), (2) and (4). What should an arm score that was never pulled? `rl exercise
+B0.updated_mean`, `rl exercise B0.ucb_scores`, `rl exercise B0.thompson_scores`.
 
 <details><summary>Answer</summary>
+
+Infinity: nothing is known of it, so no bonus is too high. Each arm is then pulled once before any is again.
+</details>
+
+*B0.2 · Predict first* (10 minutes, easy). Swap successes and failures in (4): `rl break B0 swapped_belief`.
+Which of the lesson's claims fail, and which do not notice?
+
+<details><summary>Answer</summary>
+
 Only the claim about Thompson's slope: the agent takes the worse arm for the better one, plays it ever more
 often, and its regret grows linearly. The other claims are about agents without such a belief.
 </details>
 
-*B0.3 · A bonus for noise that is not there* (15 minutes). Move both means near 1, with the same gap. What
-happens to $C$, to Thompson's slope, to UCB1's?
+*B0.3 · A bonus for noise that is not there* (15 minutes, medium). Move both means near 1, with the same gap.
+What happens to $C$, to Thompson's slope, to UCB1's?
 
 <details><summary>Answer</summary>
+
 Near 1 a failure says much: KL grows, so $C$ and Thompson's slope fall. UCB1's bonus does not know that
 rewards hardly vary: the worse arm still gets some $2 \ln T / \Delta^2$ pulls, and the slope stays near $2 /
 \Delta$.
 </details>
+
+*B0.4 · The gradient bandit* (20 minutes, medium). Another kind of rule learns no values. It plays arm $a$
+with the probability $\pi(a)$ that a softmax gives to its logits $H(a)$, and after the reward $r$ moves them,
+up for what paid more than usual (the baseline $\bar r$, mostly the mean of the rewards so far):
+
+$$H(b) \leftarrow H(b) + \alpha\,(r - \bar r)\,\bigl(\mathbb 1[b = a] - \pi(b)\bigr) \quad
+\text{for every arm } b \tag{E1}$$
+
+For which label is the last bracket minus the gradient of a cross-entropy loss?
+And what is the baseline for? `rl exercise B0.gradient_step`.
+
+<details><summary>Answer</summary>
+
+For the label $a$, the played arm. On average over the plays the step is the gradient of the mean reward,
+whatever the baseline (the check tests it); with a good one it scatters less, as `B0_testbed.png` shows. With
+states added this becomes REINFORCE (C0).
+</details>
+
+*B0.5 · Find the bug* (10 minutes). `rl exercise B0.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -358,9 +369,7 @@ def write_curves(testbed: dict[str, Curves], bernoulli: dict[str, Curves], log: 
 def draw(runs: list[dict], log: RunLog) -> None:
     """Best arm found and regret: means over the metrics of one run or of several."""
     figure, (left, right) = plotting.new_figure(1, 2)
-    mean = {
-        name: np.mean([run[name] for run in runs], axis=0).T for name in runs[0]
-    }  # (steps, values) of each
+    mean = {name: np.mean([run[name] for run in runs], axis=0).T for name in runs[0]}
     for name in ("ucb", "epsilon_0.1", "epsilon_0.01", "greedy"):
         steps, shares = mean[f"optimal_{name}"]
         left.plot(steps, 100 * shares, label=name.replace("ucb", "UCB").replace("_", " "))
@@ -412,6 +421,5 @@ def main(cfg: Config, log: RunLog) -> None:
     draw([log.metrics], log)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
