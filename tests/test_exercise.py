@@ -10,7 +10,7 @@ import typer
 
 from chapters.course import cli, grading, practice, shown, worked
 from chapters.course.catalog import find, lessons
-from chapters.course.parts import tasks_of
+from chapters.course.parts import exercises_of, tasks_of
 
 GAE = """
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -44,8 +44,10 @@ C3 = find("C3")
 
 
 def right_source(item, name):
-    """The right function as text."""
-    return practice.solution(item, name).partition("\n\nequation")[0]
+    """The right function as text, without what is said below it."""
+    one = exercises_of(item).get(name)
+    answer = one.answer.strip() if one else ""
+    return practice.solution(item, name).removesuffix(answer).partition("\n\nequation")[0]
 
 
 def grade_of(source, name="gae", item=C3):
