@@ -5,14 +5,12 @@ r"""
 **Question.** Can a language model learn from pairs of answers, one preferred to the other, with no reward
 model, no sampling and no critic, by a loss as plain as a classifier's, and does it reach the same optimum?
 
-**Before this:** D2 (the optimum that PPO, proximal policy optimisation, climbs to), D3 (reward models from
-pairs). **Changes from them:** no reward model is trained and then maximised; the policy itself is read as a
-reward model and fitted to the pairs. **Next:** D5 samples again, with rewards that a program can verify.
+**Before this:** D2 (the optimum of PPO, proximal policy optimisation), D3 (reward models). **Changes from
+them:** no reward model is trained; the policy itself is read as one, and fitted. **Next:** D5 samples again.
 
 **Time.** 60 s on 2 cores; with all evidence 300 s.
 
-References: `rafailov2023dpo`, `azar2024ipo`, `bradleyterry1952rank`, `korbak2022bayesian`,
-`razin2025displacement`.
+References: `rafailov2023dpo`, `azar2024ipo`, `bradleyterry1952rank`, `razin2025displacement`.
 
 Symbols: `B` pairs, `T` tokens of a completion; $y_w$ chosen, $y_l$ rejected; $h$ log-ratio to the reference.
 """
@@ -46,7 +44,6 @@ WORLD = {"beta": 0.5, "learning_rate": 0.1}  # on the token world; beta is D2's
 WORLD_BATCH, NEAR, MAX_ROUNDS = 512, 0.12, 4  # there: pairs a step, when to stop, and when to give up
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """DPO from scratch, on pairs of reviews and on a token world whose optimum is known."""
@@ -84,53 +81,41 @@ r"""
 ## 1. From the optimum to a loss
 
 Chapter D maximises $\mathbb E_{y \sim \pi}[r(x, y)] - \beta\,\mathrm{KL}(\pi \Vert \pi_\text{ref})$. In one
-expectation this reads $\beta \log Z(x) - \beta\,\mathrm{KL}(\pi \Vert \pi^\ast)$ with (`korbak2022bayesian`)
+expectation this reads $\beta \log Z(x) - \beta\,\mathrm{KL}(\pi \Vert \pi^\ast)$ with
 
 $$\pi^\ast(y \mid x) = \tfrac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y) / \beta} \tag{1}$$
 
-A divergence is least where it is zero, so (1) is the optimum: the reference, tilted towards reward. $Z$ is a
-sum over every completion, which is why PPO goes the long way round. Now read (1) backwards. Take logs, and
-*any* policy is the optimum of some reward, namely of
+A divergence is least at zero, so (1) is the optimum: the reference, tilted towards reward. $Z$ is a sum over
+every completion: hence PPO's long way round. Read (1) backwards: *any* policy is the optimum of some reward,
 
-$$r(x, y) = \beta h(x, y) + \beta \log Z(x), \qquad
-h(x, y) = \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \tag{2}$$
+$$r(x, y) = \beta h + \beta \log Z(x), \quad h = \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \tag{2}$$
 
-$\beta h$ is the policy's *implicit reward*. Preferences only know differences of reward: Bradley and Terry's
-model (`bradleyterry1952rank`) says
+$\beta h$ is the policy's *implicit reward*. Preferences know differences only (`bradleyterry1952rank`):
 
 $$P(y_w \succ y_l) = \sigma\bigl(r(x, y_w) - r(x, y_l)\bigr) \tag{3}$$
 
-and in the difference of two completions of the *same* prompt $\beta \log Z(x)$ cancels. What could not be
-computed is not needed. So fit the policy to the preferences by maximum likelihood (`rafailov2023dpo`). The
-label $p$ is 1 if $y_w$ was preferred for certain; the margin $m$ is a difference of implicit rewards:
+and in the difference of two completions of the *same* prompt $\beta \log Z(x)$ cancels: what could not be
+computed is not needed. Fit the policy by maximum likelihood, with $p = 1$ if $y_w$ was preferred for certain:
 
-$$L_\text{DPO} = -p \log \sigma(m) - (1 - p) \log \sigma(-m), \qquad
-m = \beta h(x, y_w) - \beta h(x, y_l) \tag{4}$$
+$$L_\text{DPO} = -p \log \sigma(m) - (1 - p) \log \sigma(-m), \qquad m = \beta h_w - \beta h_l \tag{4}$$
 
 The slope tells what it does to a pair. With $p = 1$ its weight is $\sigma(-m)$: a half for a pair not yet
 told apart, almost one where the policy has it backwards, almost nothing where the margin is wide already:
 
 $$-\frac{\partial L_\text{DPO}}{\partial m} = p - \sigma(m) \tag{5}$$
 
-*By hand.* The chosen completion became $e^{0.8}$ times as likely, the rejected one $e^{-0.2}$ times; with
-$\beta = 0.5$ the margin is $0.5 \cdot 0.8 + 0.5 \cdot 0.2 = 0.5$, and $\sigma(0.5) = 0.62$:
+*By hand.* The chosen got $e^{0.8}$ times as likely, the rejected $e^{-0.2}$: at $\beta = 0.5$, $m = 0.5$.
 
 ```python
->>> h = torch.tensor([[0.8, -0.2]])
->>> for p in (1.0, 0.8, 0.5):  # preferred for certain, four times in five, by a coin
-...     print(round(gradient_weight(h, torch.tensor([p]), beta=0.5).item(), 2))
-0.38
-0.18
--0.12
+>>> h, labels = torch.tensor([[0.8, -0.2]]), (1.0, 0.8, 0.5)  # for certain, four times in five, by a coin
+>>> [round(gradient_weight(h, torch.tensor([p]), beta=0.5).item(), 2) for p in labels]
+[0.38, 0.18, -0.12]
 ```
 
-For $0 < p < 1$ the push ends at $m = \log \frac{p}{1 - p}$, by (3) the true difference of rewards. For $p=1$
-it never does: the margin of a pair that is always labelled one way grows for ever, and with it the distance
-from the reference, whatever $\beta$. Identity preference optimisation (IPO, `azar2024ipo`) asks for a finite
-margin; over pairs from the reference its optimum is (1) with the chance to beat a random one for a reward:
+For $0 < p < 1$ the push ends at $m = \log \frac{p}{1 - p}$, the true difference of rewards. For $p = 1$ it
+never does. Identity preference optimisation (IPO, `azar2024ipo`) asks for a finite margin:
 
-$$L_\text{IPO} = p \Bigl(h_w - h_l - \frac{1}{2 \beta}\Bigr)^2
-+ (1 - p) \Bigl(h_w - h_l + \frac{1}{2 \beta}\Bigr)^2 \tag{6}$$
+$$L_\text{IPO} = p\,(h_w - h_l - \tfrac{1}{2 \beta})^2 + (1 - p)\,(h_w - h_l + \tfrac{1}{2 \beta})^2 \tag{6}$$
 """
 
 
@@ -167,14 +152,20 @@ def ipo_loss(log_ratios: Both, labels: Vector, beta: float) -> Vector:
 
 # %% [markdown]
 r"""
-## 2. The learner
+## 2. The learner, and whether it reaches the optimum
 
-A completion's log-probability is the sum over the tokens that were written (D2): not the prompt's, nor
-anything behind the end-of-sequence token. The sum, not the mean: (1) speaks of whole completions.
+A completion's log-probability is the sum over its tokens (D2), not the mean: (1) is about whole completions.
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{7}$$
 
-The reference is frozen, so its log-probabilities are numbers, worked out once. This is the whole learner:
+On the token world every completion can be listed, so (1) is known exactly. Given *soft* labels, the chance
+(3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its minimum there.
+Less is usual: one *sampled* label on each of some *fixed* pairs, or *hard* ones, of a judge who never wavers.
+
+At the optimum $r - \beta h$ is the same for whatever the policy writes. Training goes on in rounds, each
+twice as long, until its standard deviation is small. Most token worlds need one round. Where a few rare
+completions are far better than all others it takes three or four: pairs with them are seldom drawn, and
+better by five or by six they win nearly always, so that the push (5) hardly differs.
 """
 
 
@@ -234,27 +225,6 @@ def train(policy: nn.Module, pairs: Pairs, cfg: Config, log: RunLog, name: str =
     return policy
 
 
-# %% [markdown]
-r"""
-## 3. Does it reach the optimum?
-
-On the token world every completion can be listed, so (1) is known to the last digit. Given *soft* labels, the
-probability (3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its
-minimum at $\pi^\ast$, the point that D2's PPO aimed at. Annotators give less: one *sampled* label a pair, 0
-or 1, on finitely many *fixed* pairs. A judge that always answers the same gives *hard* labels.
-
-How long does it take? At the optimum the implicit reward is the reward, up to a constant, of whatever the
-policy writes. So we train in rounds, each twice as long as the one before, until $r(x, y) - \beta h(x, y)$
-has a small standard deviation over $y \sim \pi(\cdot \mid x)$. In most token worlds the first round suffices.
-Where a few rare completions are far better than all others it takes the third or fourth: pairs with them are
-seldom drawn, and whether they are better by five or by six, they win nearly always, so that label and push
-(5) hardly differ. By (1) the optimum differs much. What is best DPO learns last.
-
-![Where the optimum lies over three nats away, soft labels reach it in a later round](results/D4_far.png)
-"""
-
-
-# %%
 @torch.no_grad()
 def reward_error(world: TokenWorld, policy: nn.Module, beta: float) -> float:
     """Standard deviation of reward minus implicit reward over what the policy writes: 0 at the optimum."""
@@ -287,27 +257,24 @@ def train_on_world(
 
 # %% [markdown]
 r"""
-## 4. Look, break, write
+## 3. Look, break, write
 
 A pair of reviews is two by the base model after one prompt, the better sentiment chosen: hard labels on fixed
-pairs, for which section 3 promises no optimum. So training just stops; one to three passes are common.
+pairs, which promise no optimum. So training just stops; one to three passes are common.
 
 ![Soft labels walk to the optimum; on the reviews both log-probabilities end below zero](results/D4.png)
 
 *Left*, soft labels end on the star. *Right*, in the end even the **chosen** reviews are less likely than
-before (`razin2025displacement`). That is no bug, the exact optimum does it as well: over the reference's own
-completions the mean of $h$ is $-\mathrm{KL}(\pi_\text{ref} \Vert \pi^\ast) < 0$, and that of the chosen may
-be, too. The danger lies elsewhere: (4) sees only differences, not *where* the mass goes. Other labels:
+before (`razin2025displacement`). At the exact optimum they are, too, for over the reference's completions the
+mean of $h$ is $-\mathrm{KL}(\pi_\text{ref} \Vert \pi^\ast)$. But (4) does not see *where* the mass goes.
 
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
-Sampled labels on *fresh* pairs close about nine tenths of the gap. On 20,000 *fixed* pairs it depends on when
-one stops: after a pass or two it is half or more, after twenty hardly anything: the policy has learnt the
-labels, luck included. Hard labels run past the optimum; IPO stops at one of its own. Means let long
-completions move further. If the reference trains along, every margin is 0, and $\beta$ has no meaning left.
-
-On the same pairs in the same order, TRL (*transformer reinforcement learning*, Hugging Face's library) ends
-at our weights, but for rounding. Its IPO divides each $h$ by the number of tokens; our (6) does not.
+Sampled labels on *fresh* pairs close about nine tenths of the gap. On 20,000 *fixed* pairs one pass or two
+close half or more, and twenty hardly anything: the policy has learnt the labels, luck included. Hard labels
+run past the optimum; IPO stops at one of its own. Means let long completions move further. If the reference
+trains along, every margin is 0, and $\beta$ has no meaning left. TRL (*transformer reinforcement learning*,
+Hugging Face's library) ends at our weights, but for rounding.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
 reaches the optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
@@ -355,15 +322,38 @@ for the rejected. Or `rl run D4 --learning-rate 1e-3`: the curves look better, a
 
 **Exercises.**
 
-*D4.1 · The loss* (15 minutes). Write (4), so that nothing overflows: `rl exercise D4.dpo_loss`.
+<!-- exercises: D4 -->
 
-*D4.2 · The prompt* (10 minutes). A mask forgets the prompt, and its tokens are scored too. What changes?
+*D4.1 · The loss* (25 minutes, medium). Write (4), so that nothing overflows, its slope (5), and (6). `rl
+exercise D4.dpo_loss`, `rl exercise D4.gradient_weight`, `rl exercise D4.ipo_loss`.
+
+*D4.2 · The prompt* (10 minutes, medium). A mask forgets the prompt, and its tokens are scored too. What
+changes?
 
 <details><summary>Answer</summary>
 
 With sums nothing: the prompt is the same, and its log-probability cancels in $h_w - h_l$. With means over
 tokens it does not cancel, for it is divided by two different lengths.
 </details>
+
+*D4.3 · More than two* (25 minutes, hard). Annotators often rank $K$ completions of a prompt. Say that they
+choose the best of all, then the best of the rest, and so on, each time by the softmax of the rewards. Put (2)
+for the rewards: $\log Z$ cancels again (`rafailov2023dpo`). From the best, $h_1$, to the worst, $h_K$:
+
+$$L = -\sum_{k=1}^{K} \log \frac{e^{\beta h_k}}{\sum_{j \ge k} e^{\beta h_j}} \tag{E1}$$
+
+Nothing may overflow. `rl exercise D4.ranking_loss`.
+
+<details><summary>Answer</summary>
+
+Four ranked completions hold six pairs, and (4) on each of them is common, too. They are no independent
+evidence: shuffled among others, they made InstructGPT's reward model overfit in one pass.
+</details>
+
+*D4.4 · Find the bug* (10 minutes). `rl exercise D4.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -420,6 +410,5 @@ def draw_results(world: TokenWorld, beta: float, log: RunLog) -> None:
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

@@ -13,8 +13,7 @@ completion is good if it beats the others of its group. **Next:** D15, where the
 References: `shao2024deepseekmath`, `kool2019buy`, `ahmadian2024rloo`, `liu2025drgrpo`, `yu2025dapo`,
 `zheng2025gspo`, `chen2021codex`, `yue2025reasoning`.
 
-Symbols: $N$ prompts, $G$ completions of each (a *group*), $B = N G$ in a batch, of at most $T$ tokens each,
-$|y|$ tokens of $y$, mask $m_t$ (0 for padding), $\sigma_r$ standard deviation of a group's rewards.
+Symbols: $N$ prompts, $G$ completions of each (a *group*), $B = N G$, $|y|$ of at most $T$ tokens, mask $m_t$.
 """
 
 # %%
@@ -42,7 +41,6 @@ Groups = Float[Tensor, "N G"]  # a number for each completion of each prompt
 Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]  # a number, or a flag, for each token
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """GRPO on sums whose answers a program checks."""
@@ -86,27 +84,54 @@ r"""
 ## 1. A group in the critic's place
 
 A policy is asked `07+35=`. A program knows the answer (`24`, the digits of 42, last one first) and gives a
-reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy, much if it is
-hard. Proximal policy optimisation (PPO) asks a critic, a learned value, what to expect. GRPO
-(`shao2024deepseekmath`) answers $G$ times and expects the mean of this *group*. The *advantage* is what a
-completion earned beyond that, in standard deviations ($\varepsilon$ is tiny):
+reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy. Proximal policy
+optimisation (PPO) asks a critic, a learned value. GRPO (`shao2024deepseekmath`) answers $G$ times. What the
+*advantage* counts is how far one beats the *group's* mean $\bar r$, in its standard deviations (over $G - 1$):
 
-$$\hat A_i = \frac{r_i - \bar r}{\sigma_r + \varepsilon}, \qquad \bar r = \tfrac1G \textstyle\sum_j r_j, \quad
-\sigma_r^2 = \tfrac1{G-1} \textstyle\sum_j (r_j - \bar r)^2 \tag{1}$$
+$$\hat A_i = (r_i - \bar r) / (\sigma_r + \varepsilon), \qquad \varepsilon = 10^{-4} \tag{1}$$
 
 REINFORCE leave-one-out (RLOO, `kool2019buy`, `ahmadian2024rloo`) leaves a completion's own reward out of the
 mean and does not divide, which keeps the gradient unbiased:
 
 $$\hat A_i = r_i - \tfrac{1}{G-1} \textstyle\sum_{j \ne i} r_j = \tfrac{G}{G-1}\,(r_i - \bar r) \tag{2}$$
 
-The baselines differ by a factor that a learning rate absorbs. The *division* is another matter: every prompt
-weighs the same, however little its completions differ. A group of equal rewards has nothing to say. *By
-hand:* one of four is right, so the mean is 0.25 and the standard deviation 0.5:
+The baselines differ by a factor. The *division* makes every prompt weigh the same, however little its
+completions differ. *By hand:* one of four is right, so the mean is 0.25 and the standard deviation 0.5:
 
 ```python
 >>> [round(a, 2) for a in advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))[0].tolist()]
 [1.5, -0.5, -0.5, -0.5]
 ```
+
+**Ratio and clip** are PPO's. An *importance ratio* compares the policy with the one that sampled. GSPO
+(*group sequence policy optimisation*, `zheng2025gspo`) has one for a completion, a geometric mean. A clip
+ends the reason to leave $1 - \epsilon_-$ to $1 + \epsilon_+$. DAPO (*decoupled clip and dynamic sampling policy
+optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: else rare tokens grow by a fifth of almost nothing.
+
+$$w_{it} = \pi_\theta(y_{it}) / \pi_\text{old}(y_{it}), \quad \bar w_i = (\prod_t w_{it})^{1/|y_i|} \tag{3}$$
+
+$$L_{it} = \min(w_{it} \hat A_i,\, \mathrm{clip}(w_{it}, 1-\epsilon_-, 1+\epsilon_+) \hat A_i) \tag{4}$$
+
+**The average** is where papers differ. $\ell_{it}$ is the loss of token $t$ of completion $i$, see (6):
+
+$$\sum_{it} m_{it} \ell_{it} / d_i, \quad d_i = B |y_i| \text{ (completions)}, \;
+\textstyle\sum_j |y_j| \text{ (tokens)}, \text{ or } B T \text{ (constant)} \tag{5}$$
+
+GRPO's mean of means spreads an answer's blame over its length: little for each token of a long one. DAPO
+counts tokens alike. Only Dr. GRPO's constant (*GRPO done right*, `liu2025drgrpo`), with undivided advantages,
+keeps the gradient of the mean reward, up to a factor. *By hand:* one token of loss 3, and three of loss 0:
+
+```python
+>>> losses = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+>>> mask = torch.tensor([[True, False, False], [True, True, True]])
+>>> [average(losses, mask, kind).item() for kind in ("completions", "tokens", "constant")]
+[1.5, 0.75, 0.5]
+```
+
+**The penalty** is the Kullback–Leibler (KL) divergence from the *reference*, the policy that training began
+with, estimated by a number that is never negative, and on the first pass right on average (its slope: D15):
+
+$$\ell_{it} = -L_{it} + \beta (e^u - 1 - u), \; u = \log \tfrac{\pi_\text{ref}}{\pi_\theta}(y_{it}) \tag{6}$$
 """
 
 
@@ -125,43 +150,6 @@ def advantages(rewards: Groups, baseline: str = "group_mean", divide: bool = Tru
     return centred
 
 
-# %% [markdown]
-r"""
-## 2. Ratio, clip, average
-
-The rest is PPO. Each token's *importance ratio* compares the policy with the one that sampled, a few steps
-ago. GSPO (*group sequence policy optimisation*, `zheng2025gspo`) has one for a completion, a geometric mean:
-
-$$w_{it} = \frac{\pi_\theta(y_{it} \mid x_i, y_{i,<t})}{\pi_{\theta_\text{old}}(y_{it} \mid x_i, y_{i,<t})},
-\qquad w_i^\text{GSPO} = \exp\Bigl[\tfrac{1}{|y_i|} \textstyle\sum_t m_{it} \log w_{it}\Bigr] \tag{3}$$
-
-A clip takes away the reason to move a ratio on once it has left its interval. DAPO (*decoupled clip and
-dynamic sampling policy optimisation*, `yu2025dapo`) lets it rise further: a rare token may otherwise grow
-only by a fifth of next to nothing. Every token of completion $i$ gets the same advantage $\hat A_i$:
-
-$$L_{it} = \min\bigl(w_{it} \hat A_i,\; \mathrm{clip}(w_{it},\, 1-\epsilon_\text{low},\,
-1+\epsilon_\text{high})\, \hat A_i\bigr) \tag{4}$$
-
-Then the average, where papers differ. $\ell_{it}$ is the loss of token $t$ of completion $i$, see (6):
-
-$$\text{completions: } \tfrac1B \sum_i \tfrac{1}{|y_i|} \sum_t m_{it} \ell_{it}, \qquad
-\text{tokens: } \frac{\sum_i \sum_t m_{it} \ell_{it}}{\sum_i |y_i|}, \qquad
-\text{constant: } \tfrac1B \sum_i \tfrac1T \sum_t m_{it} \ell_{it} \tag{5}$$
-
-GRPO's mean of means spreads an answer's blame over its length: little for each token of a long one. DAPO
-counts tokens alike. Only Dr. GRPO's constant (*GRPO done right*, `liu2025drgrpo`), with undivided advantages,
-keeps the gradient of the mean reward, up to a factor. *By hand:* one token of loss 3, and three of loss 0:
-
-```python
->>> losses = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
->>> mask = torch.tensor([[True, False, False], [True, True, True]])
->>> [average(losses, mask, kind).item() for kind in ("completions", "tokens", "constant")]
-[1.5, 0.75, 0.5]
-```
-"""
-
-
-# %%
 def importance_ratio(log_probs: Grid, old_log_probs: Grid, mask: Mask, level: str) -> Grid:
     """New over old probability of each token; at level "sequence" all tokens of a completion share one."""
     log_ratio = (log_probs - old_log_probs) * mask
@@ -190,39 +178,6 @@ def average(losses: Grid, mask: Mask, kind: str) -> Float[Tensor, ""]:
     return (sums / mask.shape[1]).mean()  # eq. (5)
 
 
-# %% [markdown]
-r"""
-## 3. The loss is zero, the gradient is not
-
-The loss also penalises leaving the *reference*, the policy that training began with: $\beta$ times the
-Kullback–Leibler (KL) divergence, for each sampled token estimated by $k_3 = e^{u} - 1 - u$. That is never
-negative, and right on average for samples of $\pi_\theta$, so on the first pass (its gradient: D15):
-
-$$\mathcal L = \text{average of } \ell_{it} = -L_{it} + \beta (e^{u_{it}} - 1 - u_{it}), \quad
-u_{it} = \log\frac{\pi_\text{ref}(y_{it} \mid x_i, y_{i,<t})}{\pi_\theta(y_{it} \mid x_i, y_{i,<t})} \tag{6}$$
-
-On the first pass over a batch the policy *is* the one that sampled: $w_{it} = 1$. The loss is minus the mean
-advantage, by (1) 0 in a group (other averages weigh by length: D5.2), plus $\beta$ times a small KL. But
-$w_{it}$ has a slope, $w_{it} \nabla \log \pi_\theta$: KL apart, it is REINFORCE's with baseline and weights:
-
-$$\nabla \mathcal L = -\tfrac1B \textstyle\sum_i \hat A_i\, \tfrac1{|y_i|} \sum_t m_{it}
-\nabla \log \pi_\theta(y_{it} \mid x_i, y_{i,<t}) \tag{7}$$
-
-*By hand*, two completions of one token, one better and one worse than their mean:
-
-```python
->>> log_probs = torch.tensor([[-0.7], [-0.7]], requires_grad=True)
->>> ratio = importance_ratio(log_probs, log_probs.detach(), torch.ones(2, 1, dtype=torch.bool), "token")
->>> loss = -clipped_objective(ratio, torch.tensor([[1.0], [-1.0]]), 0.2, 0.2).mean()
->>> abs(loss.item()), torch.autograd.grad(loss, log_probs)[0].flatten().tolist()
-(0.0, [-0.5, 0.5])
-```
-
-**One family.** All are (6) with other settings. RLOO makes one pass, with its own KL penalty (D15); DAPO
-redraws groups all right or all wrong (`rl break D5 dynamic_sampling`) and penalises overlong answers.
-"""
-
-# %%
 FAMILY: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "RLOO's baseline": {"baseline": "leave_one_out", "divide": False, "average": "constant", "beta": 0.0},
@@ -251,7 +206,6 @@ def collect(
 ) -> dict[str, Tensor]:  # fmt: skip
     """A batch with advantages, sampled by `policy`; all of it constant."""
     rows = torch.from_numpy(rng.integers(len(task.prompt_ids), size=cfg.num_prompts))  # [N]
-    # a group is a prompt that is given G times; each gets a completion, and a reward for it
     batch = tasks.answer(policy, task, rows.repeat_interleave(cfg.group_size), generator)
     batch["old_log_probs"] = log_probs_of(policy, batch)
     batch["ref_log_probs"] = log_probs_of(reference, batch) if cfg.beta else batch["old_log_probs"]
@@ -285,7 +239,6 @@ def train(
         optimizer.lr = cfg.learning_rate * schedule(i, cfg.num_updates)  # up, level, down
         batch = collect(policy, reference, task, rng, generator, cfg)
         loss, norm = update(policy, optimizer, batch, cfg)
-        # minus the mean log-probability of what was sampled estimates the entropy
         entropy = -batch["old_log_probs"].sum() / batch["completion_mask"].sum()
         seen = {"reward": batch["rewards"].mean(), "loss": loss, "gradient": norm, "entropy": entropy}
         log.write(i, **{f"{name}_{what}": value for what, value in seen.items()})
@@ -294,33 +247,39 @@ def train(
 
 # %% [markdown]
 r"""
-## 4. Look, break, write
+## 2. The loss is zero, the gradient is not
+
+On the first pass over a batch the policy *is* the one that sampled: $w_{it} = 1$. The loss is minus the mean
+advantage, by (1) 0 in a group (other averages weigh by length: D5.2), plus $\beta$ times a small KL. But
+$w_{it}$ has a slope, $w_{it} \nabla \log \pi_\theta$: KL apart, it is REINFORCE's with baseline and weights:
+
+$$\nabla \mathcal L = -\tfrac1B \sum_i \tfrac{\hat A_i}{|y_i|} \sum_t \nabla \log \pi_\theta(y_{it}) \tag{7}$$
+
+*By hand*, two completions of one token, one better and one worse than their mean:
+
+```python
+>>> log_probs = torch.tensor([[-0.7], [-0.7]], requires_grad=True)
+>>> ratio = importance_ratio(log_probs, log_probs.detach(), torch.ones(2, 1, dtype=torch.bool), "token")
+>>> loss = -clipped_objective(ratio, torch.tensor([[1.0], [-1.0]]), 0.2, 0.2).mean()
+>>> abs(loss.item()), torch.autograd.grad(loss, log_probs)[0].flatten().tolist()
+(0.0, [-0.5, 0.5])
+```
 
 A small GPT-2 learnt to add from examples and was stopped early; then the checker is the only signal. On sums
-that neither training saw, *greedy* takes the likeliest token each time, *sampled* draws as in training. From
-`greedy_before` to `greedy_after`, right or wrong is enough. Gradient norms are those before a clip at 1.
+that neither training saw, *greedy* takes the likeliest token each time, *sampled* draws as in training.
 
 ![Accuracy rises past its bar; the loss stays near zero, the norm of its gradient does not](results/D5.png)
 
-Is that new, or is the policy surer of what it could do already? *pass@k* is the chance that one of $k$
-answers is right, if $k$ are drawn without replacement from $n$ answers, $c$ of them right (`chen2021codex`):
-
-$$\text{pass@}k = \mathbb E\Bigl[1 - \binom{n-c}{k} \Big/ \binom{n}{k}\Bigr] \tag{8}$$
-
-The evidence (`rl run D5 --evidence`) measures (8). It also trains the family, and TRL's `GRPOTrainer`
-(*transformer reinforcement learning*, Hugging Face's library) with the same weights, prompts and step sizes.
+Is that new, or is the policy surer of what it could do? The evidence measures *pass@k*, the chance that one
+of $k$ answers is right. It trains the family, and TRL's (*transformer reinforcement learning*) `GRPOTrainer`.
 
 ![pass@k, accuracy against CPU seconds beside TRL's, and the family, a dot a seed](results/D5_family.png)
 
-One try gains most: at $k = 64$ the base had nearly all right, and little to gain (`yue2025reasoning`).
-Orange: GRPO with one setting changed; green: a paper's loss and clip, our step size and passes. Look at the
-spread over seeds before ranking. DAPO redraws: five times the samples. RLOO's baseline and Dr. GRPO differ by
-the factor in (2) alone: their dots are evidence for neither. GSPO's clip suits long completions; *GSPO's
-ratio* has GRPO's. TRL's default is $\beta = 0$ with DAPO's average: its first loss need not be 0.
+One try gains most: of 64 the base had nearly all right (`yue2025reasoning`). Orange: GRPO with one setting
+changed; green: a paper's loss and clip. RLOO's baseline and Dr. GRPO differ by the factor in (2) alone.
 
-**The verdict.** The policy's other answers stand in the critic's place: a completion is judged against the
-mean of its group. With GRPO's mean of means the loss is, at ratio 1, a mean of centred advantages: zero. The
-gradient is not, because the ratio has a slope: by (7) it is a weighted policy gradient with a baseline.
+**The verdict.** The policy's other answers stand in the critic's place: a completion is judged against its
+group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient is a weighted policy gradient.
 
 <!-- results: D5 -->
 
@@ -348,19 +307,43 @@ gradient is not, because the ratio has a slope: by (7) it is a weighted policy g
 <!-- /results -->
 
 **Break it.** `rl break D5 constant_ratio`: the ratio is 1, so why not write 1? The loss stays, its gradient
-goes. `rl break D5 other_prompts`: centred across groups, divided within; the first loss is not 0.
+goes. `rl break D5 other_prompts`: the first loss is not 0. DAPO redraws: `rl break D5 dynamic_sampling`.
 
 **Exercises.**
 
-*D5.1 · The group's judgement* (20 minutes). Write (1) and (2): `rl exercise D5.advantages`.
+<!-- exercises: D5 -->
 
-*D5.2 · A first loss that is not zero* (15 minutes). Why is it not, after `rl run D5 --average tokens`?
+*D5.1 · The heart of it* (30 minutes, medium). Write what takes the critic's place, (1) and (2), and what
+papers argue about, (5). `rl exercise D5.advantages`, `rl exercise D5.average`.
+
+*D5.2 · A first loss that is not zero* (15 minutes, medium). Why is it not, after `rl run D5 --average
+tokens`?
 
 <details><summary>Answer</summary>
 
 With one mean over all tokens a completion counts $|y_i|$ times: the loss is
 $-\sum_i |y_i| \hat A_i / \sum_i |y_i|$. In a group the advantages sum to 0; times lengths they need not.
 </details>
+
+*D5.3 · One of k* (20 minutes, medium). How likely is one of $k$ answers right, if they are drawn without
+replacement from $n$ answers, $c$ of them right (`chen2021codex`)? Return the mean over problems of
+
+$$\text{pass@}k = 1 - \binom{n-c}{k} \Big/ \binom{n}{k} \tag{E1}$$
+
+The tempting $1 - (1 - c/n)^k$ puts each answer back, and is too low. `rl exercise D5.pass_at_k`.
+
+*D5.4 · Answers that are too long* (10 minutes, easy). DAPO (`yu2025dapo`) warns a policy before its answers
+are cut off. The last $M$ of at most $T$ tokens cost something, which is added to the reward:
+
+$$p(|y|) = \begin{cases} 0 & |y| \le T - M \\ \dfrac{T - M - |y|}{M} & T - M < |y| \le T \\ -1 & |y| > T
+\end{cases} \tag{E2}$$
+
+For completions of many lengths at once: `rl exercise D5.overlong_penalty`.
+
+*D5.5 · Find the bug* (10 minutes). `rl exercise D5.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -416,6 +399,5 @@ def draw(log: RunLog) -> None:
     log.figure(figure)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

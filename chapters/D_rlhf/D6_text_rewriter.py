@@ -5,17 +5,14 @@ r"""
 **Question.** Can a model learn to rewrite blunt requests well when nobody can say what a good rewrite is, but
 somebody can say which of two is better? And what if that somebody is you?
 
-**Before this:** D2 (PPO, proximal policy optimisation) and D3 (reward models). **Changes from D2 and D3:** no
-part is new, but all are joined: demonstrations, comparisons, a learned reward, and PPO against it. Some of
-the comparisons may be your own. **Next:** D0 and D1 again: most of what they describe you have now run.
+**Before this:** D2 (PPO, proximal policy optimisation), D3 (reward models). **Changes from D2 and D3:** no
+part is new, but all are joined, and some of the comparisons may be your own. **Next:** D0 and D1 again.
 
 **Time.** 60 s on 2 cores; with all evidence 170 s.
 
-References: `ouyang2022instructgpt`, `stiennon2020summarize`, `ziegler2019finetuning`,
-`bradleyterry1952rank`, `gao2023overoptimization`.
+References: `stiennon2020summarize`, `bradleyterry1952rank`, `gao2023overoptimization`.
 
-Symbols: `N` pairs, `B` texts in a batch, `P` and `T` tokens of the longest prompt and completion, $x$ the
-request, $y$ the rewrite, $r_\phi$ the learned reward, $s$ the judge's score, $\tau$ its temperature.
+Symbols: request $x$, rewrite $y$, learned reward $r_\phi$, the judge's score $s$ and temperature $\tau$.
 """
 
 # %%
@@ -48,7 +45,6 @@ Rows = Int[np.ndarray, " I"]  # numbers of pairs
 IMITATION_LR, REWARD_LR = 1e-3, 1e-3  # Adam's step sizes for the tiny model; they fall to zero in a line
 
 
-# %%
 @dataclass(frozen=True)
 class Config(ppo.Settings):  # D2's settings of PPO are inherited
     """From blunt to polite: demonstrations, comparisons (a judge's or yours), a reward model, PPO."""
@@ -103,15 +99,12 @@ r"""
 ## 1. A model that imitates
 
 The task: `send the old report today now =>` is to be continued by something like `would you please send the
-old report today ? thank you .` The tiny model has read office notes (`chapters/envs/rewriter.py`). It knows
-the words, and that requests get repeated, and nothing of the task. *Supervised fine-tuning* (SFT) raises the
-probability of people's rewrites, token by token, with $m_t = 1$ where there is a token and 0 in the padding:
+old report today ? thank you .` The tiny model has read office notes: it knows the words, not the task.
+*Supervised fine-tuning* (SFT) raises the probability of people's rewrites, but not of the request, which is
+given; $m_t$ is 1 where there is a token, 0 in the padding. A third of the demonstrations are careful, the
+rest hasty (words lost or mixed up) or curt, and a model that imitates perfectly is just as uneven:
 
 $$\mathcal L_\text{SFT} = -\frac{\sum_t m_t \log \pi(y_t \mid x, y_{<t})}{\sum_t m_t} \tag{1}$$
-
-The request itself is not imitated: it will always be given. People are uneven, though. A third of the
-demonstrations are careful, the rest hasty (words lost or mixed up) or curt. A model that imitates perfectly
-is just as uneven: that is the limit of imitation.
 """
 
 
@@ -145,22 +138,24 @@ def imitate(lm: LoadedModel, cfg: Config, log: RunLog) -> nn.Module:
 r"""
 ## 2. Which of two is better?
 
-The judge gives every rewrite a score $s$: courtesy, content kept, nothing invented, no more words than
-needed. The learner never sees it. What it gets are comparisons of two rewrites of one request. The nearer the
-two scores, the more the judge wavers (`bradleyterry1952rank`):
+The judge scores every rewrite: courtesy, content kept, nothing invented, few words. The learner only gets
+comparisons of two rewrites of one request. The nearer their scores $s$, the more the judge wavers:
 
 $$P(y_1 \succ y_2) = \sigma\!\left(\frac{s(x, y_1) - s(x, y_2)}{\tau}\right) \tag{2}$$
 
-*By hand.* The first rewrite scores 6, the second, without a thank you, 5. At $\tau = 1$ the better one is
-chosen in $1 / (1 + e^{-1}) = 73$ of 100 cases. Each label is a draw.
+*By hand.* Of scores 6 and 5 (no thank you) at $\tau = 1$ the better one wins $1 / (1 + e^{-1}) = 73$ %.
 
-**Your own ratings.** With `--rate` (in the terminal) or `--rate-web` (on a local page) you are shown some of
-the pairs, and `human_share` of each minibatch is drawn from your answers, the rest from the judge's: few
-answers, read many times. Ties and skips teach nothing, and pairs answered both ways are left out. All answers
-in the file count, also those of earlier runs. Ctrl-C loses none: the same command goes on.
+The reward model is D3's: a copy of the imitating model, whose last hidden state becomes a number
+$r_\phi(x, y)$, and a loss on differences of the chosen $y_w$ and the rejected $y_l$ (`bradleyterry1952rank`).
+They leave a constant free: the imitating model shall earn 0 on average (`stiennon2020summarize`).
 
-With three answers of yours and a share of a quarter, of each 8 pairs two are yours. The judge's are read once
-in an epoch, in random order, less those whose place yours took:
+$$\mathcal L_\text{RM} = -\operatorname{mean} \log \sigma\bigl(r_\phi(x, y_w) - r_\phi(x, y_l)\bigr) \tag{3}$$
+
+**Your own ratings.** With `--rate` (in the terminal) or `--rate-web` (on a local page) you are shown pairs.
+`human_share` of each minibatch comes from your answers. Ties, skips and pairs answered both ways teach
+nothing; after Ctrl-C the same command goes on. One request in five is held out, with your answers and the
+judge's, to test the reward model on your taste. With three answers and a share of a quarter, two of each 8
+pairs are yours, in place of two of the judge's:
 
 ```python
 >>> epoch = minibatches(20, num_human=3, batch_size=8, human_share=0.25, rng=np.random.default_rng(0))
@@ -189,21 +184,6 @@ def minibatches(
         yield rows[: batch_size - ours], rng.integers(max(1, num_human), size=ours)
 
 
-# %% [markdown]
-r"""
-## 3. The reward model
-
-It is D3's: a copy of the imitating model, whose last hidden state becomes a number $r_\phi(x, y)$, and a
-logistic loss on differences:
-
-$$\mathcal L_\text{RM} = -\operatorname{mean} \log \sigma\bigl(r_\phi(x, y_\text{chosen}) - r_\phi(x,
-y_\text{rejected})\bigr) \tag{3}$$
-
-Differences leave a constant free: the imitating model shall earn 0 on average (`stiennon2020summarize`).
-"""
-
-
-# %%
 def fit_reward_model(
     model: nn.Module, lm: LoadedModel, pairs: Pairs, human: Pairs, cfg: Config, log: RunLog, name: str = "rm"
 ) -> RewardModel:
@@ -231,16 +211,14 @@ def fit_reward_model(
 
 # %% [markdown]
 r"""
-## 4. PPO against the learned reward
+## 3. PPO against the learned reward
 
-PPO is D2's, part by part (`chapters/text/ppo.py`). Each token has its penalty, for the
-Kullback–Leibler divergence (KL) from the imitating model, and the last one also the learned reward:
+PPO is D2's (`chapters/text/ppo.py`). Each token has its penalty, for the Kullback–Leibler divergence (KL)
+from the imitating model, and the last one also the learned reward. The penalty matters more than in D2: far
+from where the imitating model writes, the learned reward may say anything (`gao2023overoptimization`, D16).
 
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
 + \mathbb 1[t \text{ is the last token}]\; r_\phi(x, y) \tag{4}$$
-
-The penalty matters more than in D2. There the reward was the truth. Here it is a model of somebody's taste.
-Far from where the imitating model writes it may say anything (`gao2023overoptimization`, D16).
 """
 
 
@@ -287,68 +265,93 @@ def train(
 
 # %% [markdown]
 r"""
-## 5. Look, rate, break
+## 4. Look, rate, break
 
 ![Politer than the imitating model, with more of the content; reward and KL rise together](results/D6.png)
 
-*Left*, rewrites of requests whose content was in no training text. *Middle*, their lengths: look at them.
-No word is rewarded, and the judge takes a quarter of a point for each from the thirteenth on. They grow
-all the same, since courtesy and content take words, and they pile up: the policy settles on one or two
-ways of being polite. *Right*, the learned reward and the KL on the way. In words:
+*Left*, rewrites of requests whose content was in no training text. *Middle*: the judge takes a quarter of a
+point for each word from the thirteenth on; lengths grow all the same: courtesy and content take words. Then
+the rewrites, and TRL's (*transformer reinforcement learning*, Hugging Face's library) from the same start:
 
 ![Requests, and what imitation and PPO make of them](results/D6_samples.png)
-
-TRL (*transformer reinforcement learning*, Hugging Face's library) gets the same models, requests and budget.
-Its critic is a network of its own, which starts as the reward model; its value loss is clipped, its gradient
-is not; and it gives the reward one token *after* the end.
-
 ![Our PPO and TRL's reach about the same score; ours sooner](results/D6_trl.png)
 
-**The verdict.** Yes. Comparisons alone took the model past the demonstrations that it had imitated: its
-rewrites win most comparisons with those of the imitating model, nearly all are polite, and they keep
-more of the content. Nobody ever said what a good rewrite is. If the somebody is you, the same code learns
-your taste: `human_share` says how much of it, and a rater who contradicts himself is a noisy judge (D1).
+**The verdict.** Yes. Comparisons alone took the model past what it had imitated: its rewrites win most
+comparisons with the imitating model's, nearly all are polite, and they keep more of the content. If the
+somebody is you, the same code learns your taste, and a rater who contradicts himself is a noisy judge (D1).
 
 <!-- results: D6 -->
 
-`rl run D6`: 55 s; with `--evidence`: 120 s, 2076 MB. With `--smoke`, all of it: 10 s.
+`rl run D6`: 52 s; with `--evidence`: 113 s, 2111 MB. With `--smoke`, all of it: 12 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 5 seeds | bound | holds |
+| claim | median (range), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| win_rate             | 0.86 (0.829 to 0.875)           | ≥ 0.75     | 5/5 |
-| content_gain         | 0.0931 (0.0571 to 0.107)        | ≥ 0        | 5/5 |
-| polite               | 0.993 (0.988 to 0.995)          | ≥ 0.95     | 5/5 |
-| first_ratio_gap      | 0                               | ≤ 0.0001   | 5/5 |
-| ratings_round_trip * | 1                               | 1 ± 0      | 5/5 |
-| ratings_teach *      | 0.375 (0.311 to 0.504)          | ≤ 0.6921   | 5/5 |
-| rm_knowledge *       | 0.605 (0.598 to 0.633)          | ≥ 0.5      | 5/5 |
-| first_kl *           | 0                               | 0 ± 0.0001 | 5/5 |
-| trl_parity *         | 2.38e-07 (2.38e-07 to 4.77e-07) | ≤ 1e-05    | 5/5 |
-| trl_win_rate *       | 0.819 (0.786 to 0.83)           | ≥ 0.5      | 5/5 |
-| faster_than_trl *    | 2.61 (1.37 to 3.87)             | ≥ 1        | 5/5 |
-| reference_moved *    | 0                               | ≤ 0        | 5/5 |
+| win_rate             | 0.86 (0.819 to 0.897)           | ≥ 0.75     | 10/10 |
+| polite               | 0.993 (0.98 to 1)               | ≥ 0.95     | 10/10 |
+| first_ratio_gap      | 0                               | ≤ 0.0001   | 10/10 |
+| content_gain *       | 0.102 (0.0571 to 0.111)         | ≥ 0        | 10/10 |
+| ratings_round_trip * | 1                               | 1 ± 0      | 10/10 |
+| ratings_teach *      | 0.664 (0.591 to 0.711)          | ≥ 0.5      | 10/10 |
+| rm_knowledge *       | 0.605 (0.558 to 0.636)          | ≥ 0.5      | 10/10 |
+| first_kl *           | 0                               | 0 ± 0.0001 | 10/10 |
+| trl_parity *         | 2.38e-07 (2.38e-07 to 4.77e-07) | ≤ 1e-05    | 10/10 |
+| trl_win_rate *       | 0.828 (0.786 to 0.849)          | ≥ 0.5      | 10/10 |
+| faster_than_trl *    | 2.32 (1.21 to 4.61)             | ≥ 1        | 10/10 |
+| reference_moved *    | 0                               | ≤ 0        | 10/10 |
 
 \* measured by the evidence beside the lesson
 
 <!-- /results -->
 
-**Break it.** `rl break D6 no_kl`: the learned reward ends as high as before, at several times the KL, and the
-judge likes the rewrites less: among them stand some that nobody ever compared. Where nobody has asked, a
-reward model says anything. `rl break D6 prefers_rejected`: what does a policy write that aims to displease?
+**Break it.** `rl break D6 no_kl`: the learned reward ends as high, at several times the KL, and the judge
+likes the rewrites less. `rl break D6 prefers_rejected`: what does a policy write that aims to displease?
 
 **Exercises.**
 
-*D6.1 · Mix two sources of labels* (15 minutes). Write the epoch: `rl exercise D6.minibatches`.
+<!-- exercises: D6 -->
 
-*D6.2 · Rate 40 pairs yourself* (20 minutes): `rl run D6 --rate-web`. How often do you agree with the judge,
-and with yourself? Then prefer the *shorter* text throughout, with `--human-share 0.6`. Predict the length.
+*D6.1 · The heart of it* (35 minutes, medium). Write the loss of imitation (1), the judge's labels (2), and
+the epoch that mixes in your own. `rl exercise D6.imitation_loss`, `rl exercise D6.label`, `rl exercise
+D6.minibatches`.
+
+*D6.2 · Rate 40 pairs yourself* (20 minutes, easy). `rl run D6 --rate-web`. How often do you agree with the
+judge, and with yourself? What does the reward model make of the answers that it did not learn from? Then
+prefer the *shorter* text throughout, with `--human-share 0.6`, and predict the length.
 
 <details><summary>Answer</summary>
 
-Both shares are printed at the end. What you answer differently the second time, no model can predict. The
-judge penalises words from the thirteenth on, your answers from the first: expect shorter rewrites.
+All three shares are printed. What you answer differently the second time, no model can predict, and of a
+handful of held-out answers one more or less is ten percent. The judge penalises words from the thirteenth on,
+your answers from the first: expect shorter rewrites.
 </details>
+
+*D6.3 · What no model can beat* (15 minutes, easy). You saw some pairs twice, and answered a share $c$ of them
+alike. Say that each answer is a slip with probability $e \le \tfrac12$, whatever the pair. Two answers are
+alike if both are slips or none is:
+
+$$c = e^2 + (1 - e)^2 \tag{E1}$$
+
+Return $1 - e$: how often a model that knows your taste can be right. `rl exercise D6.best_agreement`.
+
+<details><summary>Answer</summary>
+
+Alike in 82 of 100 is right in 90: a model that agrees with 88 of 100 held-out answers is almost perfect,
+though 88 sounds poor. The assumption is strong: people slip where the choice is hard (D1).
+</details>
+
+*D6.4 · A price for words* (15 minutes, easy). Nobody rewards length, and the rewrites grow. Where raters like
+long texts, reward models do too, and a price is put on it. With $|y|$ tokens, $n$ of them free, and price
+$\lambda$:
+
+$$r'(x, y) = r_\phi(x, y) - \lambda \max(0, |y| - n) \tag{E2}$$
+
+In PPO it would stand in `collect`, where the scores are made. `rl exercise D6.priced_scores`.
+
+*D6.5 · Find the bug* (10 minutes). `rl exercise D6.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -405,6 +408,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.keep(tests=tests, texts=texts, found=found)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
