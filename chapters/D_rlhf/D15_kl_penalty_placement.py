@@ -355,8 +355,8 @@ a sum over the vocabulary. Add it up along a completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, and a single one of them is nearer to it than the $k$ of sampled
-tokens. Is it right in a loss? `rl exercise D15.next_token_kl`.
+Its mean over completions is the divergence, and which token is drawn next adds no noise to that token's part.
+Is it right in a loss? `rl exercise D15.next_token_kl`.
 
 <details><summary>Answer</summary>
 

@@ -13,7 +13,7 @@ def best_factor(policy: Tensor, reference: Tensor) -> float:
     """The c of eq. (E2), from the probabilities [M] of all completions under policy and reference."""
     u = (reference / policy).log()
     change = u.exp() - 1.0  # its mean is 0
-    return float((policy * u * change).sum() / (policy * change**2).sum())
+    return ((policy * u * change).sum() / (policy * change**2).sum()).item()
 
 
 def check_best_factor(best_factor):
@@ -137,8 +137,8 @@ completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, and a single one of them is nearer to it than the $k$ of sampled
-tokens. Is it right in a loss?
+Its mean over completions is the divergence, and which token is drawn next adds no noise to that token's part.
+Is it right in a loss?
 """,
         minutes=20,
         difficulty="medium",
