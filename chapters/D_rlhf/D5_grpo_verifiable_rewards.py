@@ -85,8 +85,8 @@ r"""
 
 A policy is asked `07+35=`. A program knows the answer (`24`, the digits of 42, last one first) and gives a
 reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy. Proximal policy
-optimisation (PPO) asks a critic, a learned value. GRPO (`shao2024deepseekmath`) answers $G$ times. What the
-*advantage* counts is how far one beats the *group's* mean $\bar r$, in its standard deviations (over $G - 1$):
+optimisation (PPO) asks a critic, a learned value. GRPO (`shao2024deepseekmath`) answers $G$ times: a *group*.
+The *advantage* says how far an answer beats the group's mean $\bar r$, in standard deviations (over $G - 1$):
 
 $$\hat A_i = (r_i - \bar r) / (\sigma_r + \varepsilon), \qquad \varepsilon = 10^{-4} \tag{1}$$
 
@@ -105,8 +105,8 @@ completions differ. *By hand:* one of four is right, so the mean is 0.25 and the
 
 **Ratio and clip** are PPO's. An *importance ratio* compares the policy with the one that sampled. GSPO
 (*group sequence policy optimisation*, `zheng2025gspo`) has one for a completion, a geometric mean. A clip
-ends the reason to leave $1 - \epsilon_-$ to $1 + \epsilon_+$. DAPO (*decoupled clip and dynamic sampling policy
-optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: else rare tokens grow by a fifth of almost nothing.
+ends the reason to leave $1 - \epsilon_-$ to $1 + \epsilon_+$. DAPO (*decoupled clip and dynamic sampling
+policy optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: rare tokens may grow by more than a fifth.
 
 $$w_{it} = \pi_\theta(y_{it}) / \pi_\text{old}(y_{it}), \quad \bar w_i = (\prod_t w_{it})^{1/|y_i|} \tag{3}$$
 
