@@ -45,9 +45,11 @@ class Config:
 
     group_size_of_changes: Annotated[int, in_range(2, 10_000)] = 32
     """Completions of each prompt where one thing is changed at a time: few, so that noise can matter."""
+    num_updates_of_changes: Annotated[int, in_range(1, 100_000)] = 400
+    """Updates there: what a change does is seen long before a learner stands still, which takes the lesson's."""
 
 
-SMOKE = {"group_size_of_changes": 8}
+SMOKE = {"group_size_of_changes": 8, "num_updates_of_changes": 3}
 
 
 def key(name: str) -> str:
@@ -204,7 +206,12 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     undivided = claim_ends(cfg, log)
     claim_division(cfg, log)
     corrected = edited(lesson, EDITS["times_ratio"])
-    few = replace(cfg, group_size=extra.group_size_of_changes, **lesson.IN_REWARD)
+    few = replace(
+        cfg,
+        group_size=extra.group_size_of_changes,
+        num_updates=extra.num_updates_of_changes,
+        **lesson.IN_REWARD,
+    )
     for name, changes in CHANGES.items():
         module = corrected if name.startswith("k3 x ratio") else lesson
         learn(module, replace(few, **changes), log, key(name))
