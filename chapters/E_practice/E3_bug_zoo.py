@@ -2,8 +2,8 @@
 r"""
 # E3 · The bug zoo
 
-**Question.** A learner runs, prints numbers and does not learn, or learns less than it should. Nothing
-crashes. Which of its own metrics say what is wrong?
+**Question.** A learner runs, prints numbers and learns nothing, or less than it should. Nothing crashes.
+Which of its own metrics say what is wrong?
 
 **Before this:** C3 (PPO, proximal policy optimisation). **Changes from C3:** nothing new is learned; a small
 PPO watches itself, and one wrong line at a time is planted in it. **Next:** `rl diagnose RUN` does it to your
@@ -11,8 +11,7 @@ own runs, and E0 tells how to work with it.
 
 **Time.** 45 s on 2 cores; with all evidence 240 s.
 
-References: `henderson2018matters`, `huang2022details`, `pardo2018timelimits`, `schulman2016gae`,
-`schulman2017ppo`, `korbak2022bayesian`.
+References: `pardo2018timelimits`, `schulman2016gae`, `schulman2017ppo`, `korbak2022bayesian`.
 
 Symbols: `T` steps, `N` parallel environments, `B` transitions in a minibatch.
 """
@@ -50,7 +49,6 @@ BUGS = tuple(bug for bug, entry in CATALOGUE.items() if "ppo" in entry.homes)
 SHOWN = {bug: CATALOGUE[bug].shown[1] for bug in BUGS} | {"learning_rate_too_high": "entropy"}
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """A small PPO on CartPole with a limit of 200 steps, right and with one bug at a time."""
@@ -93,23 +91,20 @@ $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1
 
 $$\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
-Read (2) from right to left, and it is an *identity* that any program's advantages must meet, however they
-were computed: $\hat A_t - \gamma\lambda\,(1-\text{done}_t)\,\hat A_{t+1}$ must be $\delta_t$. A learner can
-check that on its own batch, and *where* it fails says why: at time limits, at true ends, or everywhere.
+Read from right to left, (2) is an *identity* that any program's advantages must meet, however computed:
+$\hat A_t - \gamma\lambda\,(1-\text{done}_t)\,\hat A_{t+1} = \delta_t$. A learner can check that on its own
+batch, and *where* it fails says why: at time limits, at true ends, or everywhere.
 
 *By hand.* Three steps with reward 1, from states worth 9 to states worth 10; $\gamma = 0.9$, $\lambda = 0$. A
-time limit cuts the second. Each error is $1 + 9 - 9 = 1$; if the limit is taken for an end, that step's is
-$1 - 9 = -8$:
+time limit cuts the second. Each error is $1 + 9 - 9 = 1$, but $1 - 9 = -8$ if that limit is taken for an end:
 
 ```python
 >>> rewards, values, next_values = torch.ones(3, 1), torch.full((3, 1), 9.0), torch.full((3, 1), 10.0)
 >>> never, limit = torch.tensor([[[False]] * 3, [[False], [True], [False]]])
->>> for ends in (never, never | limit):
-...     advantages = gae(rewards, values, next_values, ends, limit, gamma=0.9, gae_lambda=0.0)
-...     found = gae_residual(advantages, rewards, values, next_values, never, limit, 0.9, 0.0)
-...     print(advantages.ravel().tolist(), found.ravel().tolist())
-[1.0, 1.0, 1.0] [0.0, 0.0, 0.0]
-[1.0, -8.0, 1.0] [0.0, -9.0, 0.0]
+>>> wrong = gae(rewards, values, next_values, never | limit, limit, gamma=0.9, gae_lambda=0.0)
+>>> residual = gae_residual(wrong, rewards, values, next_values, never, limit, gamma=0.9, gae_lambda=0.0)
+>>> wrong.ravel().tolist(), residual.ravel().tolist()
+([1.0, -8.0, 1.0], [0.0, -9.0, 0.0])
 ```
 
 ## 2. What a learner can say about itself
@@ -120,20 +115,17 @@ $$\text{explained variance} = 1 - \frac{\mathrm{Var}(\hat R_t - V(s_t))}{\mathrm
 \qquad \hat R_t = \hat A_t + V(s_t) \tag{3}$$
 
 *How far did an update move the policy?* C3's estimate `approx_kl`, from the ratios $w_t$ of new to old
-probability.
-
-*Did it move the right way?* To first order a gradient step changes the objective by the step size times a
-squared norm, so what went better than expected must on average have become likelier:
+probability. *And the right way?* To first order a gradient step changes the objective by the step size times
+a squared norm, so what went better than expected must on average have become likelier:
 
 $$\text{alignment} = \mathrm{corr}\bigl(\hat R_t - V(s_t),\; \log w_t\bigr) > 0 \tag{4}$$
 
-And there is what costs a line each: the first ratio of a batch is 1, two runs with one seed are equal, an
-evaluation repeated gives the same number, an update moves the critic's weights.
+And what costs a line each: the first ratio of a batch is 1, two runs with one seed are equal, an evaluation
+repeated gives the same number, an update moves the critic's weights.
 
 ## 3. A learner that watches itself
 
-PPO as in C3, without what is optional: acting, one update, the loop. Every bug is one changed line. Guess
-which before `rl break E3` lists them.
+PPO as in C3, without what is optional. Every bug is one changed line: guess which, then see `rl break E3`.
 """
 
 
@@ -201,7 +193,6 @@ class Learner:
         return float(evaluate(policy, envs=BatchedCartPole(20, 200), seed=self.cfg.seed + 10_000).mean())
 
 
-# %%
 def policy_loss(agent: nn.Module, mini: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, " B"], float]:
     """(loss, ratio of each transition, how many of the loss's constants carry a gradient)."""
     log_prob, _ = agent.judge(mini["obs"], mini["actions"])
@@ -237,7 +228,6 @@ def improve(agent: nn.Module, optimizer: Adam, batch: Batch, cfg: Config) -> dic
     return seen
 
 
-# %%
 def learn(learner: Any, cfg: Config, rows: Rows) -> None:
     """Gather, improve, and note what can be said about it."""
     agent = learner.agent
@@ -301,27 +291,25 @@ r"""
 *The diagnosis* (`chapters/diagnosis/rules.py`) is a list of rules over metric names; it sees no code and no
 other run. *Identities* hold for every right program: one violation is proof. *Bounds* come from theory or a
 stated convention: an alignment below 0, a divergence far beyond the clip. *Symptoms* are read off the usual
-curves and have several causes. Evidence is ranked in that order.
+curves and have several causes. Evidence is ranked in this order.
 
 ![For each of eleven bugs one metric of the broken PPO beside that of the right one](results/E3.png)
 
-Each panel is one bug, and the metric that gives it away. The first three are the identity of section 1. Where
-a detach is missing the policy does not move; where the sign is wrong it moves, steadily, away from what went
-well. Two panels look harmless: the evaluation with noise in it ends at the full score, and only its
-repetition contradicts it; the run without a seed learns as well as the right one.
+The first three panels are the identity of section 1. Where a detach is missing the policy does not move; with
+the wrong sign it moves, steadily, away from what went well. Two look harmless: the evaluation with noise in
+it ends at the full score, and only its repetition contradicts it; the run without a seed learns as well.
 
 The evidence adds three learners, DQN (a deep Q-network), REINFORCE and PPO for tokens (`korbak2022bayesian`),
-each with the bugs that it can have, and counts what was named first. It also draws how silent each bug is in
-the score, and in which probe environment, a world so small that the right values are known, a broken learner
-fails. Last come logs of Stable-Baselines3 and TRL as their users have them: they hold only the usual curves,
-so the faults planted there are some that those can show.
+each with the bugs that it can have. It counts what was named first, draws how silent a bug is in the score,
+and says in which probe environment, a world so small that the right values are known, a broken learner fails.
+Last come logs of Stable-Baselines3 and of TRL (Transformer Reinforcement Learning) as their users have them:
+they hold only the usual curves, so the faults planted there are some that those can show.
 
 ![Planted against named bug, by all diagnostics, the usual curves, others' logs](results/E3_confusion.png)
 
 **The verdict.** Not the curves that everybody logs: most bugs leave them as they are, or move them as bad
 luck would. What names a bug is a number that must be 0, or have a sign, in every right program. It costs a
-line, and belongs to one mistake; with such numbers the planted bug is named first, and no right run is
-accused.
+line, and belongs to one mistake; with such numbers the planted bug is named first, and no right run accused.
 
 <!-- results: E3 -->
 
@@ -359,15 +347,40 @@ accused.
 
 **Exercises.**
 
-*E3.1 · The loss* (20 minutes). `rl exercise E3.policy_loss`: its grader knows the bugs.
+<!-- exercises: E3 -->
 
-*E3.2 · A bug that no rule knows* (20 minutes). Let `rollout` store `next_obs` in place of the true successor.
-What is it taken for, and why?
+*E3.1 · The loss* (20 minutes, medium). Write PPO's loss with what it says of itself; the grader knows the
+bugs. `rl exercise E3.policy_loss`.
+
+*E3.2 · A bug that no rule knows* (20 minutes, medium). Let `rollout` store `next_obs` in place of the true
+successor. What is it taken for, and why?
 
 <details><summary>Answer</summary>
+
 For nothing. The identity is checked with the same wrong successors that the advantages were made of, so it
 holds: a check sees only what was done with its inputs. A probe notices (`CutShort`).
 </details>
+
+*E3.3 · A number for it* (20 minutes, medium). Yet two neighbouring rows of a rollout give that bug away.
+Within an episode the successor stored at $t$ *is* the observation of the next row; where an episode ended it
+is not, as that row begins another. So count the rows in which one holds and should not, or does not and
+should:
+
+$$\frac{1}{(T-1)\,N} \sum_{t=0}^{T-2} \sum_{i=1}^{N} \mathbb 1\bigl[(s'_{t,i} = s_{t+1,i}) =
+\text{done}_{t,i}\bigr] \tag{E1}$$
+
+Where in the learner does it belong, and what must it be? `rl exercise E3.wrong_successors`.
+
+<details><summary>Answer</summary>
+
+In `batch`, beside the gaps: `note(rows, i, wrong_successors=...)`. It must be 0, exactly: the numbers are
+copies, so no rounding comes between. With E3.2's bug it is the share of rows that end an episode.
+</details>
+
+*E3.4 · Find the bug* (10 minutes). `rl exercise E3.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -423,6 +436,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.keep(runs=runs)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
