@@ -61,6 +61,9 @@ def test_samples_are_rollouts_of_the_chain():
     discounted = (GAMMA ** np.arange(60)[:, None] * data["rewards"]).sum(axis=0)
     error = discounted.std() / math.sqrt(len(discounted))
     assert abs(discounted.mean() - GAMMA * WORLD.V[MIDDLE + 1]) < 5 * error
+    assert set(data["values"][before].tolist()) == set(c.tolist()), "all are visited"
+    last = data["terminated"] & (ended == 1)
+    assert set(data["values"][last].tolist()) == {c[0], c[-1]}, "it ends from the outer ones alone"
     goes_right = data["next_values"][1] == c[MIDDLE + 2]
     assert abs(goes_right.mean() - RIGHT) < 5 * math.sqrt(RIGHT * (1 - RIGHT) / 4000)
 

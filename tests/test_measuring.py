@@ -99,6 +99,35 @@ def test_the_split_keeps_a_fifth_of_the_sums_and_no_pair_stands_on_both_sides():
     assert len(arithmetic.all_prompts()) == counts[1]
 
 
+def test_written_sums_are_those_of_their_part_and_come_with_their_answers():
+    texts = arithmetic.write_problems(np.random.default_rng(0), 300, held_out=True)
+    asked = arithmetic.write_prompts(np.random.default_rng(0), 300, held_out=True)
+    assert asked == [text[: text.index("=") + 1] for text in texts]
+    assert set(asked) <= set(arithmetic.all_prompts(held_out=True))
+    for text in texts:
+        a, b, answer = int(text[:2]), int(text[3:5]), text[6:]
+        assert text[2] + text[5] == "+="
+        assert int(answer[::-1]) == a + b
+
+
+def test_reviews_follow_their_mood_three_words_in_four_and_balance_over_all():
+    rng = np.random.default_rng(0)
+    for mood in (1, 0, -1):
+        drawn = np.array([reviews._leaning(rng, mood) for _ in range(6000)])
+        shares = [(drawn == word).mean() for word in (1, 0, -1)]
+        assert shares == pytest.approx(
+            [0.75 + 1 / 12 if word == mood else 1 / 12 for word in (1, 0, -1)], abs=0.03
+        )
+    texts = reviews.write_reviews(rng, 3000)
+    scores = reviews.sentiment(texts)
+    assert abs(scores.mean()) < 0.12, "praise and blame balance"
+    assert scores.std() > 1.0
+    counts = [text.count(".") for text in texts]
+    assert set(counts) == {1, 2, 3}
+    assert all(text.endswith(" .") and "  " not in text for text in texts)
+    assert {word for text in texts for word in text.split()} <= set(reviews.vocabulary())
+
+
 def test_sentiment_and_gold_by_hand():
     good, bad = reviews.POSITIVE[0], reviews.NEGATIVE[0]
     texts = [f"{good} {good} {bad}", " ".join([good] * 5), " ".join([bad] * 5), "the film"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -160,6 +161,20 @@ def test_bootstrap_interval_covers_the_mean():
     assert bootstrap_interval([3.0, 3.0, 3.0]) == (3.0, 3.0)
 
 
+def test_two_different_values_have_an_interval():
+    low, high = bootstrap_interval([1.0, 2.0], statistic=np.mean)
+    assert 1.0 <= low < high <= 2.0
+    assert bootstrap_interval([1.0, 2.0, 4.0], np.median) == bootstrap_interval([1.0, 2.0, 4.0], np.median)
+
+
+def test_a_claim_is_stored_by_what_it_says():
+    claim = Claim("x", "says x", 0.0, at_most=0.0, seeds="9/10", always=True)
+    assert claim.to_dict() == {
+        "name": "x", "statement": "says x", "value": 0.0, "at_most": 0.0, "seeds": "9/10", "always": True,
+        "holds": True,
+    }  # fmt: skip
+
+
 def test_cpu_clock_counts_only_inside():
     clock = CpuClock()
     sum(range(2_000_000))
@@ -169,15 +184,17 @@ def test_cpu_clock_counts_only_inside():
     assert 0 < clock.seconds < 2
 
 
-def test_seed_everything_repeats():
+def test_seed_everything_repeats_and_differs():
     import torch
 
-    draws = []
-    for _ in range(2):
-        seed_everything(7)
-        draws.append((float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002 — the global state is the subject
-    assert draws[0] == draws[1]
+    draws = {}
+    for seed in (7, 7 + 64, 7 + 2**32, 7):
+        seed_everything(seed)
+        found = random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 — the global state
+        assert draws.setdefault(seed, found) == found
     assert torch.get_num_threads() == 1
+    distinct = [len({found[column] for found in draws.values()}) for column in range(3)]
+    assert distinct == [3, 2, 2], "NumPy and torch take 32 bits of a seed"
 
 
 @pytest.mark.parametrize(
