@@ -46,7 +46,7 @@ class Config:
     group_size_of_changes: Annotated[int, in_range(2, 10_000)] = 32
     """Completions of each prompt where one thing is changed at a time: few, so that noise can matter."""
     num_updates_of_changes: Annotated[int, in_range(1, 100_000)] = 400
-    """Updates there: what a change does is seen long before a learner stands still, which takes the lesson's."""
+    """Updates there: what a change does is seen long before a learner stands still."""
 
 
 SMOKE = {"group_size_of_changes": 8, "num_updates_of_changes": 3}
