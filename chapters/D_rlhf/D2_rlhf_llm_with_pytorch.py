@@ -132,8 +132,8 @@ The score $r(x, y)$ judges a whole completion, so it comes once, with the last t
 (Kullback–Leibler) comes with every token: $-\beta$ times the log-ratio to the *reference*, a frozen copy of
 the model as it was (`ziegler2019finetuning`). With $\theta_\text{old}$, which sampled, the reward $r_t$ is:
 
-$$r_t = -\beta\, \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
-+ \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
+$$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})} +
+\mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
 Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
 policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its
