@@ -5,17 +5,15 @@ r"""
 **Question.** How do you improve a policy directly, by gradient ascent on its return, when the reward cannot
 be differentiated and all you have is a handful of noisy episodes?
 
-**Before this:** B4 (a deep Q-network, DQN). **Changes from B4:** no Q-values, no replay, no target network.
-The network's outputs are the logits of a policy, and learning raises the probability of what turned out well.
-**Next:** C1 trades the sampled return for a critic and no longer waits for an episode to end.
+**Before this:** B4 (a deep Q-network, DQN). **Changes from B4:** the outputs are no Q-values but logits of a
+policy, and what turned out well becomes likelier. **Next:** C1, a critic in place of the sampled return.
 
 **Time.** 15 s on 2 cores; with all evidence 40 s.
 
 References: `williams1992reinforce`, `sutton2000policygradient`, `greensmith2004variance`, `kool2019buy`,
-`nota2020gradient`, `pardo2018timelimits`, `kingma2015adam`.
+`nota2020gradient`, `pardo2018timelimits`.
 
-Symbols: `T` steps, `N` episodes in a batch, `A` actions, `B` steps that were really played in a batch, $\tau$
-an episode, $R(\tau)$ its return, $G_t$ the return from step $t$ on, $b_t$ a baseline.
+Symbols: `T` steps, `N` episodes and `B` steps of a batch, `A` actions, $G_t$ reward-to-go, $b_t$ baseline.
 """
 
 # %%
@@ -38,7 +36,6 @@ Vector = Float[Tensor, " B"]  # a number for each step that was really played
 SOLVED = 475.0  # the threshold registered for CartPole-v1
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """REINFORCE on CartPole, and its estimate held against the exact gradient on a small process."""
@@ -67,26 +64,24 @@ SMOKE = {"num_envs": 4, "num_updates": 3, "hidden_size": 16, "num_eval_episodes"
 r"""
 ## 1. The gradient of an expectation, by way of a logarithm
 
-A *policy* $\pi_\theta(a \mid s)$ is a network from states to logits over actions; an action is sampled from
-their softmax. A language model is one: the state is the prompt with the tokens so far, an action the next
-token. An *episode* $\tau$ runs from start to end; its probability is a product, half ours, half the world's:
+A *policy* $\pi(a \mid s)$ is a network from states to logits over actions; an action is sampled from their
+softmax. A language model is one: the state is the prompt with the tokens so far, an action the next token. An
+*episode* $\tau$ runs from start to end; its probability is a product, half ours, half the world's:
 
-$$p_\theta(\tau) = p(s_0) \prod_t \pi_\theta(a_t \mid s_t)\, P(s_{t+1} \mid s_t, a_t) \tag{1}$$
+$$p(\tau) = p(s_0) \prod_t \pi(a_t \mid s_t)\, P(s_{t+1} \mid s_t, a_t) \tag{1}$$
 
-An episode's *return* $R(\tau) = \sum_t \gamma^t r_t$ is the sum of its rewards $r_t$, later ones discounted
-by $\gamma \le 1$. We want to raise its mean $J(\theta) = \sum_\tau p_\theta(\tau)\, R(\tau)$. The rewards may
-come from a simulator, a unit test or a person: no gradient leads through them. None has to: $R(\tau)$ does
-not depend on $\theta$, only how likely each episode is does. So $\nabla J = \sum_\tau \nabla p_\theta(\tau)\,
-R(\tau)$. That is a sum over all episodes, not a mean that could be sampled. The *log-derivative trick* makes
-it one. As $\nabla \log p = \nabla p / p$, we have $\nabla p = p\, \nabla \log p$:
+Both $\pi$ and $p(\tau)$ depend on the weights $\theta$. An episode's *return* $R(\tau) = \sum_t \gamma^t r_t$
+is the sum of its rewards $r_t$, later ones discounted by $\gamma \le 1$. We want to raise the mean, $J =
+\sum_\tau p(\tau)\, R(\tau)$. Rewards may come from a simulator, a unit test or a person: no gradient leads
+through them. None has to: $R(\tau)$ does not depend on $\theta$. So $\nabla J = \sum_\tau \nabla p(\tau)\,
+R(\tau)$. The *log-derivative trick*, $\nabla p = p\, \nabla \log p$, makes it a mean, which can be sampled:
 
-$$\nabla J = \sum_\tau p_\theta(\tau)\, R(\tau)\, \nabla \log p_\theta(\tau)
-= \mathbb{E}_\tau\bigl[R(\tau)\, \nabla \log p_\theta(\tau)\bigr] \tag{2}$$
+$$\nabla J = \sum_\tau p(\tau)\, \nabla \log p(\tau)\, R(\tau) = \mathbb{E}[\nabla \log p\; R(\tau)] \tag{2}$$
 
 The logarithm also turns the product (1) into a sum. In it the world's terms, $\log p(s_0)$ and $\log P$, do
 not contain $\theta$, so their gradient is zero: what we do not know drops out.
 
-$$\nabla J = \mathbb{E}_\tau\Bigl[\sum_t \nabla \log \pi_\theta(a_t \mid s_t)\; R(\tau)\Bigr] \tag{3}$$
+$$\nabla J = \mathbb{E}\Bigl[\sum_t \nabla \log \pi(a_t \mid s_t)\; R(\tau)\Bigr] \tag{3}$$
 
 Without $R(\tau)$ you know this: the gradient of the log-likelihood of a sequence of tokens. So (3) is
 fine-tuning on one's own samples, in which an episode counts by its return. For a softmax the *score* $\nabla
@@ -100,11 +95,10 @@ truth: $J = 10 + \pi(1)$, whose slope in $z_1$ is $\pi(1)\,\pi(0) = ¼$. What do
 ```python
 >>> scores = score(np.full((2, 2), 0.5), actions=np.array([0, 1]))  # a row for each action
 >>> samples = scores * np.array([[10.0], [11.0]])
->>> samples
-array([[ 5. , -5. ],
-       [-5.5,  5.5]])
->>> samples.mean(axis=0)  # both are equally likely
-array([-0.25,  0.25])
+>>> samples.tolist()
+[[5.0, -5.0], [-5.5, 5.5]]
+>>> samples.mean(axis=0).tolist()  # both are equally likely
+[-0.25, 0.25]
 ```
 
 The mean is the gradient. But each sample is some twenty times as long, and the first points the wrong way.
@@ -123,16 +117,12 @@ r"""
 
 Probabilities sum to one whatever $\theta$ is, so in every state the score has *mean zero*:
 
-$$\sum_a \pi_\theta(a \mid s)\, \nabla \log \pi_\theta(a \mid s) = \sum_a \nabla \pi_\theta(a \mid s)
-= \nabla \sum_a \pi_\theta(a \mid s) = \nabla 1 = 0 \tag{5}$$
+$$\sum_a \pi(a \mid s)\, \nabla \log \pi(a \mid s) = \nabla \sum_a \pi(a \mid s) = \nabla 1 = 0 \tag{5}$$
 
 Let $c$ be any number that is settled *without* $a_t$: by what came before it, or by other episodes. Hold
-$s_t$ and $c$ fixed and take the mean over $a_t$, which is drawn from $\pi_\theta(\cdot \mid s_t)$ whatever
-$c$ is; $c$ comes out in front. So by eq. (5):
+$s_t$ and $c$ fixed. Then $a_t$ is drawn from $\pi(\cdot \mid s_t)$, whatever $c$ is, and by (5):
 
-$$\mathbb{E}\bigl[c\, \nabla \log \pi_\theta(a_t \mid s_t)\bigr]
-= \mathbb{E}\bigl[c\; \mathbb{E}_{a_t}[\nabla \log \pi_\theta(a_t \mid s_t)]\bigr]
-= \mathbb{E}[c \cdot 0] = 0 \tag{6}$$
+$$\mathbb{E}[c\, \nabla \log \pi] = \mathbb{E}[c\; \mathbb{E}_{a_t}[\nabla \log \pi(a_t | s_t)]] = 0 \tag{6}$$
 
 **Causality.** Seen from step $t$ the return has two parts, $R(\tau) = \sum_{k<t} \gamma^k r_k + \gamma^t
 G_t$: what was paid before, and what follows, a sum that is quickest from behind:
@@ -140,12 +130,10 @@ G_t$: what was paid before, and what follows, a sum that is quickest from behind
 $$G_t = r_t + \gamma\, G_{t+1} \tag{7}$$
 
 The first part was settled before $a_t$ was drawn. By (6) it adds nothing to the mean, so drop it: an action
-answers only for what comes after it. What is left is called *reward-to-go*.
+answers only for what comes after it, its *reward-to-go*. **Baseline.** By (6) again, $\gamma^t b_t$ may be
+subtracted if $b_t$ is settled without $a_t$. Both together:
 
-**Baseline.** By (6) again, $\gamma^t b_t$ may be subtracted if $b_t$ is settled without $a_t$. Both together:
-
-$$\nabla J = \mathbb{E}\Bigl[\sum_t \gamma^t\, \nabla \log \pi_\theta(a_t \mid s_t)\,
-\bigl(G_t - b_t\bigr)\Bigr] \tag{8}$$
+$$\nabla J = \mathbb{E}\Bigl[\sum_t \gamma^t\, \nabla \log \pi(a_t \mid s_t)\, (G_t - b_t)\Bigr] \tag{8}$$
 
 The mean is the same for every $b_t$; the noise is not. In the example take what is usual there, $b = 10.5$.
 Action 0 then says $(10 - 10.5) \cdot (½, -½)$ and action 1 says $(11 - 10.5) \cdot (-½, ½)$: both are $(-¼,
@@ -156,20 +144,29 @@ learns $V$. Here the $N - 1$ other episodes of the batch stand in for it, each f
 
 $$b^i_t = \frac{1}{N-1} \sum_{j \ne i} G^j_t \tag{9}$$
 
-Episodes are independent, so it is settled without $a^i_t$. An episode that has ended gets 0 from then on, and
-counts. *By hand*, two steps (rows) of three episodes. Their returns are 2, 0 and 2 from the first step, 1, 0
-and 0 from the second. So the first episode did better by 1 than the mean of the other two, both times:
+Episodes are independent, so it is settled without $a^i_t$. One that has ended gets 0 from then on, and
+counts. *By hand*, two steps (rows) of three episodes. Both times the first did better than the others, by 1:
 
 ```python
 >>> returns = rewards_to_go(np.array([[1.0, 0.0, 2.0], [1.0, 0.0, 0.0]]), gamma=1.0)
->>> returns - leave_one_out(returns)
-array([[ 1. , -2. ,  1. ],
-       [ 1. , -0.5, -0.5]])
+>>> (returns - leave_one_out(returns)).tolist()
+[[1.0, -2.0, 1.0], [1.0, -0.5, -0.5]]
 ```
 
 Two common shortcuts can work, but neither is (8). The mean over *all* $N$ episodes contains $G^i_t$, which
-depends on $a^i_t$, so (6) does not apply (exercise C0.2). And dividing the weights of a batch by their
-standard deviation makes each depend on every action.
+depends on $a^i_t$ (exercise C0.2). Dividing a batch's weights by their spread makes each depend on every
+action. **The loss** for autograd has minus (8) as its gradient, averaged over $N$ episodes. Its weight
+$\psi_t = \gamma^t (G_t - b_t)$ is a constant, not differentiated; the loss's *value* means nothing:
+
+$$L(\theta) = -\frac1N \sum_i \sum_t \log \pi(a^i_t \mid s^i_t)\; \psi^i_t \tag{10}$$
+
+## 3. REINFORCE on CartPole
+
+*REINFORCE* (`williams1992reinforce`) plays $N$ whole episodes, weighs each step by what followed, here less
+what followed for the others, takes one gradient step, and throws the episodes away: (2) is a mean over the
+policy as it is *now*. Usual liberties: Adam's steps, and no factor $\gamma^t$, lest it silence late steps;
+what remains is in general not the gradient of any objective (`nota2020gradient`). A *time limit* ends the sum
+as a fall does: REINFORCE has no value to put in place of the rewards after it (`pardo2018timelimits`).
 """
 
 
@@ -190,25 +187,6 @@ def leave_one_out(returns: Steps) -> Steps:
     return others / (returns.shape[1] - 1)  # eq. (9)
 
 
-# %% [markdown]
-r"""
-## 3. A loss with that gradient, and whether it has it
-
-For autograd we write a loss whose gradient is minus (8), averaged over $N$ episodes. Its weight $\psi_t =
-\gamma^t (G_t - b_t)$ is a constant, not differentiated; the loss's *value* means nothing and need not fall.
-
-$$L(\theta) = -\frac1N \sum_i \sum_t \log \pi_\theta(a^i_t \mid s^i_t)\; \psi^i_t \tag{10}$$
-
-Is its mean gradient $-\nabla J$? On a Markov decision process (MDP) of three states, two actions, three steps
-one can sum over *every* batch of three episodes with its probability. The truth is computed without sampling.
-Let $Q^\pi_t(s, a)$ be the mean of $G_t$ after $a$ in $s$. Summed by states, with $\pi\, \nabla \log \pi =
-\nabla \pi$ and the baseline gone by (5), (8) is the *policy gradient theorem* (`sutton2000policygradient`),
-$\nabla J = \sum_t \gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi_\theta(a \mid s)\, Q^\pi_t(s, a)$. Dynamic
-programming computes it (`chapters/exact/episodes.py`); the first claim compares the two.
-"""
-
-
-# %%
 def policy_loss(log_probs: Vector, weights: Vector, num_episodes: int) -> Float[Tensor, ""]:
     """A loss whose gradient is minus the estimate of the policy gradient."""
     return -(log_probs * weights.detach()).sum() / num_episodes  # eq. (10)
@@ -225,29 +203,12 @@ def three_weights(rewards: Float[np.ndarray, "T N M"], gamma: float) -> dict[str
     }
 
 
-# %% [markdown]
-r"""
-## 4. REINFORCE on CartPole
-
-In CartPole a cart balances a pole; each step pays 1, at most 500. *REINFORCE* (`williams1992reinforce`) plays
-$N$ whole episodes, weighs each step by what followed, here less what followed for the others, takes one
-gradient step, and throws the episodes away: (2) is a mean over the policy as it is *now*. Two liberties, both
-usual: the factor $\gamma^t$ of (8) is left out, lest it silence late steps, so that what remains is in
-general not the gradient of any objective (`nota2020gradient`); and the steps are Adam's (`kingma2015adam`).
-
-**The time limit.** After 500 steps the recording is cut, though the pole still stands. As a task of 500 steps
-nothing is missing. Of an endless task the rewards after the cut are missing, and REINFORCE has no value
-estimate to fill them in (`pardo2018timelimits`); (9) helps, as all poles still standing miss about the same.
-"""
-
-
 # %%
 def make_policy(envs: VectorEnv, hidden_size: int) -> nn.Sequential:
     """A network from observations [..., D] to the logits of a policy [..., A]."""
     (obs_dim,) = envs.single_observation_space.shape
-    num_actions = int(envs.single_action_space.n)
     hidden = [nn.Linear(obs_dim, hidden_size), nn.Tanh(), nn.Linear(hidden_size, hidden_size), nn.Tanh()]
-    return nn.Sequential(*hidden, nn.Linear(hidden_size, num_actions))
+    return nn.Sequential(*hidden, nn.Linear(hidden_size, int(envs.single_action_space.n)))
 
 
 @torch.inference_mode()
@@ -316,30 +277,32 @@ def greedy_returns(policy: nn.Module, cfg: Config, seed: int) -> np.ndarray:
 
 # %% [markdown]
 r"""
-## 5. Look, break, write
+## 4. Look, break, write
+
+Is the mean gradient of (10) really $-\nabla J$? On a small Markov decision process one can sum over *every*
+batch of three episodes. The truth needs no samples: with $Q^\pi_t(s, a)$ for the mean of $G_t$ after $a$ in
+$s$, (8) summed by states is the *policy gradient theorem* (`sutton2000policygradient`), $\nabla J = \sum_t
+\gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi(a \mid s)\, Q^\pi_t(s, a)$, as $\pi\, \nabla \log \pi = \nabla
+\pi$ and the baseline is gone by (5). The claim `enumerated_gap` compares the two.
 
 ![Greedy return for each weight: only with the baseline do most seeds reach 500 and stay](results/C0.png)
 
-The last two weights have the same mean gradient here, and with $\gamma^t$, as in (8), all three. A run of the
-lesson draws the right panel, the evidence (`rl run C0 --evidence`) the others, all else equal. Without a
+A run of the lesson draws the right panel, the evidence (`rl run C0 --evidence`) the others. Without a
 baseline each step of each episode is pushed up, the longer the episode the harder, and the policy drifts to
-whatever it happened to do; the total return adds the past to that. With the baseline most seeds reach the top
-and stay. Not all: one came down again, for nothing here limits what a bad batch may undo. There C3 begins.
-
+whatever it happened to do; the total return adds the past to that. With it most seeds reach the top and stay.
+Not all: nothing here limits what a bad batch may undo, and there C3 begins.
 ![Greedy policy before and after training: the first falls, the second balances](results/C0_film.gif)
 
 ![Left, the mean of sampled estimates over the exact gradient; right, variances](results/C0_gradient.png)
 
-Left: means of sampled estimates over the exact gradient, a logit per state. Leave-one-out agrees; the mean of
-all is $1 - \tfrac1N$ of it; the normalised one, even after its best common rescaling, points slightly
-elsewhere. Middle: variance summed over the logits, times the episodes of an estimate. Right: dropping the
-past need not lower the noise. The first step costs 5, the second pays 5 or 6. The total return is 0 or 1, the
-fee a perfect baseline; of the reward-to-go, 5 or 6, 5 is pure noise (`greensmith2004variance`).
+Left, on that process: leave-one-out agrees with the gradient; the mean of all is $1 - \tfrac1N$ of it; the
+normalised one points slightly elsewhere. (In the table, a `distance` above 1 means *not* the gradient.)
+Middle and right, the noise: dropping the past need not lower it (exercise C0.4).
 
-**The verdict.** Sample episodes, and raise the log-probability of each action by how much more followed it
-than followed in the other episodes. That needs no gradient of the reward and no model of the world; with
-$\gamma^t$, its mean is the return's exact gradient. The baseline makes it usable: with it, CartPole takes
-about a second of learning, and all but one seed end at the top; without it most do not get there, or stay.
+**The verdict.** Raise the log-probability of each sampled action by how much more followed it than followed
+in the other episodes. That needs no gradient of the reward and no model of the world; with $\gamma^t$, its
+mean is the exact gradient. The baseline makes it usable: with it all but one seed end at the top, after about
+a second of learning on CartPole; without it most do not get there, or stay.
 
 <!-- results: C0 -->
 
@@ -363,18 +326,19 @@ about a second of learning, and all but one seed end at the top; without it most
 
 <!-- /results -->
 
-Distances are Hotelling's $T^2$ over its 99.9 % quantile: above 1 means that the mean is *not* the gradient.
-
-**Break it.** `rl break C0 no_baseline`: the mean stays exact, and the pole falls. `rl break C0 own_mean`: the
-mean is biased, and CartPole does not care. `rl break C0 mean_over_time` averages along the wrong axis: the
-baseline now contains what the action itself earned. Say first which claims fail; `rl break C0` lists them.
+**Break it.** `rl break C0 mean_over_time`: the baseline now contains what the action itself earned.
+`rl break C0 own_mean`: the mean is biased, and CartPole does not care. Say first which claims fail.
 
 **Exercises.**
 
-*C0.1 · The weights* (20 minutes). `rl exercise C0.rewards_to_go`, `C0.leave_one_out`, `C0.policy_loss`.
+<!-- exercises: C0 -->
 
-*C0.2 · One's own episode in the mean* (15 minutes). Show that with the mean over all $N$ episodes in place of
-(9) every weight is $1 - \tfrac1N$ times what it should be. Why does Adam not care?
+*C0.1 · The weights* (20 minutes, easy). Write reward-to-go, the leave-one-out baseline and the loss, from
+(7), (9) and (10). `rl exercise C0.rewards_to_go`, `rl exercise C0.leave_one_out`, `rl exercise
+C0.policy_loss`.
+
+*C0.2 · One's own episode in the mean* (15 minutes, medium). Show that with the mean over all $N$ episodes in
+place of (9) every weight is $1 - \tfrac1N$ times what it should be. Why does Adam not care?
 
 <details><summary>Answer</summary>
 
@@ -382,6 +346,35 @@ Let $S = \sum_{j \ne i} G^j$. Then $G^i - \frac1N (G^i + S) = \frac{N-1}{N} G^i 
 \bigl(G^i - \frac{S}{N-1}\bigr)$, the same factor everywhere (`own_mean_scale`). Adam divides each coordinate
 of the gradient by its own recent size: a common factor cancels, but for Adam's $\epsilon$.
 </details>
+
+*C0.3 · The best baseline there is* (20 minutes, medium). One state, one step. Any $b$ leaves the mean of the
+samples $(r(a) - b)\, \nabla \log \pi(a)$ as it is, so they scatter least where the mean of their squared
+length is least:
+
+$$\sum_a \pi(a)\, (r(a) - b)^2\, |\nabla \log \pi(a)|^2 \;\to\; \min \tag{E1}$$
+
+The gradient is that in the logits, (4). Write the $b$ that does it. `rl exercise C0.best_baseline`.
+
+<details><summary>Answer</summary>
+
+With two actions it is $\pi(1)\, r(0) + \pi(0)\, r(1)$, the mean with the probabilities swapped, and then both
+samples *are* the gradient. The usual baseline, $V^\pi(s)$, is the mean as it is: good, seldom the best.
+</details>
+
+*C0.4 · A world that needs its past* (10 minutes, hard). Dropping the past leaves the mean as it is. Does it
+always lower the noise? Find a task of two steps in which reward-to-go is noisier than the total return.
+
+<details><summary>Answer</summary>
+
+The first step costs 5 whatever one does, the second pays 5, or 6 for one of two actions. The total return is
+0 or 1: the fee is a perfect baseline. Of the reward-to-go, 5 or 6, 5 is pure noise (`greensmith2004variance`;
+right panel of the figure, and `fee_and_refund_ratio`).
+</details>
+
+*C0.5 · Find the bug* (10 minutes). `rl exercise C0.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -414,6 +407,5 @@ def main(cfg: Config, log: RunLog) -> None:
     plotting.learning_curve(log, "leave_one_out_return", threshold=SOLVED, **labels)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
