@@ -72,6 +72,12 @@ EDITS = {
         new="reward - gamma * max(next_row)",
         says="subtracts the value of the next state",
     ),
+    "undiscounted": Edit(
+        function="q_learning_target",
+        old="reward + gamma * max(next_row)",
+        new="reward + max(next_row)",
+        says="leaves gamma out: what comes later counts in full",
+    ),
     "bootstraps_past_the_end": Edit(
         function="q_learning_target",
         old="return reward if terminated else reward + gamma * max",
@@ -107,6 +113,12 @@ EDITS = {
         old="reward + gamma * next_row[next_action]",
         new="reward - gamma * next_row[next_action]",
         says="subtracts the value of the next action",
+    ),
+    "sarsa_undiscounted": Edit(
+        function="sarsa_target",
+        old="reward + gamma * next_row[next_action]",
+        new="reward + next_row[next_action]",
+        says="leaves gamma out: what comes later counts in full",
     ),
     "sarsa_past_the_end": Edit(
         function="sarsa_target",

@@ -203,6 +203,18 @@ EDITS = {
         new="goes_on = ~truncated",
         says="sums through a terminal state into the next episode",
     ),
+    "no_gamma": Edit(
+        function="gae",
+        old="rewards + gamma * next_values",
+        new="rewards + next_values",
+        says="leaves gamma out before the successor's value",
+    ),
+    "sum_without_gamma": Edit(
+        function="gae",
+        old="gamma * gae_lambda * running",
+        new="gae_lambda * running",
+        says="leaves gamma out of the sum: it is weighted by lambda alone",
+    ),
     "no_lambda": Edit(
         function="gae",
         old="gamma * gae_lambda * running",
@@ -298,6 +310,18 @@ EDITS = {
         new="return torch.max(ratio * advantages",
         says="max in place of min: it pays for distance, and never pulls back",
         fails=("pull_back", "mean_kl", "fresh_return"),
+    ),
+    "loss_for_objective": Edit(
+        function="clipped_surrogate",
+        old="return torch.min(ratio * advantages",
+        new="return -torch.min(ratio * advantages",
+        says="minus the objective: a loss, to be lowered, where the objective was asked for",
+    ),
+    "clips_the_product": Edit(
+        function="clipped_surrogate",
+        old="clipped * advantages)  # eq. (4)",
+        new="(ratio * advantages).clamp(1.0 - clip_eps, 1.0 + clip_eps))",
+        says="clips the ratio times the advantage, not the ratio",
     ),
     "one_sided_clip": Edit(
         function="clipped_surrogate",

@@ -234,6 +234,12 @@ EDITS = {
         new="margin = rewards[:, 1] - rewards[:, 0]",
         says="chosen and rejected change places: the worse is learnt",
     ),
+    "loss_without_beta": Edit(
+        function="dpo_loss",
+        old="rewards = implicit_rewards(log_ratios, beta)\n    margin",
+        new="rewards = log_ratios\n    margin",
+        says="leaves beta out of the margin",
+    ),
     "mean_over_tokens": Edit(
         function="sequence_log_probs",
         old="return (token_log_probs * mask).sum(dim=1)",
