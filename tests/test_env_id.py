@@ -1,5 +1,6 @@
 """Environments that a user brings with --env-id: one's own work, and what is wrong is said in a line."""
 
+import collections
 import sys
 import warnings
 from pathlib import Path
@@ -43,6 +44,41 @@ class FromFive(Good):
         assert action in (5, 6)
         obs, _, *rest = super().step(action)
         return obs, float(action), *rest
+
+class Double(Good):
+    observation_space = spaces.Box(-1, 1, (3,), np.float64)
+
+    def reset(self, **kwargs):
+        return np.array([0.25, -0.5, 1.0]), super().reset(**kwargs)[1]
+
+class Bytes(Good):
+    observation_space = spaces.Box(0, 255, (3,), np.uint8)
+
+class LateError(Good):
+    def step(self, action):
+        if self.time == 3:
+            raise RuntimeError("no more\\nsteps")
+        return super().step(action)
+
+class LateExit(Good):
+    def step(self, action):
+        if self.time == 3:
+            raise SystemExit(0)
+        return super().step(action)
+
+class LateShape(Good):
+    def step(self, action):
+        obs, *rest = super().step(action)
+        return obs if self.time < 3 else np.zeros(4, np.float32), *rest
+
+class LateReset(Good):
+    count = 0
+
+    def reset(self, **kwargs):
+        self.count += 1
+        if self.count > 2:
+            raise ValueError("no more resets")
+        return super().reset(**kwargs)
 
 class Endless(Good):
     def step(self, action):
@@ -185,6 +221,42 @@ def test_actions_are_counted_from_zero_whatever_the_environment_counts_from(modu
     assert envs.single_action_space.start == 0
     envs.reset(seed=0)
     assert envs.step(np.array([0, 1]))[1].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("name", ["Double", "Bytes"])
+def test_observations_of_any_kind_of_number_can_be_learned_from(module, tmp_path, name):
+    """The networks' own numbers have 32 bits; those of an environment often have 64."""
+    lesson = lesson_of(find("C1"))
+    cfg = lesson.Config(**{**lesson.SMOKE, "env_id": f"visitors_of_test:{name}-v0"})
+    execute(lesson.main, cfg, Path("C1_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
+    envs = make_envs("visitors_of_test:Double-v0", 2)
+    obs, _ = envs.reset(seed=0)
+    assert obs.dtype == envs.single_observation_space.dtype == np.float32
+    assert obs.tolist() == [[0.25, -0.5, 1.0]] * 2
+
+
+LATER = {
+    "LateError": "RuntimeError in a step: no more steps (visitors_of_test.py, line ",
+    "LateExit": "SystemExit in a step: 0 (visitors_of_test.py, line ",
+    "LateShape": "ValueError in a step: ",
+    "LateReset": "ValueError in a step: no more resets (visitors_of_test.py, line ",
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_an_environment_raises_later_is_one_line(module, name):
+    envs = make_envs(f"visitors_of_test:{name}-v0", 2)
+    envs.reset(seed=0)
+    with pytest.raises(UsageError) as error:
+        collections.deque((envs.step(np.array([0, 1])) for _ in range(20)), maxlen=0)
+    assert str(error.value).startswith(f"--env-id visitors_of_test:{name}-v0: {LATER[name]}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_long_name_is_not_repeated_whole():
+    with pytest.raises(UsageError) as error:
+        make_envs("x" * 5000, 2)
+    assert len(str(error.value)) < 600
 
 
 def test_an_episode_without_an_end_is_not_waited_for(module, monkeypatch):

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 import warnings
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -36,8 +40,14 @@ def make(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
 
 
 def _one(env_id: str, **kwargs: Any) -> gym.Env:
-    """One copy; its actions are counted from 0, as learners count them, whatever it counts from itself."""
+    """One copy, as learners take it: observations are 32-bit numbers, actions are counted from 0."""
     env = gym.make(env_id, disable_env_checker=True, **kwargs)
+    space = env.observation_space
+    if space.dtype != np.float32:
+        with np.errstate(over="ignore"):  # what is beyond them is as good as infinite
+            low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        wide = gym.spaces.Box(low, high, dtype=np.float32)
+        env = gym.wrappers.TransformObservation(env, partial(np.asarray, dtype=np.float32), wide)
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete) and space.start:
         first, from_zero = int(space.start), gym.spaces.Discrete(int(space.n))
@@ -79,7 +89,7 @@ def _make(env_id: str, **kwargs: Any) -> gym.Env:
         return gym.make(env_id, disable_env_checker=True, **kwargs)
     except (gym.error.Error, ImportError) as error:
         raise refusal(env_id, f"{_sentence(error)} ({ALLOWED})") from None
-    except Exception as error:  # whatever a constructor can raise
+    except (Exception, SystemExit) as error:  # whatever a constructor can raise
         told = f"it cannot be made, {type(error).__name__}: {_sentence(error)}"
         raise refusal(env_id, f"{told} ({ALLOWED})") from None
 
@@ -100,7 +110,7 @@ def _try(env_id: str, env: gym.Env) -> None:
         env.action_space.seed(0)
         obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
         float(reward), bool(terminated), bool(truncated), dict(info)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f"{type(error).__name__} in its first step: {_sentence(error)}"
         raise refusal(env_id, f"{told} ({STEP})") from None
     if np.shape(obs) != env.observation_space.shape:
@@ -128,11 +138,13 @@ class CheckedVectorEnv(gym.vector.SyncVectorEnv):
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
         """As in gymnasium."""
         self.elapsed = np.zeros(self.num_envs, dtype=int)  # [N] steps of the episodes under way
-        return super().reset(**kwargs)
+        with _in_a_line(self.env_id, "a reset"):
+            return super().reset(**kwargs)
 
     def step(self, actions: np.ndarray) -> tuple:
         """As in gymnasium."""
-        obs, rewards, terminated, truncated, infos = super().step(actions)
+        with _in_a_line(self.env_id, "a step"):
+            obs, rewards, terminated, truncated, infos = super().step(actions)
         check_finite(self.env_id, rewards, obs)
         self.elapsed = np.where(terminated | truncated, 0, self.elapsed + 1)
         if self.elapsed.max() >= LONGEST:
@@ -140,9 +152,24 @@ class CheckedVectorEnv(gym.vector.SyncVectorEnv):
         return obs, rewards, terminated, truncated, infos
 
 
+@contextlib.contextmanager
+def _in_a_line(env_id: str, when: str) -> Iterator[None]:
+    """Whatever an environment raises is said in a line, and where."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        told = f"{type(error).__name__} in {when}: {_sentence(error)} ({where})"
+        raise refusal(env_id, told) from error
+
+
 def refusal(env_id: str, what: str) -> UsageError:
     """The error that names the flag, the environment and what is wrong with it."""
-    return UsageError(f"--env-id {env_id}: {what}")
+    shown = env_id if len(env_id) <= 120 else f"{env_id[:100]}… ({len(env_id)} letters)"
+    return UsageError(f"--env-id {shown}: {what}")
 
 
 def _sentence(thing: object) -> str:
