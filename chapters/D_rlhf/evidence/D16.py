@@ -163,14 +163,6 @@ def claim_choice(gains: dict[str, np.ndarray], log: RunLog) -> None:
         always=True,
         seeds="10/10",
     )
-    log.claim(
-        "data_under_pressure",
-        "at the largest n, sixteen times the pairs keep more of the gold reward",
-        gains[f"gold_{SHARES[-1]}"][-1] - gains[f"gold_{SHARES[0]}"][-1],
-        at_least=0.0,
-        unit="gold reward",
-        source="gao2023overoptimization",
-    )
 
 
 def optimise_exactly(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
@@ -240,5 +232,15 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
 
 
 def summarise(runs: list[dict], log: RunLog) -> None:
-    """The figure over all recorded seeds."""
+    """The figure over all recorded seeds, and what single seeds are too noisy to show."""
+    most, fewest = f"best_of_n_gold_{SHARES[-1]}", f"best_of_n_gold_{SHARES[0]}"
+    kept = [run["metrics"][most][-1][1] - run["metrics"][fewest][-1][1] for run in runs]
+    log.claim(
+        "data_under_pressure",
+        "at the largest n, sixteen times the pairs keep more of the gold reward",
+        np.median(kept),
+        at_least=0.0,
+        unit="gold reward, median",
+        source="gao2023overoptimization",
+    )
     log.figure(draw_overoptimization(runs))
