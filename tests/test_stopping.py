@@ -73,6 +73,14 @@ def test_while_modules_are_imported(tmp_path, number, seconds):
     one_line(process, number)
 
 
+def test_signals_are_heeded_before_anything_else_is_imported():
+    """What `rl` imports first takes its handlers along: each module before them is a moment without."""
+    code = "import sys; sys.argv[0] = 'rl'; was = {*sys.modules}\n"
+    code += "import chapters.course; print({*sys.modules} - was)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() in ("{'chapters', 'chapters.course'}", "{'chapters.course', 'chapters'}")
+
+
 @pytest.mark.parametrize("number", CODES)
 def test_while_a_lesson_runs(tmp_path, number):
     process = start([RL, "run", "B1", "--out", tmp_path])

@@ -1,7 +1,7 @@
 """The course's tooling: what `rl` does."""
 
+import _signal  # what `signal` is made of: that would first import more, and Ctrl-C meanwhile be a traceback
 import os
-import signal
 import sys
 
 
@@ -11,6 +11,6 @@ def _leave(number: int, frame: object) -> None:
 
 
 if os.path.basename(sys.argv[0]) == "rl":  # while its own modules are imported: later, `main` handles signals
-    for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(_signal) is not signal.SIG_IGN:
-            signal.signal(_signal, _leave)
+    for _number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(_number) != _signal.SIG_IGN:
+            _signal.signal(_number, _leave)
