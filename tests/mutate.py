@@ -39,7 +39,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +164,7 @@ TESTS = {
         "damage",
     ),
     "chapters/course/predictions.py": ("predict",),
-    "chapters/course/progress.py": ("goals", "predict", "journal"),
+    "chapters/course/progress.py": ("measuring", "goals", "predict"),
     "chapters/course/rounding.py": ("rounding",),
     "chapters/C_policy_gradients/evidence/C3_stage.py": ("stage", "C3"),
     "chapters/diagnosis/names.py": ("foreign_logs", "E3"),
@@ -681,6 +680,10 @@ class Room:
             self.failing.append(by)
 
 
+AREAS = ("exact", "utils", "envs", "text", "lessons", "evidence", "course")
+"""What a summary counts together; the quickest first."""
+
+
 def area(path: str) -> str:
     """What a summary counts together."""
     if re.match(r"chapters/[A-E]_", path):
@@ -696,25 +699,47 @@ def accepted() -> dict[str, str]:
     return {entry["mutant"]: entry["reason"] for entry in tomllib.loads(ACCEPTED.read_text())["accepted"]}
 
 
-def summary(results: dict[str, dict], chosen: list[Mutant]) -> str:
-    """How many were caught, by area; then those that nothing noticed."""
+def counts(results: dict[str, dict], chosen: list[Mutant]) -> dict[str, tuple[int, int, int]]:
+    """Area -> (planted, caught, accepted of those that nothing caught)."""
     known = accepted()
-    total: Counter[str] = Counter()
-    caught: Counter[str] = Counter()
-    equal: Counter[str] = Counter()
-    lines = []
-    for mutant in chosen:
-        if mutant.key not in results:
-            continue
-        where = area(mutant.path)
-        total[where] += 1
-        caught[where] += results[mutant.key]["caught"]
-        if not results[mutant.key]["caught"]:
-            equal[where] += mutant.key in known
-            lines.append(f"{'accepted' if mutant.key in known else 'SURVIVED'} {mutant.key}")
-    rows = [f"{name}: {caught[name]} of {total[name]}, {equal[name]} accepted" for name in sorted(total)]
-    share = sum(caught.values()) / max(1, sum(total.values()))
-    return "\n".join([*lines, *rows, f"{sum(caught.values())} of {sum(total.values())}: {share:.1%}"])
+    found = {}
+    for where in AREAS:
+        keys = [mutant.key for mutant in chosen if area(mutant.path) == where and mutant.key in results]
+        if keys:
+            caught = [key for key in keys if results[key]["caught"]]
+            found[where] = len(keys), len(caught), sum(key in known for key in keys if key not in caught)
+    return found
+
+
+def summary(results: dict[str, dict], chosen: list[Mutant]) -> str:
+    """Those that nothing noticed, and how many were caught."""
+    known = accepted()
+    lines = [
+        f"{'accepted' if mutant.key in known else 'SURVIVED'} {mutant.key}"
+        for mutant in chosen
+        if mutant.key in results and not results[mutant.key]["caught"]
+    ]
+    return "\n".join([*lines, table(results, chosen)])
+
+
+def table(results: dict[str, dict], chosen: list[Mutant]) -> str:
+    """The counts as CONTRIBUTING.md shows them."""
+    found = counts(results, chosen)
+    rows = ["| errors planted in | planted | caught | caught, % | accepted |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {name} | {n} | {c} | {c / n:.0%} | {a} |".replace("%", "") for name, (n, c, a) in found.items()
+    ]
+    planted, caught, equal = (sum(column) for column in zip(*found.values())) if found else (0, 0, 0)
+    share = f"{100 * caught / max(1, planted):.0f}"
+    return "\n".join([*rows, f"| all | {planted} | {caught} | {share} | {equal} |"])
+
+
+def publish(text: str) -> None:
+    """Write the table between the marks in CONTRIBUTING.md."""
+    place = ROOT / "CONTRIBUTING.md"
+    marks = re.compile(r"(<!-- mutants -->\n).*?(<!-- /mutants -->)", re.DOTALL)
+    page = marks.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", place.read_text(encoding="utf-8"))
+    place.write_text(page, encoding="utf-8")
 
 
 def main() -> None:
@@ -726,16 +751,17 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=20.0, help="CPU seconds after which no test begins")
     parser.add_argument("--list", action="store_true", help="only show the mutants")
     parser.add_argument("--summary", action="store_true", help="only tell what is known")
+    parser.add_argument("--publish", action="store_true", help="write the counts into CONTRIBUTING.md")
     options = parser.parse_args()
     chosen = drawn(options.count, options.seed, options.only)
-    chosen.sort(
-        key=lambda mutant: (bool(re.match("chapters/[A-E]_", mutant.path)), mutant.path)
-    )  # quick first
+    chosen.sort(key=lambda mutant: (AREAS.index(area(mutant.path)), mutant.path))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.publish:
+        publish(table(results, chosen))
     if options.list:
         print("\n".join(mutant.key for mutant in chosen))
         return
-    if not options.summary:
+    if not (options.summary or options.publish):
         todo = [m for m in chosen if m.key not in results or (options.again and not results[m.key]["caught"])]
         try_all(todo, results, options.patience)
     print(summary(results, chosen))
