@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 day = typer.Typer(no_args_is_help=True, help="The learning log under days/.")
 app.add_typer(day, name="day")
+dev = typer.Typer(no_args_is_help=True, help="For those who write the course.")
+app.add_typer(dev, name="dev")
 
 DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
 PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
@@ -614,6 +616,29 @@ def notebook(
         print(to_notebook(item, path))
     except OSError as error:
         raise UsageError(f"--out {path}: cannot write there ({error.strerror})") from None
+
+
+@dev.command("check-exercises")
+def check_exercises(
+    lesson: Annotated[str, typer.Argument(help="A lesson's id; without one, all of them.")] = "",
+    keep: Annotated[
+        bool, typer.Option("--record", help="Keep what was found, for the table in CONTRIBUTING.")
+    ] = False,
+) -> None:
+    """Grade the graders: stubs, right answers in several idioms, and every named mistake."""
+    from chapters.course import graders
+    from chapters.course.parts import tasks_of
+
+    wrong = False
+    for item in [find(lesson)] if lesson else catalog.lessons():
+        found = [graders.examine(task) for task in tasks_of(item).values()]
+        strays = graders.strays(item)
+        print("\n".join([*graders.report(item, found), *(f"  {stray}" for stray in strays)]), flush=True)
+        wrong |= bool(strays) or any(one.faults for one in found)
+        if keep:
+            graders.record(item, found)
+    if wrong:
+        raise typer.Exit(CLAIM_FAILED)
 
 
 @day.command("new")

@@ -317,14 +317,29 @@ def inputs_of(item: Item, name: str) -> list[Call]:
 
 
 @functools.cache
-def answers_of(item: Item, name: str, edit: str) -> list[Call]:
-    """What a version with a named mistake answers to these inputs; nothing if it does not end."""
+def memory_of(item: Item, name: str, edit: str) -> tuple[Callable, list[Call]]:
+    """A version with a named mistake, and its answers so far to the inputs of the check, in order."""
     task = tasks_of(item)[name]
+    return task.wrong(task.edits[edit]), []
+
+
+def answers_alike(task: Task, edit: str, calls: list[Call], right: list[Call]) -> bool:
+    """Whether a version with this mistake answers as the learner's does on every input.
+
+    It is asked no further than to the first that differs. One that no input tells from the right version
+    explains nothing.
+    """
+    wrong, answers = memory_of(task.item, task.name, edit)
     try:
         with within(REPLAY_SECONDS):
-            return list(replay(task.wrong(task.edits[edit]), inputs_of(item, name)))
+            for number, mine in enumerate(calls):
+                if number == len(answers):
+                    answers += replay(wrong, right[number : number + 1])
+                if not same_answer(answers[number], mine):
+                    return False
     except OverTime:  # the mistake of this edit is that it does not end
-        return []
+        return False
+    return not all(map(same_answer, calls, right))
 
 
 def refusal(task: Task, wrong: Callable) -> str:
@@ -346,10 +361,7 @@ def named_mistakes(task: Task, calls: list[Call], right: list[Call], said: str) 
         if not calls:  # of a class no calls are known, but what the check says of it
             if refusal(task, task.wrong(edit)) == said:
                 found.append(edit.says)
-            continue
-        answers = answers_of(task.item, task.name, name)
-        # an edit that no input of this check tells from the right one explains nothing
-        if answers and not all(map(same_answer, answers, right)) and all(map(same_answer, answers, calls)):
+        elif answers_alike(task, name, calls, right):
             found.append(edit.says)
     return found
 

@@ -40,7 +40,7 @@ class Call:
         return sum(_size(value) for value in (*self.arguments[0], *self.arguments[1].values()))
 
 
-MAX_CALLS = 300  # a check of something random calls it many thousand times
+MAX_CALLS = 100  # a check of something random calls it many thousand times
 
 
 def spied(function: Callable) -> tuple[Callable, list[Call]]:

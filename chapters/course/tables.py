@@ -13,7 +13,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from chapters.course import catalog, fresh, ledger, pictures, plans
+from chapters.course import catalog, fresh, graders, ledger, pictures, plans
 from chapters.course.parts import exercises_of
 from chapters.exercises import Exercise
 from chapters.utils.claims import Claim
@@ -26,6 +26,7 @@ SYLLABUS = re.compile(r"(<!-- syllabus -->\n).*?(<!-- /syllabus -->)", re.DOTALL
 EXERCISES = re.compile(r"(<!-- exercises: (?P<id>[A-E]\d+) -->\n).*?(<!-- /exercises -->)", re.DOTALL)
 WIDTH = 110
 PLANS = re.compile(r"(<!-- plans -->\n).*?(<!-- /plans -->)", re.DOTALL)
+GRADERS = re.compile(r"(<!-- graders -->\n).*?(<!-- /graders -->)", re.DOTALL)
 FRESH = re.compile(r"(<!-- fresh seeds -->\n).*?(<!-- /fresh seeds -->)", re.DOTALL)
 
 
@@ -50,6 +51,7 @@ def render(path: Path) -> str:
     text = RESULTS.sub(results, text)
     text = EXERCISES.sub(lambda match: match[1] + exercise_list(catalog.find(match["id"])) + match[3], text)
     text = SYLLABUS.sub(lambda match: match[1] + syllabus_table(path) + match[2], text)
+    text = GRADERS.sub(lambda match: match[1] + graders.table() + match[2], text)
     text = FRESH.sub(lambda match: match[1] + fresh.table() + match[2], text)
     return PLANS.sub(lambda match: match[1] + plan_tables(path) + match[2], text)
 
@@ -173,18 +175,23 @@ def syllabus_table(document: Path) -> str:
 
 def plan_tables(document: Path) -> str:
     """The study plans: one table of all, then each one's days, folded away."""
-    lines = ["", "| plan | days | items | reading | runs | what it is |", "|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| plan | days | items | reading | exercises | runs | what it is |",
+        "|---|---|---|---|---|---|---|",
+    ]
     details = []
     for plan in plans.load().values():
         times = [plans.day_minutes(day) for day in plan.days]
         read, run = (plans.duration(sum(part)) for part in zip(*times))
-        row = (f"`rl plan {plan.id}`", len(plan.days), len(plan.items), read, run, _cell(plan.why))
+        work = plans.duration(sum(map(plans.day_exercises, plan.days)))
+        row = (f"`rl plan {plan.id}`", len(plan.days), len(plan.items), read, work, run, _cell(plan.why))
         lines.append(f"| {' | '.join(map(str, row))} |")
-        rows = [
-            (day.name, _links(day.items, document.parent), *map(plans.duration, time), _cell(day.also))
-            for day, time in zip(plan.days, times)
-        ]
-        table = _markdown(("day", "items", "reading", "runs", "and"), rows)
+        rows = []
+        for day, (read, run) in zip(plan.days, times):
+            hours = map(plans.duration, (read, plans.day_exercises(day), run))
+            rows.append((day.name, _links(day.items, document.parent), *hours, _cell(day.also)))
+        table = _markdown(("day", "items", "reading", "exercises", "runs", "and"), rows)
         details += [f"<details><summary>{plan.title}</summary>", "", table, "</details>", ""]
     return "\n".join([*lines, "", *details]) + "\n"
 
