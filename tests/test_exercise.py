@@ -8,7 +8,7 @@ import time
 import pytest
 import typer
 
-from chapters.course import cli, grading, practice, shown, worked
+from chapters.course import cli, grading, overview, plans, practice, shown, worked
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of, tasks_of
 
@@ -426,3 +426,11 @@ def test_what_your_own_version_shows_is_told_from_what_the_lessons_code_shows(co
     book["C3.clipped_surrogate"] = {"passed": "2026-11-27"}
     (folder / "progress.json").write_text(json.dumps(book))
     assert "3 shown by your own version" in course.rl("goals")[1]
+
+
+def test_plans_count_what_exercises_take():
+    table = exercises_of(C3)
+    assert plans.exercise_minutes("C3") == sum(one.minutes for one in table.values()) + plans.BUG_MINUTES
+    assert plans.exercise_minutes("A1") == plans.exercise_minutes("Z9") == 0.0
+    line = next(line for line in overview.plans_lines() if line.startswith("rl plan weekend"))
+    assert "exercises " in line

@@ -84,7 +84,9 @@ def plan_lines(plan: plans.Plan, runs: Path) -> list[str]:
     lines = [f"{plan.title}: {plan.why}"]
     for number, day in enumerate(plan.days, 1):
         read, run = map(plans.duration, plans.day_minutes(day))
-        lines += ["", f"{number:>2} {day.name} (reading {read}, runs {run})", f"   {states(day, runs)}"]
+        work = plans.duration(plans.day_exercises(day))
+        hours = f"reading {read}, exercises {work}, runs {run}"
+        lines += ["", f"{number:>2} {day.name} ({hours})", f"   {states(day, runs)}"]
         if day.also:
             lines.append(f"   and: {day.also}")
     return lines
@@ -95,5 +97,6 @@ def plans_lines() -> list[str]:
     lines = []
     for plan in plans.load().values():
         read, run = (plans.duration(sum(part)) for part in zip(*map(plans.day_minutes, plan.days)))
-        lines.append(f"rl plan {plan.id:<10} reading {read}, runs {run}: {plan.why}")
+        work = plans.duration(sum(map(plans.day_exercises, plan.days)))
+        lines.append(f"rl plan {plan.id:<10} reading {read}, exercises {work}, runs {run}: {plan.why}")
     return lines

@@ -1,11 +1,13 @@
 """Study plans: which items in which order, from `planning/study_plans.toml`; the hours are computed.
 
 Reading time is a word a second, code included: slow enough to stop and think. Run time is what the ledger
-measured for one full run. What a plan proposes beside that has no hours: it takes what you give it.
+measured for one full run. Exercises take the minutes that stand beside them, and the bug of each lesson
+BUG_MINUTES. What a plan proposes beside that has no hours: it takes what you give it.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import time
@@ -20,6 +22,7 @@ from chapters.utils.lesson import UsageError
 
 PLACE = catalog.ROOT / "planning" / "study_plans.toml"
 WORDS_A_MINUTE = 60
+BUG_MINUTES = 10
 
 
 class PlanError(UsageError):
@@ -130,6 +133,35 @@ def day_minutes(day: Day) -> tuple[float, float]:
     """(reading, running) of all items of a day."""
     times = [minutes(item) for item in day.items]
     return sum(read for read, _ in times), sum(run for _, run in times)
+
+
+def exercise_minutes(item_id: str) -> float:
+    """What a lesson's exercises take; read from their table as text, for importing it would import torch."""
+    item = find(item_id)
+    path = item.path.parent / "checks" / f"{item.id}_exercises.py" if item else None
+    if path is None or not path.exists():
+        return 0.0
+    try:
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+        ]
+    except (OSError, SyntaxError, ValueError):
+        return 0.0
+    given = [
+        keyword.value.value
+        for call in calls
+        if ast.unparse(call.func) == "Exercise"
+        for keyword in call.keywords
+        if keyword.arg == "minutes" and isinstance(keyword.value, ast.Constant)
+    ]
+    return float(sum(given) + BUG_MINUTES) if given else 0.0
+
+
+def day_exercises(day: Day) -> float:
+    """The minutes of all exercises of a day."""
+    return sum(map(exercise_minutes, day.items))
 
 
 def duration(total: float) -> str:
