@@ -7,12 +7,11 @@ what it has learned last?
 
 **Before this:** B3 (a deep Q-network, DQN, by Stable-Baselines3). **Changes from B3:** every part is written
 out; double DQN takes the luck out of the maximum; four environments feed one learner; an average of the
-weights acts when we evaluate. **Next:** chapter C leaves values behind and improves the policy itself.
+weights acts when we evaluate. **Next:** chapter C improves the policy itself.
 
 **Time.** 50 s on 2 cores; with all evidence 400 s.
 
-References: `mnih2015dqn`, `lin1992replay`, `vanhasselt2010double`, `vanhasselt2016double`, `wang2016dueling`,
-`polyak1992averaging`, `pardo2018timelimits`, `suttonbarto2018`, `raffin2020zoo`.
+References: `mnih2015dqn`, `lin1992replay`, `vanhasselt2016double`, `wang2016dueling`, `polyak1992averaging`.
 
 Symbols: `N` parallel environments, `B` transitions in a minibatch, `D` observation size, `A` actions;
 $\theta$ online, $\theta^-$ target, $\bar\theta$ averaged weights.
@@ -39,7 +38,6 @@ Numbers = Float[Tensor, " B"]  # one for each transition
 Flags = Bool[Tensor, " B"]
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """Double DQN from scratch on CartPole."""
@@ -92,22 +90,18 @@ $$v(s') = \max_a Q_{\theta^-}(s', a) = Q_{\theta^-}\bigl(s', \arg\max_a Q_{\thet
 
 Every estimate is off by some noise, and of several noisy numbers the largest is more often lucky than good.
 So (2) is too high on average, and (1) hands the excess on to earlier states: *maximisation bias*. *Double
-DQN* lets one network choose and the other judge; what was luck in the first is not counted again in the
-second:
+DQN* lets one network choose and the other judge, so that the luck of the first does not count twice:
 
 $$v(s') = Q_{\theta^-}\bigl(s', \arg\max_a Q_\theta(s', a)\bigr) \tag{3}$$
 
-*By hand.* In truth both actions are worth 1. The target network says 2 and 0.5; the online network, with
-noise of its own, 0.75 and 1.25. Plain DQN believes 2. Double DQN takes the second action, chosen by the
-online network, and believes 0.5: the judge's noise points down as often as up.
+*By hand.* In truth both actions are worth 1. The target network says 2 and 0.5, the online network, as noisy,
+0.75 and 1.25. Plain DQN believes 2. Double DQN takes the second action, chosen by the online network, and
+believes 0.5: the judge's noise points down as often as up.
 
 ```python
 >>> online_q, target_q = torch.tensor([[0.75, 1.25]]), torch.tensor([[2.0, 0.5]])
->>> next_values = torch.cat([double_value(target_q, target_q), double_value(online_q, target_q)])
->>> next_values.tolist()
+>>> torch.cat([double_value(target_q, target_q), double_value(online_q, target_q)]).tolist()
 [2.0, 0.5]
->>> td_target(torch.ones(2), next_values, torch.tensor([False, False]), gamma=0.5).tolist()
-[2.0, 1.25]
 ```
 """
 
@@ -127,26 +121,24 @@ def double_value(online_q: Float[Tensor, "B A"], target_q: Float[Tensor, "B A"])
 
 # %% [markdown]
 r"""
-## 2. Network and memory
+## 2. Network, memory, learning
 
-The network reads an observation and answers with a value for each action. Its last layer can have another
-shape: *dueling* says how good the state is, and how much better than average each action is. The mean is
-subtracted because otherwise a constant could wander between the two (`rl break B4 dueling` puts it in):
+The network reads an observation and answers with a value for each action. The *replay buffer* is a ring: it
+keeps the last transitions and hands out random ones, lest a minibatch be sixty-four views of one moment. It
+stores the true successor, not the next episode's first observation, and `terminated` alone, by (1).
 
-$$Q(s,a) = V(s) + A(s,a) - \tfrac{1}{|A|}\textstyle\sum_{b} A(s,b) \tag{4}$$
+At first every action is random; then epsilon, the share of random actions, falls. A round is one step in
+every environment and one gradient step; every `sync_every` of these the online weights are copied into the
+target network. A third set of weights follows the online ones all the time, slowly:
 
-The *replay buffer* is a ring: it keeps the last `buffer_size` transitions and hands out random ones, so that
-a minibatch is not sixty-four views of one moment. It stores the true successor, not the first observation of
-the next episode, and of the two flags `terminated` alone: `truncated` plays no part in (1).
+$$\bar\theta \leftarrow \bar\theta + \rho\,(\theta - \bar\theta) \tag{4}$$
+
+It never trains and never collects. It acts when we evaluate: the online policy flickers from one gradient
+step to the next, and an average over about the last hundred flickers less. A copy is (4) with $\rho = 1$.
 """
 
 
 # %%
-def dueling_q(value: Float[Tensor, "*B 1"], advantages: Float[Tensor, "*B A"]) -> Float[Tensor, "*B A"]:
-    """One Q-value an action out of a state value and advantages (wang2016dueling)."""
-    return value + advantages - advantages.mean(dim=-1, keepdim=True)  # eq. (4)
-
-
 class QNetwork(nn.Module):
     """Observations [..., D] to action values [..., A]; two hidden layers."""
 
@@ -206,23 +198,6 @@ class Agent:
         self.best: QNetwork | None = None
 
 
-# %% [markdown]
-r"""
-## 3. Collect and learn
-
-At first every action is random, because the estimates are worth nothing; epsilon, the share of random
-actions, then falls. Each round takes one step in every environment and one gradient step; every `sync_every`
-of these the online weights are copied into the target network. A third set of weights follows the online ones
-all the time, slowly:
-
-$$\bar\theta \leftarrow \bar\theta + \rho\,(\theta - \bar\theta) \tag{5}$$
-
-It never trains and never collects. It acts when we evaluate: the online policy flickers from one gradient
-step to the next, and an average over about the last hundred flickers less. A copy is (5) with $\rho = 1$.
-"""
-
-
-# %%
 def collect(agent: Agent, envs: gym.vector.VectorEnv, obs: np.ndarray, epsilon: float) -> np.ndarray:
     """One step in each environment, into the buffer; returns the observations [N, D] to act on next."""
     with torch.inference_mode():
@@ -244,7 +219,7 @@ def collect(agent: Agent, envs: gym.vector.VectorEnv, obs: np.ndarray, epsilon: 
 @torch.no_grad()
 def move_average(average: nn.Module, network: nn.Module, rate: float) -> None:
     """Move the weights of `average` towards those of `network`; rate 1 copies (polyak1992averaging)."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)  # eq. (5)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), rate)  # eq. (4)
 
 
 def update(agent: Agent, cfg: Config) -> None:
@@ -256,7 +231,6 @@ def update(agent: Agent, cfg: Config) -> None:
         targets = td_target(batch["rewards"], next_values, batch["terminated"], cfg.gamma)
     predicted = agent.online(batch["obs"]).gather(1, batch["actions"].unsqueeze(1)).squeeze(1)  # [B]
     loss = nn.functional.smooth_l1_loss(predicted, targets)  # Huber's, as in B3
-
     agent.optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(agent.online.parameters(), 10.0)
@@ -287,8 +261,7 @@ def train(cfg: Config, log: RunLog, envs: gym.vector.VectorEnv | None = None, na
     for round_ in log.track(range(1, num_rounds + 1), f"rounds of {name}", f"{name}_return"):
         step = round_ * envs.num_envs
         with clock:  # evaluations are not on it
-            epsilon = falling(step, cfg.num_exploration_steps, end=0.04)
-            obs = collect(agent, envs, obs, epsilon)
+            obs = collect(agent, envs, obs, falling(step, cfg.num_exploration_steps, end=0.04))
             if len(agent.buffer) >= cfg.num_warmup_steps:
                 update(agent, cfg)
         if evaluated and round_ % eval_every == 0:
@@ -303,37 +276,28 @@ def train(cfg: Config, log: RunLog, envs: gym.vector.VectorEnv | None = None, na
 
 # %% [markdown]
 r"""
-## 4. Look, break, write
+## 3. Look, break, write
 
-![For half of the training the greedy return stays far below 500; then it rises there on most seeds, and does
-not always stay](results/B4.png)
+![The greedy return rises to 500 late in training on most seeds, and does not always stay](results/B4.png)
 
-An evaluation at 475 is no promise for the next one: as in B3 a policy is lost while nothing is broken. So the
-best model is saved, and judged on episodes that did not choose it. The evidence changes one thing at a time,
-with as many gradient steps for each (a dot is a seed, a line the median). "As in many tutorials" is a recipe
-that is copied around; the rows above it are its changes, each alone.
+An evaluation at 475 is no promise for the next one, as in B3. So the best model is saved, and judged on
+episodes that did not choose it. The evidence changes one thing at a time, with as many gradient steps for
+each (a dot is a seed, a line the median). "As in many tutorials" is a recipe that is copied around.
 
-![Seconds to the first 475 and the share of later evaluations that keep it, for each
-learner](results/B4_race.png)
+![Seconds to the first 475, and the share of later evaluations that keep it](results/B4_race.png)
 
 Without a *target network* the values run away, and the pole falls at once. Copied every ten *episodes* it
-lags: the longer episodes last the rarer the copies, and (1) hands a reward back by one step a copy, so the
-network believes its start to be worth far less than it is, and most seeds are never solved. In the recipe,
-with fewer episodes, it believes in a small part of that, and none is. Mending that line alone does not save
-the recipe on every seed: small losses add up. Without *replay*, or with half the step size, most seeds are
-solved and a few never. The average and a small buffer matter less than the seed.
+lags: the longer episodes last the rarer the copies, and (1) hands a reward back by one step a copy. Most
+seeds are then never solved, in the recipe none, and mending that line alone does not save it on every seed.
+Without *replay*, or with half the step size, a few seeds fail; average and buffer matter less than the seed.
 
-*Double.* CartPole has two actions and no noise in its rewards, and still there is something to cure: plain
-DQN believes in more than any policy can earn on most seeds, double DQN on fewer than half, and once at 475
-plain DQN stays there for a smaller share of the evaluations (both in the table). Where a maximum has more to
-pick from, double decides: in example 6.7 of Sutton and Barto's second edition, also in the evidence,
-Q-learning learns to prefer the worse of two ways, and double Q-learning never does.
+*Double.* CartPole has two actions and no noise in its rewards, and still plain DQN believes in more than any
+policy can earn on most seeds, double DQN on fewer than half; double DQN's success also lasts longer. In
+Sutton and Barto's example 6.7, with more to pick from, Q-learning learns the worse of two ways, double never.
 
 **The verdict.** Regression on a target that a frozen copy computes, over transitions drawn at random, turns
 the table into a network. The frozen copy carries the weight: without it no seed is solved, and renewed too
-rarely it fails most. Without replay a few seeds fail, and with double DQN the result lasts longer; the other
-parts matter less than the seed. No variant kept 475 on every seed from its first success on, nor did the
-library: save the best model.
+rarely it fails most. No variant kept 475 on every seed once it had it, nor did the library: save the best.
 
 <!-- results: B4 -->
 
@@ -360,24 +324,60 @@ library: save the best model.
 <!-- /results -->
 
 **Break it.** `rl break B4 no_target`: the target follows every gradient step and chases itself.
-`rl break B4 plain`, `dueling`, `no_replay`: hold the difference against the spread of the seeds.
-`rl break B4 merged` stores a time limit as an end, and no claim notices: an episode reaches the limit only
-once the task is nearly solved. The evidence asks a probe that is cut every ten steps, and finds a world
-without end worth a tenth of what it is (`endless_value_merged`).
+`rl break B4 plain`, `dueling` (B4.4), `no_replay`: hold the difference against the spread of the seeds.
+`rl break B4 merged` stores a time limit as an end, and no claim notices: few episodes reach the limit before
+the task is nearly solved. A probe that is cut every ten steps does (`endless_value_merged`).
 
 **Exercises.**
 
-*B4.1 · Choose and judge* (15 minutes). `rl exercise B4.double_value`, then `rl exercise B4.ReplayBuffer`.
+<!-- exercises: B4 -->
 
-*B4.2 · A slow follower* (10 minutes). `rl exercise B4.move_average`.
+*B4.1 · Choose, remember, follow* (40 minutes, medium). Write double DQN's value (3), the ring that remembers,
+and the average that follows (4). `rl exercise B4.double_value`, `rl exercise B4.ReplayBuffer`, `rl exercise
+B4.move_average`.
 
-*B4.3 · A wrong successor* (20 minutes). With `after_the_reset` the evidence's `endless_value` stays right.
-Why, and what would a probe look like that notices?
+*B4.2 · Look further ahead* (35 minutes, hard). With (1) a reward travels back by one step a copy of the
+target network. Sum $m$ real rewards first, as in B2:
+
+$$y_t = \sum_{i=0}^{m-1} \gamma^i r_{t+i} + \gamma^m (1 - \text{terminated}_{t+m-1})\, v(s_{t+m}) \tag{E1}$$
+
+Here $m$ is $n$, or less where an episode or the rollout ends before. A time limit ends the sum too, but its
+state keeps its value. Which of the rewards are another policy's then,
+and does double DQN mend it? `rl exercise B4.n_step_targets`.
 
 <details><summary>Answer</summary>
+
+All but the first: $r_{t+1}, r_{t+2}, \dots$ follow actions of the policy that filled the buffer, not of the
+one whose value is learned, and double DQN changes only $v$. B2's ratios would mend it. In practice a small
+$n$ is used without them: the buffer's policy is not far off, and rewards arrive sooner.
+</details>
+
+*B4.3 · A wrong successor* (20 minutes, medium). With `after_the_reset` the evidence's `endless_value` stays
+right. Why, and what would a probe look like that notices?
+
+<details><summary>Answer</summary>
+
 In `Endless` all states look alike, so the next episode's first one is as good as the true successor. A probe
 must be cut in a state in which few episodes start: `CutShort` in `chapters/envs/probes.py`.
 </details>
+
+*B4.4 · Dueling* (10 minutes, easy). The last layer can have another shape: how good is the state, and how
+much better than average is each action (`wang2016dueling`)?
+
+$$Q(s,a) = V(s) + A(s,a) - \tfrac{1}{|A|}\textstyle\sum_{b} A(s,b) \tag{E2}$$
+
+Why is the mean subtracted? `rl break B4 dueling` puts the layer in. `rl exercise B4.dueling_q`.
+
+<details><summary>Answer</summary>
+
+Otherwise a constant could wander between the two: V + 7 and A - 7 give the same Q, and neither would mean
+what it is called.
+</details>
+
+*B4.5 · Find the bug* (10 minutes). `rl exercise B4.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -413,6 +413,5 @@ def main(cfg: Config, log: RunLog) -> None:
     log.keep(agent=agent)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

@@ -27,20 +27,6 @@ def check_double_value(double_value):
         assert torch.equal(double_value(target_q, target_q), target_q.amax(dim=1))
 
 
-def check_dueling_q(dueling_q):
-    torch.manual_seed(3)
-    for batch, num_actions in SHAPES:
-        value, advantages = torch.randn(batch, 1), torch.randn(batch, num_actions)
-        q = dueling_q(value, advantages)
-        for i in range(batch):
-            mean = sum(advantages[i].tolist()) / num_actions
-            for a in range(num_actions):
-                by_hand = float(value[i, 0]) + float(advantages[i, a]) - mean
-                assert math.isclose(q[i, a], by_hand, rel_tol=1e-5, abs_tol=1e-6)
-        # a constant in the advantages changes nothing: that is what the mean is subtracted for
-        torch.testing.assert_close(dueling_q(value, advantages + 7.0), q, atol=1e-5, rtol=1e-5)
-
-
 def check_ReplayBuffer(ReplayBuffer):
     names = ("obs", "actions", "rewards", "next_obs", "terminated")
     rng = np.random.default_rng(4)
@@ -147,27 +133,10 @@ EDITS = {
 
     def forward(self, obs: Tensor) -> Tensor:
         outputs = self.head(self.body(obs))
-        return dueling_q(outputs[..., :1], outputs[..., 1:])
+        value, advantages = outputs[..., :1], outputs[..., 1:]
+        return value + advantages - advantages.mean(dim=-1, keepdim=True)
 """,
         says="a dueling head: a value of the state, and advantages",
-    ),
-    "mean_not_subtracted": Edit(
-        function="dueling_q",
-        old="advantages - advantages.mean(dim=-1, keepdim=True)",
-        new="advantages",
-        says="does not subtract the mean: a constant can wander between value and advantages",
-    ),
-    "mean_over_batch": Edit(
-        function="dueling_q",
-        old="advantages.mean(dim=-1, keepdim=True)",
-        new="advantages.mean(dim=0, keepdim=True)",
-        says="subtracts the mean over the batch",
-    ),
-    "maximum_for_mean": Edit(
-        function="dueling_q",
-        old="advantages.mean(dim=-1, keepdim=True)",
-        new="advantages.amax(dim=-1, keepdim=True)",
-        says="subtracts the maximum (the paper's other form)",
     ),
     "no_replay": Edit(
         function="ReplayBuffer",
