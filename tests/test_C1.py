@@ -314,7 +314,7 @@ def test_noise_is_compared_at_the_same_bias():
 def test_curves_of_the_chain_stand_at_their_exact_bias(monkeypatch):
     """lambda 1 has the bias of no critic; one step has that of the next state's value."""
     seed_everything(0)  # one thread
-    monkeypatch.setattr(lesson, "LAMBDAS", (0.0, 1.0))
+    monkeypatch.setattr(evidence, "LAMBDAS", (0.0, 1.0))
     monkeypatch.setattr(evidence, "STEPS_AHEAD", (1, 3))
     curves, worst = evidence.curves_of(Chain(3), 4000)
     world = Chain(3)

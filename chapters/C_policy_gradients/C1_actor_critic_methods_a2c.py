@@ -6,14 +6,12 @@ r"""
 by not waiting for an episode to end?
 
 **Before this:** C0 (REINFORCE with a leave-one-out baseline). **Changes from C0:** a second network, the
-*critic*, learns the value of a state. It is the baseline, and it stands in for the rest of the return, so
-that a gradient step needs eight time steps instead of whole episodes. **Next:** C2 and C3 keep the advantages
-and the critic, and stop the policy from jumping.
+*critic*, learns the value of a state. It is the baseline, and stands in for the rest of the return, so that a
+gradient step needs eight time steps, not whole episodes. **Next:** C2 and C3 stop the policy from jumping.
 
 **Time.** 20 s on 2 cores; with all evidence 240 s.
 
-References: `mnih2016a3c`, `schulman2016gae`, `pardo2018timelimits`, `sutton1988td`, `raffin2021sb3`,
-`raffin2020zoo`.
+References: `mnih2016a3c`, `schulman2016gae`, `pardo2018timelimits`, `sutton1988td`, `raffin2021sb3`.
 
 Symbols: `T` steps per environment in a rollout, `N` parallel environments, `D` observation size, `A` actions,
 `B` = `T` x `N` steps, $n$ steps before the critic takes over, $\lambda$ its soft version.
@@ -31,7 +29,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from chapters.envs import evaluate, make_envs, true_next_obs
-from chapters.exact.chain import Chain
 from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson, seed_everything
 from chapters.utils.optim import Adam
 
@@ -39,13 +36,11 @@ Steps = Float[Tensor, "T N"]  # a number for each step and environment
 Flags = Bool[Tensor, "T N"]
 Vector = Float[Tensor, " B"]  # a number for each step of a rollout, in one row
 SOLVED = 475.0  # the threshold registered for CartPole-v1
-LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
-    """A2C from scratch on CartPole, and its advantages on a chain where the right ones are known."""
+    """A2C from scratch on CartPole."""
 
     seed: int = 0
     """Seed of torch, numpy, the environments and the chain."""
@@ -111,18 +106,15 @@ the $n$-step *returns* with the same weights, which is B2's *λ-return*. So the 
 It keeps the *bootstrap* in (1), since the state it cut off still has a value (`pardo2018timelimits`).
 
 *By hand.* Rewards 1, 1, 0 in states worth 4, 5, 6, the last leading to one worth 3; $\gamma = 1$. The TD
-errors are 2, 2 and −3. With $\lambda = ½$ the first advantage is $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda
-= 1$ it is $1 + 1 + 0 + 3 - 4$: even then the critic has the last word *where the rollout ends*. Only an
-episode that terminates in it is free of the critic: $1 + 1 + 0 - 4$.
+errors are 2, 2 and −3, so $\lambda = ½$ gives $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda = 1$ it is $1 + 1
++ 0 + 3 - 4$: the critic has the last word *where the rollout ends*, unless the episode terminates there.
 
 ```python
 >>> column = lambda *numbers: torch.tensor(numbers)[:, None]
 >>> steps = column(1.0, 1.0, 0.0), column(4.0, 5.0, 6.0), column(5.0, 6.0, 3.0)
 >>> never = column(False, False, False)
->>> gae(*steps, terminated=never, truncated=never, gamma=1.0, gae_lambda=0.5).flatten().tolist()
-[2.25, 0.5, -3.0]
->>> gae(*steps, terminated=never, truncated=never, gamma=1.0, gae_lambda=1.0).flatten().tolist()
-[1.0, -1.0, -3.0]
+>>> [gae(*steps, never, never, gamma=1.0, gae_lambda=lam)[0].item() for lam in (0.5, 1.0)]
+[2.25, 1.0]
 ```
 """
 
@@ -148,26 +140,24 @@ r"""
 ## 2. What waiting costs, and what it buys
 
 Both estimates are sums $\sum_k w_k\,\delta_{t+k}$, with $w_k = (\gamma\lambda)^k$ or, for $n$ steps,
-$\gamma^k$ up to $n$. What is the mean of such a sum? It is the sum of the means. The first error follows the
-given action; call its mean $\bar\delta(s, a)$. A later one depends on where we are by then and on an action
-of the policy; average over both, with $\bar\delta_\pi(s') = \sum_{a'} \pi(a' \mid s')\, \bar\delta(s', a')$:
+$\gamma^k$ up to $n$. So their mean is a sum of means. The first error follows the given action; call its mean
+$\bar\delta(s, a)$. A later one follows the policy from where we are by then, and has the mean
+$\bar\delta_\pi(s') = \sum_{a'} \pi(a' \mid s')\, \bar\delta(s', a')$ there:
 
 $$\mathbb{E}\bigl[\hat A \mid s, a\bigr] = \bar\delta(s, a)
 + \sum_{k \ge 1} w_k \sum_{s'} \Pr(s_{t+k} = s' \mid s, a)\; \bar\delta_\pi(s') \tag{4}$$
 
 With a right critic each $\bar\delta_\pi(s')$ is 0 (the Bellman equation), and every $\lambda$ has the right
-mean. With a wrong one the later terms make up for its errors, and each adds its noise. How much of both? Take
-a chain of seven states with an end at either side, a noisy reward at the right one, and a critic that says
-half the true value (`chapters/exact/chain.py`). There (4) can be computed; the noise comes from samples. We
-compare $\hat A + V(s)$ with $Q^\pi(s, a)$, because an error in $s$ alone is a baseline.
+mean. With a wrong one the later terms make up for its errors, and each adds its noise. How much of both? On a
+chain of seven states with a noisy reward at one end (`chapters/exact/chain.py`), with a critic that says half
+the true value, the evidence computes (4) and samples the noise; an error in $s$ alone is a mere baseline.
 
 ![Bias against noise, for two critics; right, the error is smallest at a lambda below one](results/C1_gae.png)
 
 Small $\lambda$ has the critic's whole bias, $\lambda = 1$ all the noise; in between, the error of a mean over
-16 environments is smallest (right). Is an average over $n$ better than one good $n$? Here yes: at the same
-bias GAE varies less than $n$ steps, for every $n$ tried (left). But that is no law. If the critic is wrong in
-every other state only (middle), two steps land where it is right, without bias, and vary less than GAE
-without bias does.
+16 environments is smallest (right). At the same bias GAE varies less here than $n$ steps, for every $n$ tried
+(left). That is no law: if the critic is wrong in every other state only (middle), two steps land where it is
+right, and vary less than GAE without bias does.
 
 ## 3. Actor and critic, and one loss for both
 
@@ -177,8 +167,7 @@ keeps the policy from settling too early (A2C, advantage actor-critic; `mnih2016
 $$L = -\frac1B \sum \log \pi(a_t \mid s_t)\,\hat A_t \;+\; c_v\,\frac1B \sum \bigl(V(s_t) - \hat R_t\bigr)^2
 \;-\; c_e\,\frac1B \sum \mathcal{H}\bigl(\pi(\cdot \mid s_t)\bigr) \tag{5}$$
 
-$\hat A$ and $\hat R$ are constants in it. Were the first term differentiated through $\hat A$ too, it would
-teach the critic to flatter the actor.
+$\hat A$ and $\hat R$ are constants in it: through $\hat A$ the critic would learn to flatter the actor.
 """
 
 
@@ -287,29 +276,15 @@ def greedy_return(agent: ActorCritic, cfg: Config, seed: int) -> float:
 
 # %% [markdown]
 r"""
-## 4. The same from a library
-
-Stable-Baselines3 (SB3, `raffin2021sb3`) has A2C too; rl-zoo lists settings for CartPole (`raffin2020zoo`):
-
-```python
-envs = stable_baselines3.common.env_util.make_vec_env("CartPole-v1", n_envs=8, seed=0)
-model = stable_baselines3.A2C("MlpPolicy", envs, n_steps=5, gae_lambda=1.0, learning_rate=7e-4, seed=0)
-model.learn(100_000)
-```
-
-Its `n_envs` is our `num_envs`, its `n_steps` our `num_steps` (not the $n$ of (2)); other names agree. It
-takes RMSprop for Adam. At a time limit it adds $\gamma V(s_{t+1})$ to the *reward* and calls the step an end,
-which gives the same advantages as our two masks; the evidence checks that.
-
-## 5. Look, break, write
+## 4. Look, break, write
 
 ![REINFORCE, A2C and SB3's A2C, a line for each seed: A2C is as early, and unsteady](results/C1.png)
 
-A run of the lesson draws our A2C; the evidence (`rl run C1 --evidence`) sets C0 and SB3 beside it. The critic
-lets the actor learn every eight steps, and it reaches the top early, but no earlier than REINFORCE, and on
-most seeds loses it again and again. Episodes are short, every step is paid, and the other 15 are a good
-baseline: a critic has little to add. And each step sees 128 strongly related states, while nothing limits how
-far it moves the policy. So we keep the best agent, and judge it afresh.
+A run of the lesson draws our A2C; the evidence (`rl run C1 --evidence`) sets C0 beside it, and the A2C of a
+library, Stable-Baselines3 (SB3, `raffin2021sb3`). The critic lets the actor learn every eight steps, and it
+reaches the top early, but no earlier than REINFORCE, and on most seeds loses it again and again. Episodes are
+short, every step is paid, and the other 15 are a good baseline: a critic has little to add. And each step
+sees 128 strongly related states, while nothing limits how far it moves the policy. So we keep the best agent.
 
 ![SB3's A2C on LunarLander: return by seed before, while and after training](results/C1_lander.png)
 
@@ -329,11 +304,11 @@ neither in steps nor in steadiness: what is missing is something that holds the 
 | claim | median (range), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
 | bootstrap_kept      | 5.88                            | 5.88 ± 1e-05 | 5/5 |
-| middle_lambda       | 0.935 (0.932 to 0.946)          | ≤ 1          | 5/5 |
 | a2c_best_return     | 500                             | ≥ 475        | 5/5 |
 | critic_ceiling      | 0.999 (0.971 to 1)              | ≤ 1.02       | 5/5 |
 | lambda_return_gap * | 1.78e-15 (8.88e-16 to 2.66e-15) | ≤ 1e-09      | 5/5 |
 | gae_sb3_gap *       | 0                               | ≤ 1e-05      | 5/5 |
+| middle_lambda *     | 0.935 (0.932 to 0.946)          | ≤ 1          | 5/5 |
 | chain_gap *         | 1.05 (0.842 to 2.5)             | ≤ 5          | 5/5 |
 | gae_quieter *       | 0.971 (0.969 to 0.972)          | ≤ 1          | 5/5 |
 | two_steps_quieter * | 1.88 (1.87 to 1.89)             | ≥ 1          | 5/5 |
@@ -350,16 +325,38 @@ break C1 merged`: takes a time limit for an end; CartPole hides it. What would a
 
 **Exercises.**
 
-*C1.1 · The heart of it* (30 minutes). `rl exercise C1.gae`, then `rl exercise C1.a2c_loss`.
+<!-- exercises: C1 -->
 
-*C1.2 · Two ends of a scale* (10 minutes). Show that (3) with $\lambda = 1$ is (2) with the largest $n$ that
-the rollout allows. How many steps is that for its first row, and for its last? When is it C0's reward-to-go?
+*C1.1 · The heart of it* (30 minutes, medium). Write the advantages and the loss, from (1), (3) and (5). `rl
+exercise C1.gae`, `rl exercise C1.a2c_loss`.
+
+*C1.2 · n steps, then the critic* (25 minutes, medium). Write (2) for a whole rollout: each row adds up to $n$
+of the TD errors (1), fewer where the episode or the rollout ends before. (In a rollout $V(s_{t+1})$ is
+`next_values[t]`, which at an end is not `values[t + 1]`.) `rl exercise C1.n_step_advantages`.
+
+*C1.3 · One mask instead of two* (10 minutes, easy). Stable-Baselines3 knows only *done*: where it is set, the
+bootstrap in (1) and the sum in (3) both end. Before that, it changes the rewards so that the advantages are
+those of our two masks all the same. Write the change. `rl exercise C1.rewards_for_one_mask`.
+
+<details><summary>Answer</summary>
+
+The sum $r_t + \gamma V(s_{t+1})$ does not care which part is called reward.
+</details>
+
+*C1.4 · Two ends of a scale* (10 minutes, easy). Show that (3) with $\lambda = 1$ is (2) with the largest $n$
+that the rollout allows. How many steps is that for its first row, and for its last? When is it C0's
+reward-to-go?
 
 <details><summary>Answer</summary>
 
 The weights are $\gamma^k$, as in (2): $T$ steps ahead for the first of $T$ rows, one for the last. Where the
 episode terminates, only $-V(s_t)$ is left of the critic: with $V = 0$, that is $G_t$.
 </details>
+
+*C1.5 · Find the bug* (10 minutes). `rl exercise C1.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -375,22 +372,6 @@ def main(cfg: Config, log: RunLog) -> None:
         unit="difference of the advantages, for V(s') = 6",
         source="eq. (1)",
         always=True,
-    )
-    world = Chain(cfg.seed)
-    data = world.sample(20_000)
-    never = torch.zeros_like(data["terminated"])
-    for gae_lambda in LAMBDAS:
-        estimates = gae(**data, truncated=never, gamma=world.gamma, gae_lambda=gae_lambda)[0]  # [episodes]
-        error = world.rms_error(estimates.numpy(), (world.gamma * gae_lambda) ** np.arange(500))
-        log.write(round(100 * gae_lambda), chain_error=error)
-    errors = log.series("chain_error")[1]
-    log.claim(
-        "middle_lambda",
-        "some lambda between 0 and 1 comes nearer the truth than both ends",
-        min(errors[1:-1]) / min(errors[0], errors[-1]),
-        at_most=1.0,
-        unit="ratio of root mean square errors",
-        source="schulman2016gae",
     )
     agent, best = train(cfg, log)
     log.claim(
@@ -414,6 +395,5 @@ def main(cfg: Config, log: RunLog) -> None:
     plotting.learning_curve(log, "a2c_return", threshold=SOLVED, **labels)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)

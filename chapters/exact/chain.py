@@ -36,7 +36,7 @@ class Chain:
     def mean(self, critic: Values, weights: Float[np.ndarray, " K"]) -> float:
         """The mean of sum_k weights[k] delta_{t+k} after a step to the right from the middle.
 
-        C1's equation (5): the TD errors' means under the critic, in the states that are reached.
+        C1's equation (4): the TD errors' means under the critic, in the states that are reached.
         """
         delta = self.R + self.gamma * self.moves @ critic - critic  # [A, S]
         under_policy = (1 - self.p_right) * delta[0] + self.p_right * delta[1]  # [S]

@@ -30,6 +30,7 @@ from chapters.utils import CpuClock, RunLog, in_range, seed_everything
 Steps, Flags = lesson.Steps, lesson.Flags
 IN_A_ROW = 3  # for how many checks the threshold must hold
 LANDER = "LunarLander-v3"
+LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
 STEPS_AHEAD = (1, 2, 3, 5, 8, 12, 20, 40, 100)
 AGES = np.arange(500)  # how far ahead a TD error lies: further than any chain lasts
 
@@ -132,7 +133,7 @@ def curves_of(world: Chain, num_episodes: int = 20_000) -> tuple[dict[str, np.nd
     names = ("rewards", "values", "next_values", "terminated")
     rollout = *(data[name] for name in names), never, world.gamma
     families = {
-        "gae": (lesson.LAMBDAS, lesson.gae, lambda lam: (world.gamma * lam) ** AGES),
+        "gae": (LAMBDAS, lesson.gae, lambda lam: (world.gamma * lam) ** AGES),
         "n_step": (STEPS_AHEAD, n_step_advantages, lambda n: world.gamma**AGES * (n > AGES)),
     }
     curves, worst = {}, 0.0
@@ -161,6 +162,25 @@ def half_wrong_chain(seed: int) -> Chain:
     world = Chain(seed)
     world.critic = np.where(np.arange(world.size) % 2 == 1, world.V, 0.5 * world.V)
     return world
+
+
+def claim_middle_lambda(cfg: lesson.Config, log: RunLog) -> None:
+    world = Chain(cfg.seed)
+    data = world.sample(20_000)
+    never = torch.zeros_like(data["terminated"])
+    for lam in LAMBDAS:
+        estimates = lesson.gae(**data, truncated=never, gamma=world.gamma, gae_lambda=lam)[0]  # [episodes]
+        error = world.rms_error(estimates.numpy(), (world.gamma * lam) ** AGES)
+        log.write(round(100 * lam), chain_error=error)
+    errors = log.series("chain_error")[1]
+    log.claim(
+        "middle_lambda",
+        "some lambda between 0 and 1 comes nearer the truth than both ends",
+        min(errors[1:-1]) / min(errors[0], errors[-1]),
+        at_most=1.0,
+        unit="ratio of root mean square errors",
+        source="schulman2016gae",
+    )
 
 
 def claim_chain(cfg: lesson.Config, log: RunLog) -> None:
@@ -194,7 +214,7 @@ def claim_chain(cfg: lesson.Config, log: RunLog) -> None:
         source="equal noise; both means exact",
         always=True,
     )
-    figures.draw_chain(curves, half_wrong, lesson.LAMBDAS, STEPS_AHEAD, log)
+    figures.draw_chain(curves, half_wrong, LAMBDAS, STEPS_AHEAD, log)
 
 
 # CartPole: C0's learner and the library's beside ours.
@@ -240,6 +260,8 @@ def greedy_return(act: Callable[[np.ndarray], np.ndarray], cfg: lesson.Config, s
     return float(evaluate(act, cfg.env_id, episodes=cfg.num_eval_episodes, seed=cfg.seed + seed).mean())
 
 
+# Its `n_envs` is our `num_envs`, its `n_steps` our `num_steps`, not the n of (2); other names agree. It takes
+# RMSprop for Adam, and at a time limit does what `buffer_gap` says.
 def train_sb3(cfg: lesson.Config, log: RunLog) -> Scores:
     """Stable-Baselines3's A2C on CartPole at rl-zoo's settings, which are its defaults."""
     torch.optim.Adam([nn.Parameter(torch.zeros(1))]).step()  # imports torch's compiler, before the clock runs
@@ -361,6 +383,7 @@ def film_frames(policies: dict[str, nn.Module], seed: int, num_steps: int = 400)
 
 def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     claim_identities(cfg, log)
+    claim_middle_lambda(cfg, log)
     claim_chain(cfg, log)
     compare_learners(cfg, extra, log)
     figures.draw_learners([log.metrics], log)
