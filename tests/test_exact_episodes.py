@@ -118,3 +118,7 @@ def test_random_process_is_a_process():
     assert abs(mdp.R.mean() - 10.0) < 1.0
     small, logits = small_process(np.random.default_rng(2))
     assert (small.R.shape, logits.shape, small.num_steps) == ((3, 2), (3, 2), 3)
+    assert mdp.gamma == small.gamma == 0.9
+    rewards = [small_process(np.random.default_rng(seed))[0].R for seed in range(50)]
+    assert np.mean(rewards) == pytest.approx(1.0, abs=0.15)
+    assert np.std(rewards) == pytest.approx(0.5, abs=0.1)
