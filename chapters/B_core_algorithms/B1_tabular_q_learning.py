@@ -5,9 +5,8 @@ r"""
 **Question.** How can an agent find the best policy from experience alone, without the transition
 probabilities that value iteration needs?
 
-**Before this:** A3 (Bellman equations, value iteration) and B0 (exploration). **Changes from A3:** the
-expectation over next states becomes one sampled step, a full sweep one small correction. **Next:** B2
-replaces the bootstrap by whole returns; B3 and B4 replace the table by a network.
+**Before this:** A3 (Bellman equations), B0 (exploration). **Changes from A3:** the mean over next states
+becomes one sampled step, a sweep one small correction. **Next:** B2 replaces the bootstrap by whole returns.
 
 **Time.** 25 s on 2 cores; with all evidence 50 s.
 
@@ -32,7 +31,6 @@ from chapters.utils import RunLog, in_range, plotting, run_lesson
 Table = Float[np.ndarray, "S A"]
 
 
-# %%
 @dataclass(frozen=True)
 class Config:
     """Q-learning on FrozenLake, and SARSA against Q-learning on CliffWalking."""
@@ -89,13 +87,11 @@ ends the episode. Then the third update of an entry worth 0, towards a target of
 [0.33, 0.55]
 ```
 
-**A clock is not an end.** In a *terminated* state the world is over, so the bootstrap is dropped. When a time
-limit *truncates* the episode, only the recording is over: the state still has its value, and the bootstrap
-stays. A world that pays 1 a step for ever, watched ten steps at a time, is worth $1/(1-\gamma)$, which is 10
-for $\gamma = 0.9$. Whoever takes the cut for an end solves $Q = 1 + \gamma \cdot \frac{9}{10} Q$: 5.3.
+**A clock is not an end.** A *terminated* state has no bootstrap: the world is over. A time limit *truncates*
+only the recording: the bootstrap stays. A world that pays 1 a step for ever, cut every ten steps, is worth
+$1/(1-\gamma)$: 10 for $\gamma = 0.9$. Taking the cut for an end solves $Q = 1 + 0.9 \cdot 0.9\, Q$: 5.3.
 
-**SARSA** (state, action, reward, state, action: what an update needs) differs in one symbol. It asks what the
-action $a'$ is worth that it *will really take*:
+**SARSA** (state, action, reward, state, action) asks what the action $a'$ is worth that it *really* takes:
 
 $$y = r + \gamma\,(1 - \text{terminated})\, Q(s',a') \tag{4}$$
 
@@ -131,15 +127,12 @@ gets where it should. The conditions of Robbins and Monro (`robbins1951stochasti
 $$\sum_{n=1}^{\infty} \alpha_n = \infty, \qquad \sum_{n=1}^{\infty} \alpha_n^2 < \infty \tag{5}$$
 
 Any distance can still be covered; the sum of the noise stays finite. For $\alpha_n = \alpha / n^p$ this means
-$\frac12 < p \le 1$. If every entry is updated for ever with such step sizes, rewards are bounded and
-$\gamma<1$, then Q-learning's table converges to $Q^*$ with probability one, *however* the agent behaves
-otherwise (`watkins1992qlearning`). SARSA's does so if exploration fades to nothing, slowly enough that every
-action is tried for ever (`singh2000convergence`); with a fixed $\varepsilon$ it describes the agent that
-explores. A constant $\alpha$ never settles.
+$\frac12 < p \le 1$. If every entry is updated for ever by (5), rewards are bounded and $\gamma<1$,
+Q-learning's table converges to $Q^*$, *however* the agent behaves (`watkins1992qlearning`); SARSA's does if
+exploration fades, but never ends (`singh2000convergence`). A constant $\alpha$ never settles.
 
-How fast is another matter. The sample mean, $p = 1$, looks natural and is a trap: it never forgets early,
-wrong targets, and the steps needed can grow exponentially with $1/(1-\gamma)$, for $p < 1$ polynomially
-(`evendar2003learning`). We take $p = 0.55$, close to the slowest decay that (5) allows.
+How fast? The sample mean, $p = 1$, is a trap: it never forgets early, wrong targets, and the steps needed can
+grow exponentially with $1/(1-\gamma)$, for $p < 1$ polynomially (`evendar2003learning`). We take $p = 0.55$.
 
 ## 3. Exploration, who wins a tie, and the learner
 
@@ -148,11 +141,10 @@ Updating every entry for ever needs exploration. We take $\varepsilon$-greedy fr
 $$a = \begin{cases} \text{uniform over all actions} & \text{with probability } \varepsilon \\
 \text{uniform over } \arg\max_{a'} Q(s,a') & \text{otherwise} \end{cases} \tag{6}$$
 
-Mind the second line. Until the first success, where all rewards are 0, every entry is 0 and every state a
-tie. `np.argmax` takes the first maximum, action 0. On FrozenLake this is "left", and with $\varepsilon = 0.1$
-the agent *chooses* it more than nine times in ten. On ice it then slips up or down two times in three, drifts
-along the left wall, never succeeds, and so never learns to stop. Random ties make it wander. Even on a 4x4
-lake without ice most such agents end with a table of zeros (`example_table`); random ties alone mend it.
+Mind the second line. Until the first success every entry is 0 and every state a tie. `np.argmax` takes the
+first maximum, action 0: "left" on FrozenLake, *chosen* more than nine times in ten at $\varepsilon = 0.1$. On
+ice the agent then slips up or down two times in three, drifts along the left wall, never succeeds, and so
+never learns to stop. Even without ice most such agents end with a table of zeros; random ties alone mend it.
 """
 
 
@@ -167,7 +159,6 @@ def epsilon_greedy(row: list[float], epsilon: float, rng: random.Random) -> int:
     return rng.choice([action for action, value in enumerate(row) if value == best])
 
 
-# %%
 def learn(
     env: gym.Env, cfg: Config, num_steps: int, gamma: float, epsilon: float, anneal=False, sarsa=False
 ) -> tuple[Table, list[tuple[int, Table]], list[tuple[int, float]]]:
@@ -176,16 +167,15 @@ def learn(
     num_states, num_actions = int(env.observation_space.n), int(env.action_space.n)
     q = [[0.0] * num_actions for _ in range(num_states)]  # [S, A], in lists: faster than NumPy for short rows
     visits = [[0] * num_actions for _ in range(num_states)]  # [S, A]
-    tables, episodes = [], []
-    episode_return = 0.0
-    rate = 1.0 if anneal else epsilon  # annealed, it falls to epsilon over half of the steps
+    tables, episodes, episode_return = [], [], 0.0
+    rate = 1.0 if anneal else epsilon
 
     obs, _ = env.reset(seed=cfg.seed)
     action = epsilon_greedy(q[obs], rate, rng)
     for step in range(1, num_steps + 1):
         next_obs, reward, terminated, truncated, _ = env.step(action)
         reward = float(reward)
-        if anneal:
+        if anneal:  # in a line, over half of the steps
             rate = max(epsilon, 1 - (1 - epsilon) * step / (0.5 * num_steps))
         next_action = epsilon_greedy(q[next_obs], rate, rng)
 
@@ -194,8 +184,7 @@ def learn(
         else:
             target = q_learning_target(reward, q[next_obs], terminated, gamma)
         visits[obs][action] += 1
-        count = visits[obs][action]
-        q[obs][action] = td_update(q[obs][action], target, count, cfg.alpha, cfg.alpha_power)
+        q[obs][action] = td_update(q[obs][action], target, visits[obs][action], cfg.alpha, cfg.alpha_power)
 
         obs, action = next_obs, next_action
         episode_return += reward
@@ -213,40 +202,26 @@ def learn(
 r"""
 ## 4. Two worlds, and their right answers
 
-**FrozenLake** is a slippery grid with holes: a step goes where you meant, or to either side of it, each with
-probability 1/3. Reaching the goal pays 1, a hole ends the episode with 0, and the clock cuts it after $H$ =
-100 steps (4x4) or 200 (8x8).
+**FrozenLake** is a slippery grid: a step goes where you meant, or to either side of it, each with probability
+1/3. The goal pays 1, a hole ends the episode, the clock cuts it after $H$ = 100 steps (8x8: 200).
 
-How good is a learned policy? No sampled episodes are needed. Gymnasium keeps the true $P$ and $R$, which the
-learner never sees. With $k$ steps left on the clock (`chapters/exact/time_limits.py`),
+How good is a policy? Gymnasium keeps the true $P$ and $R$, which the learner never sees. With $k$ steps left,
 
 $$v_k(s) = \sum_a \pi(a \mid s) \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v_{k-1}(s') \Big]\tag{7}$$
 
-from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. With a maximum over actions in
-place of the average it is the *time-dependent optimum*, the best that anyone can do who may also look at the
-clock. Our agent sees only its position, so it may fall a little short of that.
+from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. With a maximum in place of the
+average it is the *time-dependent optimum*, for those who may look at the clock; our agent may not.
 
 **CliffWalking** (`suttonbarto2018`, example 6.6): −1 a step, −100 and back to the start for stepping off the
-edge, along which the shortest way runs. Exploring at the rate $\varepsilon$, Q-learning should end around the
-path that is best *without* exploring, SARSA near the best of all policies that explore. (7) gives both.
+edge, along which the shortest way runs. Exploring, Q-learning should end around the path that is best
+*without* exploring, SARSA near the best of all policies that explore. (7) gives both.
 """
 
 
 # %%
 def make_lake(size: str) -> gym.Env:
     """The slippery lake, "4x4" or "8x8"; gymnasium's argument checks at every step are off for speed."""
-    env_id = {"4x4": "FrozenLake-v1", "8x8": "FrozenLake8x8-v1"}[size]
-    return gym.make(env_id, disable_env_checker=True)
-
-
-def learn_lake(size: str, num_steps: int, cfg: Config, log: RunLog) -> Table:
-    """Q-learning on a lake; logs the exact success of the greedy policy as it grows."""
-    env = make_lake(size)
-    q, tables, _ = learn(env, cfg, num_steps, cfg.gamma, cfg.epsilon_end, anneal=True)
-    for step, table in tables:
-        log.write(step, **{f"success_{size}": expected_return(env, greedy_policy(table))})
-    log.write(num_steps, **{f"exact_success_{size}": best_return(env)})
-    return q
+    return gym.make({"4x4": "FrozenLake-v1", "8x8": "FrozenLake8x8-v1"}[size], disable_env_checker=True)
 
 
 def learn_cliff(name: str, cfg: Config, log: RunLog) -> Table:
@@ -263,36 +238,22 @@ def learn_cliff(name: str, cfg: Config, log: RunLog) -> Table:
     return q
 
 
-def endless_value(gamma: float, seed: int, num_steps: int = 2000) -> float:
-    """What Q-learning finds a reward of 1 a step for ever to be worth, cut every ten steps."""
-    endless = gym.make("chapters.envs.registration:ProbeEndless-v0")
-    env = gym.wrappers.TransformObservation(endless, lambda obs: 0, gym.spaces.Discrete(1))
-    return float(learn(env, Config(seed=seed), num_steps, gamma, epsilon=0.1)[0][0, 0])
-
-
 # %% [markdown]
 r"""
 ## 5. Look, break, write
 
-![Left: on both lakes the success of the greedy policy climbs to just below the time-dependent optimum. Right:
-on the cliff SARSA earns more per episode than Q-learning while both explore](results/B1.png)
+![Left: success on both lakes nears the optimum. Right: SARSA earns more than Q-learning](results/B1.png)
 
-**Left**, nothing happens until the first success; then value spreads backwards from the goal, one bootstrap
-at a time. In the tables many arrows point *away* from a neighbouring hole and into a wall: on this ice a step
-never slips backwards, so that is the one action that cannot end in the hole.
+**Left**, nothing happens until the first success; then value spreads backwards from the goal. In the tables
+(`B1_tables.png`) many arrows point *away* from a hole, into a wall: no step slips backwards, none ends in it.
 
-![Heat maps of both tables: values fall with the distance from the goal](results/B1_tables.png)
-
-**Right**, two right answers to two questions. Q-learning's table answers "what if I never explored again?",
-so it walks along the edge and keeps falling off. SARSA's answers "what if I go on exploring as I do?" and
-takes a detour.
+**Right**, two right answers to two questions. Q-learning's table answers "what if I never explored again?":
+it walks along the edge, and keeps falling off. SARSA's answers "what if I go on as I do?" with a detour.
 
 ![Q-learning's greedy path runs along the cliff, SARSA's keeps away from it](results/B1_cliff.png)
 
 **Why $\gamma$ = 0.999?** A discount acts like a clock of about $1/(1-\gamma)$ steps. With 0.99 a success in
-100 steps counts only a third as much, so even the *exact* optimal policy for 0.99 hurries past holes:
-
-![With a short horizon even exact policies fall into holes](results/B1_gamma.png)
+100 steps counts a third as much: even its *exact* best policy hurries past holes (`B1_gamma.png`).
 
 **The verdict.** By putting one sampled step in the place of the expectation, and averaging with a falling
 step size: this comes close to the time-dependent optimum. That hangs on details: ties broken at random, a
@@ -328,28 +289,42 @@ step size that falls slowly; in a world without end, a bootstrap that outlives t
 
 <!-- /results -->
 
-**Break it.** `rl break B1 merged` takes a cut for an end. The lakes' curves hardly change, which is why this
-bug lives so long; the world without an end is worth 5.3 at once. `rl break B1 first_maximum`: the 8x8 goal is
-never seen. In `rl break B1 sarsa_takes_maximum`, what is left of the difference on the cliff?
+**Break it.** The lakes hardly notice `rl break B1 merged`, so this bug lives long; the endless world does.
+`rl break B1 first_maximum` never sees the 8x8 goal. What is SARSA after `rl break B1 sarsa_takes_maximum`?
 
 **Exercises.**
 
-*B1.1 · Two targets* (10 minutes). `rl exercise B1.q_learning_target`, and `rl exercise B1.sarsa_target`.
+<!-- exercises: B1 -->
 
-*B1.2 · Optimism* (20 minutes). Start the table at 1 and fix epsilon at 0.1. Why does this explore?
+*B1.1 · The heart of it* (20 minutes, easy). Write the two targets, (2) and (4), and the choice between
+exploring and exploiting, (6). `rl exercise B1.q_learning_target`, `rl exercise B1.sarsa_target`, `rl exercise
+B1.epsilon_greedy`.
+
+*B1.2 · Optimism* (20 minutes, medium). Start the table at 1 and fix epsilon at 0.1. Why does this explore?
 
 <details><summary>Answer</summary>
+
 An untried action promises certain success, which no tried one does. So it is tried, until its value has come
 down: the agent seeks out what it does not know, and needs no random steps for it.
 </details>
 
-*B1.3 · Expected SARSA* (15 minutes). It bootstraps from the mean of $Q(s', \cdot)$ under the
-$\varepsilon$-greedy policy. Write its target. Which of the two paths will it choose?
+*B1.3 · Expected SARSA* (15 minutes, easy). SARSA waits for one action of its $\varepsilon$-greedy policy
+$\pi$. *Expected SARSA* takes the mean over all that it might choose:
+
+$$y = r + \gamma\,(1 - \text{terminated}) \sum_{a'} \pi(a' \mid s')\, Q(s', a') \tag{E1}$$
+
+Write this target, with the $\pi$ of (6).
+Which of the two paths on the cliff will it choose? `rl exercise B1.expected_sarsa_target`.
 
 <details><summary>Answer</summary>
-In (2) `(1 - epsilon) * max(row) + epsilon * mean(row)` stands for `max(row)`. The table then describes the
-policy that explores, without the noise of the next action: the detour.
+
+The table describes the policy that explores, without the noise of the next action: the detour.
 </details>
+
+*B1.4 · Find the bug* (10 minutes). `rl exercise B1.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
@@ -375,10 +350,12 @@ def draw(runs: list[dict], log: RunLog) -> None:
 
 
 def main(cfg: Config, log: RunLog) -> None:
+    endless = gym.make("chapters.envs.registration:ProbeEndless-v0")  # 1 a step for ever, cut every ten
+    endless = gym.wrappers.TransformObservation(endless, lambda obs: 0, gym.spaces.Discrete(1))
     log.claim(
         "time_limit_bootstraps",
         "a reward of 1 for ever is worth 1/(1 - gamma), though a clock cuts episodes",
-        endless_value(0.9, cfg.seed),
+        learn(endless, cfg, 2000, gamma=0.9, epsilon=0.1)[0][0, 0],
         near=(10.0, 0.1),
         unit="value",
         source="geometric series; pardo2018timelimits",
@@ -386,27 +363,30 @@ def main(cfg: Config, log: RunLog) -> None:
     )
     lakes = {}
     for size, num_steps, share in (("4x4", cfg.steps_4x4, 0.97), ("8x8", cfg.steps_8x8, 0.90)):
-        lakes[size] = learn_lake(size, num_steps, cfg, log)
+        lake = make_lake(size)
+        lakes[size], tables, _ = learn(lake, cfg, num_steps, cfg.gamma, cfg.epsilon_end, anneal=True)
+        for step, table in tables:
+            log.write(step, **{f"success_{size}": expected_return(lake, greedy_policy(table))})
+        log.write(num_steps, **{f"exact_success_{size}": best_return(lake)})
         log.claim(
             f"success_{size}",
             f"on the {size} lake the learned policy succeeds nearly as often as the best possible",
-            expected_return(make_lake(size), greedy_policy(lakes[size])),
+            expected_return(lake, greedy_policy(lakes[size])),
             at_least=share * log.last(f"exact_success_{size}"),
             unit="success rate",
             source=f"{share:.0%} of the time-dependent optimum",
             seeds="9/10",
         )
-    _, _, episodes = learn(make_lake("8x8"), cfg, cfg.steps_ties, cfg.gamma, cfg.epsilon)
     log.claim(
         "random_ties_goals",
         "at a fixed epsilon of 0.1, with random ties, the agent finds the 8x8 goal, and again",
-        sum(gain for _, gain in episodes),
+        sum(gain for _, gain in learn(make_lake("8x8"), cfg, cfg.steps_ties, cfg.gamma, cfg.epsilon)[2]),
         at_least=10,
         unit="goals",
         source="exact chance of a first success, far above zero",
         seeds="9/10",
     )
-    cliff = {name: learn_cliff(name, cfg, log) for name in ("q_learning", "sarsa")}
+    log.keep(lakes=lakes, cliff={name: learn_cliff(name, cfg, log) for name in ("q_learning", "sarsa")})
     around_edge, detour = exploring_returns(gym.make("CliffWalking-v1"), cfg.epsilon, horizon=3000)
     log.write(cfg.steps_cliff, exact_online_q_learning=around_edge, exact_online_sarsa=detour)
     log.claim(
@@ -418,10 +398,8 @@ def main(cfg: Config, log: RunLog) -> None:
         source="half the gap between the exact returns of the two ways to explore",
         seeds="9/10",
     )
-    log.keep(lakes=lakes, cliff=cliff)
     draw([log.metrics], log)
 
 
-# %%
 if __name__ == "__main__":
     run_lesson(main, Config, SMOKE)
