@@ -72,8 +72,7 @@ arm that paid 2 and 4, so that its estimate is 3, pays 9 on its third pull: $3 +
 [5.0]
 ```
 
-The obvious choice is the arm with the highest estimate. At the start all estimates are equal, and `np.argmax`
-then returns arm 0, always. That can sink an experiment (B1 shows how): draw the maximum among the equals.
+Among equal estimates `np.argmax` always takes the first. That can sink an experiment (B1): draw at random.
 """
 
 
@@ -97,20 +96,18 @@ r"""
 
 **Epsilon-greedy** plays the best-looking arm, but with probability $\varepsilon$ any arm at all.
 
-**UCB** (upper confidence bound) is optimistic: it adds to each estimate a bonus for what is not yet known,
-and plays the highest sum. The bonus shrinks with the pulls of the arm and grows slowly with time:
+**UCB** (upper confidence bound) is optimistic: it plays the highest estimate plus bonus for the unknown:
 
 $$\text{score}_t(a) = Q(a) + c\,\sqrt{\frac{\ln t}{N(a)}} \tag{2}$$
 
 *Why this root?* For rewards in $[0, 1]$, Hoeffding's inequality bounds the chance that the true mean lies
 more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: the longer one plays, the more
-occasions to be fooled, so the surer one must be. This gives the bonus with $c = \sqrt 2$, **UCB1**:
+occasions to be fooled. The bonus is then that of $c = \sqrt 2$, the upper confidence bound called **UCB1**:
 
 $$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
 \quad\Longrightarrow\quad u = \sqrt{\frac{2 \ln t}{N}} \tag{3}$$
 
-*By hand*, after 110 plays: one arm has a mean of 0.5 over 10 pulls, another 0.6 over 100. The first looks
-worse, but might be much better, and is played:
+*By hand*, after 110 plays: an arm with mean 0.5 over 10 pulls beats one with mean 0.6 over 100:
 
 ```python
 >>> estimates, counts = np.array([[0.5, 0.6]]), np.array([[10.0, 100.0]])
@@ -124,8 +121,7 @@ or 1) and a uniform prior the belief is a Beta distribution, which counts succes
 
 $$\theta(a) \sim \mathrm{Beta}\bigl(1 + S(a),\; 1 + F(a)\bigr) \tag{4}$$
 
-An agent is a rule plus what it remembers, with one row per bandit, so that 2000 bandits cost little more than
-one. For rewards 0 and 1, means and counts are all that Thompson sampling needs too: $S = Q \cdot N$.
+For rewards 0 and 1, means and counts are all that Thompson sampling needs too: $S = Q \cdot N$.
 """
 
 
@@ -252,12 +248,10 @@ r"""
 ![Left: UCB finds the best arm most often, epsilon 0.1 and 0.01 less, greedy least. Right: Thompson's regret
 is a line over the logarithm of the plays, UCB1's a steeper one, epsilon's bends upwards](results/B0.png)
 
-**Left**, the greedy agent settles on the first arm that looks good, the best on about a third of the bandits.
-Epsilon 0.1 is sooner than 0.01, but has its ceiling in sight. UCB tries what might still be best.
+**Left**, greedy settles on the best arm in a third of the bandits; epsilon 0.1 has its ceiling in sight.
 
-**Right**, epsilon-greedy's regret bends upwards on the logarithmic axis: it is straight on a linear one. UCB1
-stays far below its bound (5), but its slope is several times $C$. Thompson's slope nears $C$, slowly: the lag
-is of order $1 / \ln T$. With the best mean known, the evidence follows it to $T = 10^{12}$.
+**Right**, epsilon-greedy's regret bends upwards on the logarithmic axis. UCB1 stays far below its bound (5),
+but its slope is several times $C$. Thompson's nears $C$ slowly; the evidence follows it to $T = 10^{12}$:
 
 ![The slope of Thompson's regret over the constant rises with every decade towards one](results/B0_slope.png)
 
