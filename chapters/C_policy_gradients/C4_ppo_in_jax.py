@@ -7,22 +7,19 @@ one compiled function, and what do you get for it?
 
 **Before this:** C3 (PPO, proximal policy optimisation, in PyTorch). **Changes from C3:** the environment is
 written in JAX too; loops become `lax.scan`, chance becomes an argument, and 32 learners train in one call.
-Discrete actions only, and the passes always run to their end. **Next:** chapter D takes PPO to language
-models.
+Discrete actions only, and all passes run to their end. **Next:** chapter D takes PPO to language models.
 
 **Time.** 55 s on 2 cores; with all evidence 90 s.
 
-References: `schulman2017ppo`, `schulman2016gae`, `pardo2018timelimits`, `kingma2015adam`,
-`barto1983neuronlike`, `lu2022discovered`.
+References: `schulman2017ppo`, `schulman2016gae`, `pardo2018timelimits`, `kingma2015adam`, `lu2022discovered`.
 
-Symbols: `K` learners, `N` environments of each, `T` steps of each in a rollout, `B` transitions in each of
-`M` minibatches, `D` numbers in an observation, `A` actions, `P` weights.
+Symbols: `K` learners, `N` environments each, `T` steps a rollout, `M` minibatches of `B` rows, `P` weights.
 """
 
 # %%
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -31,16 +28,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from chapters.envs import jax_networks as nets
-from chapters.envs.jax_networks import Moments, Shapes, forward, networks
+from chapters.envs.jax_networks import Learner, Moments, Number, Shapes, forward, networks
 from chapters.envs.jax_worlds import CARTPOLE, Batch, Transition, World, env_step, greedy_return
-from chapters.utils import CpuClock, RunLog, UsageError, in_range, plotting, run_lesson
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson
 
 RandomKey = Key[Array, ""]
 Weights = Float[Array, " P"]
 Obs, Clocks = Float[Array, "N D"], Int[Array, " N"]  # of N environments; steps since their episodes began
 Grid, Flags = Float[Array, "T N"], Bool[Array, "T N"]  # of a rollout
 Rows = Int[Array, "M B"]  # of the batch, for each minibatch
-Number = Float[Array, ""] | float
 Index = Int[Array, ""] | int
 SOLVED = 475.0  # the threshold registered for CartPole-v1
 
@@ -113,10 +109,9 @@ operation, and compiles what it wrote. From then on Python is out of the loop.
 | `loss.backward()` | `jax.grad(loss)`, a function | must be *pure*: arguments in, results out |
 | weights change in place | old weights in, new weights out | all that changes travels in the carry |
 
-So PPO becomes one pure function from a key to weights, made of scans in scans (`lu2022discovered`), and the
-environment has to be part of it. A `World` is two pure functions of arrays; CartPole's are in
-`chapters/envs/jax_worlds.py`. An episode that ended starts anew in the same step, and there is no `if` for
-that: `env_step` makes a first observation for *every* environment at *every* step, and `jnp.where` picks. Two
+So PPO becomes one pure function from a key to weights (`lu2022discovered`), and the environment is part of
+it, a `World` (`chapters/envs/jax_worlds.py`). An episode that ended starts anew in the same step, without an
+`if`: `env_step` makes a first observation for *every* environment at *every* step, and `jnp.where` picks. Two
 come out: `next_obs`, the true successor, whose value a time limit keeps; and what is acted on next.
 
 ## 2. Chance is an argument
@@ -134,19 +129,8 @@ $$a = \#\bigl\{b < A - 1 : \textstyle\sum_{c \le b} \pi(c \mid s) \le u\bigr\} \
 >>> sample_actions(logits, jnp.array([0.1, 0.6, 0.95])).tolist()
 [0, 1, 2]
 ```
-"""
 
-
-# %%
-def sample_actions(logits: Float[Array, "N A"], uniform: Float[Array, " N"]) -> Int[Array, " N"]:
-    """One action a row, with the probabilities of the softmax."""
-    ends = jnp.cumsum(jax.nn.softmax(logits), axis=1)[:, :-1]  # [N, A - 1] where each slice but the last ends
-    return (ends <= uniform[:, None]).sum(axis=1)  # eq. (1)
-
-
-# %% [markdown]
-r"""
-## 3. Loops are scans
+## 3. Loops are scans, and so is learning
 
 `lax.scan(step, carry, xs)` calls `step(carry, x)` for each slice `x` of `xs`, hands the carry on, and stacks
 what the calls put out. With `reverse=True` it walks `xs` from the end:
@@ -162,10 +146,22 @@ In a rollout the carry is what changes from step to step: observations and clock
 
 $$\hat A_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t)
 + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
+
+The loss is C3's, to the letter (`schulman2017ppo`), as a function of the weights; `jax.grad(loss)` is what C3
+gets from `backward()`. The weights are one vector $\theta$, both networks end to end, and Adam
+(`kingma2015adam`), which JAX does not bring, is a few lines on it (`chapters/envs/jax_networks.py`). The
+minibatches of all passes are laid out beforehand. `train`, a scan over updates, is one learner from key to
+weights; `jax.vmap(train)` adds an axis to every array in it.
 """
 
 
 # %%
+def sample_actions(logits: Float[Array, "N A"], uniform: Float[Array, " N"]) -> Int[Array, " N"]:
+    """One action a row, with the probabilities of the softmax."""
+    ends = jnp.cumsum(jax.nn.softmax(logits), axis=1)[:, :-1]  # [N, A - 1] where each slice but the last ends
+    return (ends <= uniform[:, None]).sum(axis=1)  # eq. (1)
+
+
 def rollout(
     world: World, actor: list, obs: Obs, elapsed: Clocks, uniform: Float[Array, "T N D+1"]
 ) -> tuple[Transition, Obs, Clocks]:
@@ -197,20 +193,6 @@ def gae(
     return lax.scan(step, jnp.zeros_like(rewards[0]), (deltas, weights), reverse=True)[1]
 
 
-# %% [markdown]
-r"""
-## 4. Learning is a scan over minibatches
-
-The loss is C3's, to the letter (`schulman2017ppo`), as a function of the weights; `jax.grad(loss)` is what C3
-gets from `backward()`. The weights are one vector $\theta$, both networks end to end, and Adam
-(`kingma2015adam`), which JAX does not bring, is a few lines on it (`chapters/envs/jax_networks.py`). The
-minibatches of all passes are laid out beforehand. Update $u$ of $U$ gets the share $1 - u / U$ of step size
-and clip range. `train`, a scan over updates, is one learner from key to weights; `jax.vmap(train)` adds an
-axis to every array in it.
-"""
-
-
-# %%
 def prepare(theta: Weights, data: Transition, cfg: Config, shapes: Shapes) -> Batch:
     """A rollout [T, N, ...] as rows [T * N, ...] with advantages, targets and old log-probabilities."""
     actor, critic = networks(theta, shapes)
@@ -254,15 +236,6 @@ def learn(
     return lax.scan(step, (theta, moments), (k, minis))[0]
 
 
-class Learner(NamedTuple):
-    """What one update hands to the next."""
-
-    theta: Weights
-    moments: Moments
-    obs: Obs
-    elapsed: Clocks
-
-
 def update(learner: Learner, key: RandomKey, index: Index, cfg: Config, world: World) -> Learner:
     """One rollout, and what is learned from it."""
     shapes = nets.layer_shapes(world)
@@ -284,12 +257,9 @@ def train(
     num_checks = cfg.num_env_steps // cfg.eval_every
     keys = jax.random.split(key, 2 + num_checks + cfg.num_updates)  # one for each use
 
-    def one_update(learner, x):
-        return update(learner, *x, cfg, world), None
-
     def until_check(learner, x):
         key_check, updates = x
-        learner, _ = lax.scan(one_update, learner, updates)
+        learner, _ = lax.scan(lambda learner, x: (update(learner, *x, cfg, world), None), learner, updates)
         actor, _ = networks(learner.theta, shapes)
         score = partial(greedy_return, world, partial(forward, actor), key_check, cfg.num_eval_episodes)
         return learner, lax.cond(evaluate, score, lambda: jnp.nan)
@@ -306,7 +276,7 @@ def train(
 
 # %% [markdown]
 r"""
-## 5. Look, break, write
+## 4. Look, break, write
 
 ![Learners that differ only in their key climb at very different times; nearly all then stay](results/C4.png)
 
@@ -320,8 +290,7 @@ result, and chance a key. The numbers stay PyTorch's. What you get is speed, aft
 longer than a PyTorch learner takes to learn, so for one short run PyTorch is done first; once compiled,
 learning costs a fraction, because nothing stands between the kernels. `vmap` is a convenience here and no
 saving: together the learners take no less CPU time than one by one. A GPU has lanes for them. Compiling costs
-by the number of operations, however often they run: hence one vector of weights, and scans. The
-[benchmark](../../benchmarks/rejax_ppo/README.md) sets it beside a library of this build.
+by the number of operations: hence one vector, and scans ([benchmark](../../benchmarks/rejax_ppo/README.md)).
 
 <!-- results: C4 -->
 
@@ -343,38 +312,47 @@ by the number of operations, however often they run: hence one vector of weights
 
 <!-- /results -->
 
-**Break it.** `rl break C4 reuse_key`: all environments of a learner get the same random numbers, start alike,
-draw alike and fall alike. No shape is wrong, nothing stops, but a rollout holds far less than it seems to.
-Workers that are forked with one seed do the same; in JAX look for it first. `rl break C4 not_reversed`:
-advantages add up the past. The curves say that something is wrong, not what.
+**Break it.** `rl break C4 reuse_key`: all environments of a learner start, draw and fall alike. No shape is
+wrong, but a rollout holds far less than it seems to. `rl break C4 not_reversed`: advantages add up the past.
 
 **Exercises.**
 
-*C4.1 · Backwards* (15 minutes). `rl exercise C4.gae`, then `rl exercise C4.sample_actions`.
+<!-- exercises: C4 -->
 
-*C4.2 · A saving that is none* (20 minutes). Skip a solved learner's updates by `lax.cond`. Why is that none?
+*C4.1 · Backwards, and by chance* (15 minutes, medium). Write the advantages and the draw of an action, from
+(2) and (1): a scan, and no loop at all. `rl exercise C4.gae`, `rl exercise C4.sample_actions`.
+
+*C4.2 · A carry of your own* (20 minutes, medium). What did each episode earn? It may have begun in an earlier
+rollout and end in this one, or in none of its steps. Write it as one scan, without an `if`, so that it can be
+compiled into `train`. `rl exercise C4.finished_returns`.
+
+*C4.3 · A saving that is none* (20 minutes, hard). Skip a solved learner's updates by `lax.cond`. Why does
+that save nothing?
 
 <details><summary>Answer</summary>
 
 The predicate differs between learners in one array: both branches run for all, and a `where` picks.
 </details>
+
+*C4.4 · Where else* (5 minutes, easy). `reuse_key` breaks no shape and stops nothing. Where does the same
+happen without JAX?
+
+<details><summary>Answer</summary>
+
+Workers that are forked with one seed draw alike too: environments, or a data loader's. In JAX look for a key
+that is used twice first; elsewhere, for a generator that was copied.
+</details>
+
+*C4.5 · Find the bug* (10 minutes). `rl exercise C4.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
 """
 
 
 # %%
-def check_sizes(cfg: Config) -> None:
-    """Shapes are compiled in: what does not divide is refused."""
-    for name, size, part in (
-        ("--num-envs times --num-steps", cfg.batch_size, cfg.minibatch_size),
-        ("--eval-every", cfg.eval_every, cfg.batch_size),
-        ("--num-env-steps", cfg.num_env_steps, cfg.eval_every),
-    ):
-        if size % part:
-            raise UsageError(f"{name} is {size}, which must be a multiple of {part}")
-
-
 def main(cfg: Config, log: RunLog) -> None:
-    check_sizes(cfg)
+    nets.check_sizes(cfg)
     keys = jax.random.split(jax.random.key(cfg.seed), cfg.num_learners)
     compiling, learning = CpuClock(), CpuClock()
     with compiling:  # `jax.jit` alone would compile in the first call; taken apart, each can be timed
