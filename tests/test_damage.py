@@ -207,3 +207,15 @@ def test_a_page_of_a_megabyte_is_read_at_once(tmp_path, text):
     begun = time.process_time()
     assert read_day(folder).marks
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("seeds", ["0:99999999", "999999:1000001", "1,1", "1,1000000", "1\n2", "9" * 5000])
+def test_seeds_that_no_recording_can_take_are_refused_before_it_begins(course, seeds):
+    error = course.refused("record", "B1", "--fresh", "--seeds", seeds)
+    assert "allowed" in error or "like 0:5" in error
+
+
+def test_what_is_refused_is_one_line_whatever_it_quotes(course, tmp_path):
+    assert str(UsageError("a\nb\u2028c")) == "a b c"
+    for command in (["run", "a\nb"], ["diagnose", "a\r\nb"], ["predict", "B1", "--claim", "a\nb=0.5"]):
+        assert course.refused(*command)

@@ -33,6 +33,10 @@ BOUNDS = ("at_least", "at_most", "near")
 """Fields of a claim of which it has exactly one: its direction is which, its bound is what stands in it."""
 TOLERANCE = 1e-3
 """Relative difference allowed between a fingerprint and a fresh smoke run, for other machines' rounding."""
+LARGEST_SEED = 999_999
+"""As every lesson allows it."""
+MOST_SEEDS = 1000
+"""Of one recording: more would take days."""
 LESSON_SECONDS = 60
 """What a lesson's own run, without its evidence, may take at most."""
 ROUNDING = 1e-5
@@ -540,11 +544,18 @@ def parse_seeds(text: str) -> list[int]:
     try:
         if ":" in text:
             first, last = (int(part) for part in text.split(":"))
-            seeds = list(range(first, last))
+            seeds = range(first, last)
         else:
             seeds = [int(part) for part in text.split(",")]
     except ValueError:
         seeds = []
+    shown = " ".join(text.split())[:40]
     if not seeds or min(seeds) < 0:
-        raise ValueError(f"--seeds {text}: not a range of seeds (like 0:5, or 1,7,9)")
-    return seeds
+        raise ValueError(f"--seeds {shown}: not a range of seeds (like 0:5, or 1,7,9)")
+    if max(seeds) > LARGEST_SEED or len(seeds) > MOST_SEEDS:
+        raise ValueError(
+            f"--seeds {shown}: too large (allowed: up to {MOST_SEEDS} seeds, 0 to {LARGEST_SEED})"
+        )
+    if len({*seeds}) < len(seeds):
+        raise ValueError(f"--seeds {shown}: a seed stands there twice (allowed: each once)")
+    return list(seeds)

@@ -32,6 +32,10 @@ RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "run
 class UsageError(Exception):
     """Wrong input: its message is one line that says what is wrong and what is allowed. Exit code 2."""
 
+    def __str__(self) -> str:
+        """In one line even where it quotes what was given, which may hold line breaks."""
+        return " ".join(super().__str__().splitlines())
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
