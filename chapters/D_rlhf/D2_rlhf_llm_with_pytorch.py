@@ -83,8 +83,7 @@ end-of-sequence token (EOS): to stop is an action. How likely is what `sample` d
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{1}$$
 
-The logits in column $t$ predict column $t + 1$: do not forget that shift. (To read the whole text again for
-each token is simple and slow; `chapters/text/generation.py`, from which later lessons import, has a cache.)
+The logits in column $t$ predict column $t + 1$. (`chapters/text/generation.py` samples faster, with a cache.)
 """
 
 
@@ -136,16 +135,13 @@ $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text
 \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
 Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
-policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A completion cut off at its
-`T`-th token was scored as it stands: both ends are `terminated`, and nothing follows the last token. With
-state $s_t = (x, y_{<t})$, mask $m_t$, critic $V$ and C3's $\lambda$:
+policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A text cut off at `T` tokens
+was scored as it stands: that end is `terminated` too. With $s_t = (x, y_{<t})$, mask $m_t$ and critic $V$:
 
-$$\delta_t = r_t + V(s_{t+1})\,m_{t+1} - V(s_t), \quad \hat A_t = \delta_t + \lambda\, \hat A_{t+1}\, m_{t+1}
-\tag{3}$$
+$$\delta_t = r_t + V(s_{t+1})m_{t+1} - V(s_t),\quad\hat A_t = \delta_t + \lambda \hat A_{t+1} m_{t+1}\tag{3}$$
 
-*By hand.* Two tokens, then padding; $\beta = \lambda = 0.5$, the score is 1. The first token became likelier
-and is penalised, the second less likely, and it has the score. Its advantage is $1.2 - 0.6$, the first one's
-$(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$; the padding changes neither:
+*By hand.* Two tokens, then padding; the score is 1. The first token became likelier and pays, the second less
+likely. Its advantage is $1.2 - 0.6$, the first one's $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$, padding or not:
 
 ```python
 >>> mask = torch.tensor([[True, True, False]])
@@ -186,9 +182,7 @@ def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -
 
 def masked_mean(numbers: Grid, mask: Mask) -> Float[Tensor, ""]:
     """Mean over the tokens that exist; 0 without any."""
-    if not mask.any():
-        return numbers.new_zeros(())
-    return (numbers * mask).sum() / mask.sum()
+    return (numbers * mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(advantages: Grid, mask: Mask) -> Grid:
@@ -204,25 +198,16 @@ def whiten(advantages: Grid, mask: Mask) -> Grid:
 r"""
 ## 3. Policy, loss, update
 
-The critic is one linear layer on the language model's last hidden state; it starts at zero, and its weights
-are part of $\theta$ (`PolicyWithValue` and C3's `update` are in `chapters/text/ppo.py`). The loss is C3's for
-each token, without the entropy bonus, with a weight $c_v$ and the target $\hat R_t = \hat A_t +
-V_\text{old}(s_t)$, from the value at sampling:
+The critic is one linear layer on the language model's last hidden state; it starts at zero, and its
+weights are part of $\theta$ (`PolicyWithValue` and C3's `update` are in `chapters/text/ppo.py`). The loss is
+C3's for each token, without entropy bonus. The value's target is $\hat R_t = \hat A_t + V_\text{old}(s_t)$:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad
 L_t = \min\bigl(w_t \tilde A_t,\; \mathrm{clip}(w_t, 1 \pm \epsilon_\text{clip})\, \tilde A_t\bigr) \tag{5}$$
 
 $$\mathcal L = \frac{1}{\sum m_t} \sum m_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2\bigr] \tag{6}$$
 
-One mean over all tokens: every *token* weighs the same; in the mean of each completion's mean every
-*completion* does. One token of loss 3, and three tokens of loss 1:
-
-```python
->>> losses = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
->>> mask = torch.tensor([[True, False, False], [True, True, True]])
->>> masked_mean(losses, mask).item(), ((losses * mask).sum(dim=1) / mask.sum(dim=1)).mean().item()
-(1.5, 2.0)
-```
+Every *token* weighs the same; in the mean of each completion's mean every *completion* would (D5).
 """
 
 
@@ -396,25 +381,14 @@ def main(cfg: Config, log: RunLog) -> None:
     policy = PolicyWithValue(copy.deepcopy(base)).requires_grad_(True)  # a copy of a frozen model is frozen
     train(policy, base, task, cfg, log, "review")
     before, after = (fresh(model, base, task, cfg) for model in (PolicyWithValue(base), policy))
-    score = after["scores"].mean().item()
-    best = best_of(before["scores"], 16)
-    log.claim(
-        "first_ratio_gap",
-        "in the first minibatch of a batch every token's ratio is 1, but for rounding",
-        max(*log.series("world_first_gap")[1], *log.series("review_first_gap")[1]),
-        at_most=1e-5,
-        source="the weights have not moved",
-        always=True,
-        seeds="10/10",
-    )
-    log.claim(
-        "gap_closed",
-        "PPO closes the gap between the reference and the exact optimum on the token world",
-        log.last("token_gap"),
-        at_least=0.95,
-        source="enumeration of all completions",
-        seeds="10/10",
-    )
+    says = "in the first minibatch of a batch every token's ratio is 1, but for rounding"
+    gap = max(*log.series("world_first_gap")[1], *log.series("review_first_gap")[1])
+    rule = {"source": "the weights have not moved", "seeds": "10/10", "always": True}
+    log.claim("first_ratio_gap", says, gap, at_most=1e-5, **rule)
+    says = "PPO closes the gap between the reference and the exact optimum on the token world"
+    rule = {"source": "enumeration of all completions", "seeds": "10/10"}
+    log.claim("gap_closed", says, log.last("token_gap"), at_least=0.95, **rule)
+    score, best = after["scores"].mean().item(), best_of(before["scores"], 16)
     log.claim(
         "reward_after",
         "a completion of the trained model scores higher than the best of 16 of the reference",

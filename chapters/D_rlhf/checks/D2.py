@@ -350,8 +350,8 @@ EDITS = {
     ),
     "padding_in_the_sum": Edit(
         function="masked_mean",
-        old="(numbers * mask).sum() / mask.sum()",
-        new="numbers.sum() / mask.sum()",
+        old="(numbers * mask).sum() / mask.sum().clamp(min=1)",
+        new="numbers.sum() / mask.sum().clamp(min=1)",
         says="padding is counted in the sum",
     ),
     "sign_of_the_objective": Edit(
@@ -588,13 +588,13 @@ EDITS = {
     ),
     "over_all_columns": Edit(
         function="masked_mean",
-        old="(numbers * mask).sum() / mask.sum()",
+        old="(numbers * mask).sum() / mask.sum().clamp(min=1)",
         new="(numbers * mask).mean()",
         says="over all columns",
     ),
     "mean_of_rows": Edit(
         function="masked_mean",
-        old="(numbers * mask).sum() / mask.sum()",
+        old="(numbers * mask).sum() / mask.sum().clamp(min=1)",
         new="((numbers * mask).sum(1) / mask.sum(1)).mean()",
         says="mean of means",
     ),
