@@ -88,8 +88,8 @@ the best of a random subset of size $n$ if it is in it, and the other $n - 1$ ra
 
 $$\mathbb{E}[\text{best}] = \textstyle\sum_{i \ge n} \binom{i-1}{n-1} \binom{N}{n}^{-1} v_{(i)} \tag{1}$$
 
-Here $v$ is proxy or gold, and the order is always the proxy's. How far has this moved from the model that
-wrote the pool? At most (`beirami2024bestofn`)
+Here $v$ is proxy or gold; the order is the proxy's. How far is this from the reference? At most
+(`beirami2024bestofn`)
 
 $$\mathrm{KL} \le \log n - \frac{n-1}{n} \tag{2}$$
 
@@ -190,16 +190,15 @@ proxy is known (`korbak2022bayesian`), and $\lambda = 1/\beta$ says how hard it 
 
 $$\pi_\lambda(y) \propto \pi_\text{ref}(y)\, e^{\lambda \hat r(y)} \tag{4}$$
 
-Take the derivative of any average $\mathbb{E}_{\pi_\lambda}[v]$. Since $\frac{d}{d\lambda} \log
-\pi_\lambda(y) = \hat r(y) - \mathbb{E}_{\pi_\lambda}[\hat r]$, it is a covariance, and the whole story is
-one line:
+Since $\frac{d}{d\lambda} \log \pi_\lambda(y) = \hat r(y) - \mathbb{E}_{\pi_\lambda}[\hat r]$, the derivative
+of any average $\mathbb{E}_{\pi_\lambda}[v]$ is a covariance, and the whole story is one line:
 
 $$\frac{d}{d\lambda}\, \mathbb{E}_{\pi_\lambda}[v] = \mathrm{Cov}_{\pi_\lambda}(v, \hat r) \tag{5}$$
 
 * With $v = \hat r$ it is a variance. The proxy's own reward **never** falls.
-* With $v = r$ it is the covariance of truth and proxy *among the completions sampled now*. Where the
-  pairs came from, at $\lambda = 0$, the two go together; that is what held-out accuracy measures. Gold peaks
-  where the covariance reaches zero, and nothing measured on the reference's samples says where that is.
+* With $v = r$ it is the covariance of truth and proxy *among the completions sampled now*. At $\lambda = 0$,
+  where the pairs came from, they go together: that is what held-out accuracy measures. Gold peaks where the
+  covariance reaches zero, and nothing measured on the reference's samples says where that is.
 
 *By hand.* Of three texts, equally likely at first, the proxy likes the third best, the truth the second:
 
@@ -241,8 +240,8 @@ r"""
 the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold flattens rather than falls.
 
 *Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
-finds what the pairs never showed: praise without measure, words said again and again. Gold falls, the proxy
-climbs on. This is the *good* proxy, near D3's ceiling: such reviews are too rare among the pairs to count.
+finds what is too rare among the pairs to count: praise without measure, words said again and again. Gold
+falls, the proxy climbs on; and this is the *good* proxy, near D3's ceiling.
 
 *Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; the gold
 reward dislikes a symbol that repeats the one before it, and counts of symbols cannot see that. More pairs
@@ -356,22 +355,12 @@ def claim_turn(weights: list, scorer: Callable, base: LoadedModel, cfg: Config, 
         error = math.sqrt(top["gold"].var() + other["gold"].var()) / math.sqrt(cfg.num_judged)
         return (top["gold"].mean() - other["gold"].mean()) / max(error, 1e-9)
 
-    log.claim(
-        "rloo_gold_turns",
-        "as policy gradient maximises the proxy, the true reward rises, then falls (the smaller change)",
-        min(above(start), above(end)),
-        at_least=3.0,
-        unit="standard errors",
-        source="the usual bar of significance",
-    )
-    log.claim(
-        "rloo_proxy_rises",
-        "from gold's peak to the end the proxy's reward rises",
-        end["proxy"].mean() - top["proxy"].mean(),
-        at_least=0.0,
-        unit="gold",
-        source="gao2023overoptimization",
-    )
+    says = "as policy gradient maximises the proxy, the true reward rises, then falls (the smaller change)"
+    rule = {"unit": "standard errors", "source": "the usual bar of significance"}
+    log.claim("rloo_gold_turns", says, min(above(start), above(end)), at_least=3.0, **rule)
+    says = "from gold's peak to the end the proxy's reward rises"
+    rise = end["proxy"].mean() - top["proxy"].mean()
+    log.claim("rloo_proxy_rises", says, rise, at_least=0.0, unit="gold", source="gao2023overoptimization")
 
 
 def covariance_gap(world: TokenWorld) -> float:
@@ -386,15 +375,9 @@ def covariance_gap(world: TokenWorld) -> float:
 def main(cfg: Config, log: RunLog) -> None:
     base = load_model(cfg.model, review_recipe(cfg.pretrain_steps))
     seed_everything(cfg.seed)
-    log.claim(
-        "covariance_gap",
-        "the slope of any reward is its covariance with the proxy",
-        covariance_gap(token_world(cfg.seed)),
-        at_most=1e-6,
-        source="finite differences of (4)",
-        always=True,
-        seeds="10/10",
-    )
+    says = "the slope of any reward is its covariance with the proxy"
+    rule = {"source": "finite differences of (4)", "always": True, "seeds": "10/10"}
+    log.claim("covariance_gap", says, covariance_gap(token_world(cfg.seed)), at_most=1e-6, **rule)
     scorer = train_proxy(base, cfg, log)
     weights = maximise(scorer, base, cfg, log)
     claim_turn(weights, scorer, base, cfg, log)
