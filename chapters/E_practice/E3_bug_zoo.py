@@ -313,7 +313,7 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 
 <!-- results: E3 -->
 
-`rl run E3`: 20 s; with `--evidence`: 126 s, 782 MB. With `--smoke`, all of it: 13 s.
+`rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB. With `--smoke`, all of it: 17 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 5 seeds | bound | holds |
@@ -328,11 +328,13 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 | reinforce_solves *    | 200                             | ≥ 195   | 5/5    |
 | text_gap_closed *     | 0.962 (0.931 to 0.967)          | ≥ 0.85  | 5/5    |
 | healthy_identities *  | 1.41e-07 (1.27e-07 to 2.25e-07) | ≤ 0.001 | 5/5    |
+| probes_passed *       | 1                               | ≥ 1     | 5/5    |
+| probes_fail_as_told * | 1 (0.917 to 1)                  | ≥ 0.9   | 5/5    |
+| foreign_first *       | 1                               | ≥ 0.8   | 5/5    |
+| foreign_alarms *      | 0                               | ≤ 0     | 5/5    |
 | named_first *         | 1                               | ≥ 0.8   | 5/5    |
 | has_its_symptom *     | 1                               | ≥ 0.9   | 5/5    |
 | false_alarms *        | 0                               | ≤ 0     | 5/5    |
-| probes_passed *       | 1                               | ≥ 1     | 5/5    |
-| probes_fail_as_told * | 1 (0.917 to 1)                  | ≥ 0.9   | 5/5    |
 | pooled_named *        | 1                               | ≥ 0.8   | pooled |
 | worth_logging *       | 0.746                           | ≥ 0     | pooled |
 | pooled_alarms *       | 0                               | ≤ 0     | pooled |
