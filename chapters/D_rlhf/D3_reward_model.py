@@ -70,17 +70,16 @@ r"""
 ## 1. A reader, and annotators who are not sure
 
 To see how good a reward model is, one must know what it should have learnt. So the truth is ours: a reader
-who likes warm reviews, up to a point. More than three words of praise smell of being paid for. And of the
-words that come back, common ones apart, three are forgiven, and each further one bores. This is `gold_reward`
-of `chapters/envs/reviews.py`; *gold* is the field's word for the reward that one really means.
+who likes warm reviews, up to a point. More than three words of praise smell of being paid for; of the words
+that come back, common ones apart, three are forgiven, and each further one bores. This is `gold_reward` of
+`chapters/envs/reviews.py`; *gold* is the field's word for the reward that one really means.
 
-Nobody is told. Annotators see two completions of one prompt and say which is better. They are not sure: the
-larger the difference of the two rewards, the likelier they get it right (`bradleyterry1952rank`).
+Annotators see two completions of one prompt and say which is better. The larger the difference of the two
+rewards, the likelier they get it right (`bradleyterry1952rank`):
 
 $$P(y_1 \succ y_2) = \sigma\bigl((r(y_1) - r(y_2)) / \tau\bigr) \tag{1}$$
 
-*By hand.* Texts whose rewards differ by $\tau \ln 3$ are told apart in three of four cases. Equal ones are a
-toss:
+*By hand.* Rewards that differ by $\tau \ln 3$ are told apart in three of four cases; equal ones are a toss:
 
 ```python
 >>> first, second = np.array([np.log(3.0), 2.0]), np.array([0.0, 2.0])
@@ -88,13 +87,11 @@ toss:
 array([0.75, 0.5 ])
 ```
 
-Even the true reward cannot foresee a toss. On a pair of probability $p$ it is right with $\max(p, 1-p)$. So
-no scorer beats the **Bayes ceiling**:
+Even the true reward is right with probability $\max(p, 1-p)$ only. So no scorer beats the **Bayes ceiling**:
 
 $$\text{accuracy} \le \tfrac1M \textstyle\sum_i \max(p_i, 1 - p_i) \tag{2}$$
 
-And because we know $p$, a scorer can be judged without drawing a single label: it is right with probability
-$p_i$ where it prefers the first text, and with $1 - p_i$ where it prefers the second.
+As $p$ is known, no labels are needed: a scorer is right with $p_i$ if it prefers the first, else $1 - p_i$.
 """
 
 
@@ -123,10 +120,8 @@ $$\mathcal L(\phi) = -\tfrac1M \textstyle\sum_i \log\sigma(r_\phi(y_w^i) - r_\ph
 
 ```python
 >>> chosen, rejected = torch.tensor([1.0]), torch.tensor([1.0])
->>> round(bradley_terry_loss(chosen, rejected).item(), 3)
-0.693
->>> round(bradley_terry_loss(chosen + 7, rejected + 7).item(), 3)
-0.693
+>>> [round(bradley_terry_loss(chosen + x, rejected + x).item(), 3) for x in (0, 7)]
+[0.693, 0.693]
 ```
 
 So a reward model's zero is arbitrary. Its *scale* is not: by (1) the scores should differ by $(r(y_1) -
@@ -146,9 +141,8 @@ def bradley_terry_loss(
 r"""
 ## 3. One number for a text
 
-The scorer is a language model without its last layer: one linear map turns a hidden state into a number. In a
-causal model only that of the **last real token** has read the whole text. Which column that is depends on the
-padding, so the mask must say.
+The scorer is a language model whose last layer is one linear map to a number. In a causal model only the
+hidden state of the **last real token** has read the whole text. Which column that is, the mask must say:
 
 ```python
 >>> scores = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
@@ -157,9 +151,8 @@ padding, so the mask must say.
 tensor([0.2000, 0.6000])
 ```
 
-The mask also counts the positions, so the side of the padding makes no difference. The head has no bias,
-since a bias would cancel in (3). And the end-of-sequence token (EOS), at which the score is read, was never
-*read* by the language model before, only written; its embedding starts as a full stop's.
+The mask counts the positions too. The head has no bias: it would cancel in (3). The end-of-sequence token
+(EOS), where the score is read, was only ever written before, so its embedding starts as a full stop's.
 """
 
 
@@ -273,48 +266,44 @@ r"""
 
 ![Accuracy near the ceiling, and forecasts on the diagonal if no pair is seen twice](results/D3.png)
 
-*Left.* Three models took the same number of gradient steps, on a sixteenth, a quarter and all of the pairs.
-With all of them the accuracy nearly touches the dashed ceiling, which nobody could pass.
-
-*Middle.* The forecasts of the model with all pairs lie near the diagonal. Sixteen passes over few pairs teach
-the tosses of these annotators by heart: the order is still mostly right, and the model is far too sure of it.
-This is why a reward model sees each pair once.
-
-*Right.* `RewardTrainer` of TRL (Transformer Reinforcement Learning), given our first weights, pairs, order
-and step sizes, ends where we do.
+*Left:* three models after the same number of steps, on a sixteenth, a quarter and all of the pairs. With all
+of them the accuracy nearly touches the dashed ceiling. *Middle:* the forecasts of the model with all pairs
+lie near the diagonal. Sixteen passes over few pairs teach the tosses by heart: the order is still mostly
+right, and the model far too sure of it. So each pair is seen once. *Right:* `RewardTrainer` of TRL
+(Transformer Reinforcement Learning), given our first weights, pairs, order and step sizes, ends where we do.
 
 **The verdict.** With some thousand noisy pairs the scorer is nearly as often right as one who knows the
-truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known; human labels
-have a ceiling bounded by how often two people agree (D1). And mind what the numbers do not say: they were
-measured on texts that the reference writes, and D16 leaves those behind.
+truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known; the ceiling of
+human labels is bounded by how often two people agree (D1). And all of this was measured on texts that the
+reference writes: D16 leaves those behind.
 
 <!-- results: D3 -->
 
-`rl run D3`: 31 s; with `--evidence`: 93 s, 1328 MB. With `--smoke`, all of it: 10 s.
+`rl run D3`: 28 s; with `--evidence`: 86 s, 1370 MB. With `--smoke`, all of it: 10 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 5 seeds | bound | holds |
+| claim | median (range), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| padding_gap         | 1.11e-16 (2.78e-17 to 1.11e-16) | ≤ 1e-10  | 5/5 |
-| share_of_ceiling    | 0.979 (0.97 to 0.987)           | ≥ 0.95   | 5/5 |
-| calibration_error   | 0.0165 (0.0146 to 0.0218)       | ≤ 0.05   | 5/5 |
-| gradient_gap *      | 1.85e-06 (2.17e-07 to 5.06e-06) | ≤ 0.0001 | 5/5 |
-| shift_gap *         | 0 (0 to 2.22e-16)               | ≤ 1e-12  | 5/5 |
-| calibration_slope * | 0.89 (0.867 to 0.927)           | 1 ± 0.25 | 5/5 |
-| more_pairs *        | 0.126 (0.105 to 0.129)          | ≥ 0.03   | 5/5 |
-| overconfident *     | 0.171 (0.163 to 0.185)          | ≤ 0.75   | 5/5 |
-| trl_loss_gap *      | 0                               | ≤ 1e-05  | 5/5 |
-| trl_accuracy_gap *  | 0                               | 0 ± 0.02 | 5/5 |
-| trl_seconds *       | 1.05 (0.969 to 1.11)            | ≥ 1      | 4/5 |
-| trl_megabytes *     | 1.09 (1 to 1.12)                | ≥ 1      | 5/5 |
+| padding_gap         | 5.55e-17 (2.78e-17 to 1.11e-16) | ≤ 1e-10  | 10/10 |
+| share_of_ceiling    | 0.977 (0.967 to 0.987)          | ≥ 0.95   | 10/10 |
+| calibration_error   | 0.0172 (0.00733 to 0.0364)      | ≤ 0.05   | 10/10 |
+| gradient_gap *      | 9.73e-07 (1.44e-07 to 5.06e-06) | ≤ 0.0001 | 10/10 |
+| shift_gap *         | 5.55e-17 (0 to 2.22e-16)        | ≤ 1e-12  | 10/10 |
+| calibration_slope * | 0.883 (0.73 to 1.04)            | 1 ± 0.25 | 9/10  |
+| more_pairs *        | 0.11 (0.0626 to 0.129)          | ≥ 0.03   | 10/10 |
+| overconfident *     | 0.182 (0.163 to 0.211)          | ≤ 0.75   | 10/10 |
+| trl_loss_gap *      | 0                               | ≤ 1e-05  | 10/10 |
+| trl_accuracy_gap *  | 0                               | 0 ± 0.02 | 10/10 |
+| trl_seconds *       | 1.08 (1.04 to 1.13)             | ≥ 1      | 10/10 |
+| trl_megabytes *     | 1.08 (1.01 to 1.13)             | ≥ 1      | 10/10 |
 
 \* measured by the evidence beside the lesson
 
 <!-- /results -->
 
 **Break it.** `rl break D3 last_column` reads the score in the last column, padding or not. Accuracy barely
-moves, since padding attends to the text and learns to speak for it; but a text's score now depends on its
-neighbours in the batch. `rl break D3 swapped` exchanges chosen and rejected, and learns the opposite.
+moves, since padding learns to speak for the text; but a text's score now depends on its neighbours in the
+batch. `rl break D3 swapped` exchanges chosen and rejected, and learns the opposite.
 
 **Exercises.**
 
