@@ -219,3 +219,13 @@ def test_what_is_refused_is_one_line_whatever_it_quotes(course, tmp_path):
     assert str(UsageError("a\nb\u2028c")) == "a b c"
     for command in (["run", "a\nb"], ["diagnose", "a\r\nb"], ["predict", "B1", "--claim", "a\nb=0.5"]):
         assert course.refused(*command)
+
+
+def test_who_asks_for_nothing_is_shown_what_there_is(course):
+    """`rl` and `rl day` alone: the help, which is no error message."""
+    for command, known in (([], "diagnose"), (["day"], "log")):
+        code, _, said = course.rl(*command)
+        assert code == 2
+        assert said.startswith("Usage: ")
+        assert known in said
+        assert "see rl --help" not in said

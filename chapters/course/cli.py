@@ -71,7 +71,8 @@ def _outcome() -> tuple[int, str]:
             return 128 + stopping.asked, "interrupted"
         # click's usage errors: unknown command, missing argument, unknown option
         if hasattr(error, "format_message"):
-            return WRONG_USAGE, f"error: {error.format_message()} (see rl --help)"
+            said = error.format_message()
+            return WRONG_USAGE, said if said.startswith("Usage:") else f"error: {said} (see rl --help)"
         if isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""
             return WRONG_USAGE, f"error: {where}{error.strerror or error}"
