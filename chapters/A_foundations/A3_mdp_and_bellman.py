@@ -6,8 +6,7 @@ r"""
 do there, and how do you compute both?
 
 **Before this:** A1 (the words: agent, state, action, reward, policy). **Changes from A1:** the words become
-three arrays, and everything about them can be computed exactly. **Next:** A4 meets such a world as a program
-that one can only play; from B1 on the agent must learn from what it sees.
+three arrays, and everything about them can be computed exactly. **Next:** A4, such a world as a program.
 
 **Time.** 6 s on 2 cores; with all evidence 15 s.
 
@@ -18,12 +17,11 @@ discount, `V[s]` and `Q[s, a]` value of a state and of an action in it, `policy[
 
 ## How to read a lesson
 
-This is the first lesson with code, and the others look like it. A function stands below the equation that it
-computes; a block with `>>>` is an example to follow by hand. Four things come back in every lesson and are
-never its subject. `Float[Array, "S A"]` is a remark on a shape: an array of numbers, S rows and A columns.
-`Config` holds the settings, and `in_range` what `rl run A3 --tolerance ...` will accept. `main(cfg, log)`, at
-the end, is what `rl run A3` runs; its notebook `log`, a `RunLog`, holds numbers against bounds (`log.claim`)
-and keeps pictures. And `evidence/A3.py`, beside the lesson, measures what else is said of it.
+This is the first lesson with code. A function stands below the equation that it computes; a block with `>>>`
+is an example to follow by hand. `Float[Array, "S A"]` is a remark on a shape: numbers in S rows and A
+columns. `Config` holds the settings, and `in_range` what `rl run A3 --tolerance ...` will accept. `main(cfg,
+log)`, at the end, is what `rl run A3` runs; its notebook `log`, a `RunLog`, holds numbers against bounds
+(`log.claim`) and keeps pictures. `evidence/A3.py` measures what else is said of the lesson.
 """
 
 # %%
@@ -72,8 +70,7 @@ $50{,}000^{20}$ prefixes. Here all states fit in a table and every answer is exa
 So the world is $P$ [S, A, S], $R$ [S, A] and a mask of the **terminal** states, after which nothing follows.
 `grid_mdp` fills them in from a drawing: `G` goal (+1), `P` pit (−1), `T` an end that pays nothing, `#` wall,
 all else floor. Actions 0 to 3 are up, right, down, left; a move against a wall or the edge leaves one in
-place, and with probability `slip` the floor turns a move by a right angle. In a corridor of two cells and a
-goal, *right* leads from the middle to the goal and pays 1; on a slippery floor one may bump, and stay:
+place, and with probability `slip` the floor turns a move by a right angle. A corridor, firm and slippery:
 
 ```python
 >>> corridor = grid_mdp(["..G"], gamma=0.9)
@@ -197,15 +194,13 @@ is at least as good as $\pi$ at once. Say it again of the second step, and of th
 $$V^\pi(s) \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma V^\pi(s_1)\bigr]
 \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma r_1 + \gamma^2 V^\pi(s_2)\bigr] \le \dots \le V^{\pi'}(s) \tag{6}$$
 
-This is the **policy improvement theorem**: by (6) the new policy is at least as good in every state. If it is
-better in none, then $V^\pi(s) = \max_a Q^\pi(s, a)$, which is (3), and $\pi$ is optimal. No policy comes
-twice and there are finitely many, so this happens.
+This is the **policy improvement theorem**. If the new one is nowhere better, $V^\pi(s) = \max_a Q^\pi(s, a)$,
+which is (3): $\pi$ is optimal. No policy comes twice and there are finitely many, so this happens.
 
 **Value iteration** does not wait for an evaluation to finish: it applies the backup (3) again and again, and
 the greedy policy is read off once, at the end. Several actions are often equally good; we keep them all.
 
-The same lines can be compiled: JAX runs a function once on placeholders, notes each operation, and compiles
-them. Within `jax.enable_x64` it computes in 64 bits; in 32, (5) is never met for a small $\varepsilon$.
+JAX can compile the same lines. It must compute in 64 bits: in 32, (5) is never met for a small $\varepsilon$.
 """
 
 
@@ -286,8 +281,7 @@ costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B': each is 
 
 ![Two maps of the 5x5 grid: its values under the random policy, and under the best one](results/A3.png)
 
-Left, cell A is worth *less* than the 10 it pays, because the agent lands at the edge, where it bumps. Right,
-every value is higher; where several arrows start in one cell, those moves are equally good.
+Left, cell A is worth *less* than the 10 it pays, because the agent lands at the edge, where it bumps.
 
 The evidence solves random processes in every way there is, and films how value spreads. It also finds the
 four step rewards at which, as the book's next edition prints, the best policy of the 4x3 world turns:
