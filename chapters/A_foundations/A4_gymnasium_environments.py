@@ -57,8 +57,8 @@ r"""
 ## 1. The contract: reset, step, and two ways to end
 
 An environment is an object with two methods. `reset` begins an episode and returns what the agent sees first,
-the **observation**. `step` takes an action and returns five things. Ours is the 4x3 world of A3 as a program:
-`S` start, `G` goal, `P` pit, `#` a wall. The agent starts in cell 8 and goes up, to cell 4:
+the **observation**. `step` takes an action and returns five things. Ours is the 4x3 world of A3 as a program
+(`chapters/envs/gridworld.py`, a short read). From its start `S`, cell 8, the agent goes up to cell 4:
 
 ```python
 >>> MAP
@@ -70,10 +70,9 @@ the **observation**. `step` takes an action and returns five things. Ours is the
 (4, -0.04, False, False)
 ```
 
-The last two are not the same. **Terminated**: the world ended; nothing follows, and the value of what follows
-is 0. **Truncated**: somebody stopped watching; the world goes on, and its value there is what it always was.
-Mostly that is a time limit, and both may be true in one step. The limit is not in
-`chapters/envs/gridworld.py` (read it now, it is short): `gym.make` adds a counter. With a limit of one step:
+The last two are not the same. **Terminated**: the world ended, and what follows is worth 0. **Truncated**:
+somebody stopped watching; the world goes on, and its value there is what it always was. Mostly that is a time
+limit, a counter that `gym.make` adds. Both may be true in one step. With a limit of one step:
 
 ```python
 >>> env = gym.make("GridWorld-v0", slip=0.0, max_episode_steps=1)
@@ -120,7 +119,7 @@ are two ways to do it, and both surprise. Suppose environment $i$ ends at step t
 | | `obs[i]` of step t | step t+1 for $i$ |
 |---|---|---|
 | same-step | first of the **next** episode; the old one's last is `infos["final_obs"][i]` | as always |
-| next-step (gymnasium's default) | last of the old episode | ignores the action, resets, reward 0 |
+| next-step (the default) | last of the old episode | a **dummy** to drop: action ignored, reset, reward 0 |
 
 This course uses same-step everywhere (`make_envs`). There, `obs` is not always the successor of the state you
 were in. With a limit of two steps, up and up again lead to cells 4 and 0, but `step` then shows the start:
@@ -133,8 +132,6 @@ were in. With a limit of two steps, up and up again lead to cells 4 and 0, but `
 >>> obs.tolist(), true_next_obs(obs, terminated | truncated, infos).tolist()
 ([8], [0])
 ```
-
-With next-step, the successors are right, but step t+1 is a **dummy**: it never happened, and must be dropped.
 """
 
 
@@ -172,9 +169,8 @@ def collect(envs: gym.vector.VectorEnv, num_steps: int, seed: int) -> Batch:
 r"""
 ## 4. What the mistakes cost: values learned from a batch
 
-Let us learn a value function from such a batch. By A3, the value of $s$ is the mean of *reward plus $\gamma$
-times the successor's value*. So look for the table $V$ with which the errors seen in each state average to
-zero, one linear equation for each $s$:
+By A3, the value of $s$ is the mean of *reward plus $\gamma$ times the successor's value*. So look for the
+table $V$ with which the errors seen in each state average to zero, one linear equation for each $s$:
 
 $$\sum_{t :\, s_t = s}
 \Bigl( r_t + \gamma\,(1 - \text{terminated}_t)\, V(s_{t+1}) - V(s_t) \Bigr) = 0 \tag{1}$$
@@ -227,14 +223,12 @@ draws from that too gets its world's numbers. `collect` takes `default_rng([seed
 
 ![The start cell's value, learned in four ways; only one meets the exact value](results/A4.png)
 
-The start cell's value, learned in four ways from equally many steps. Taking the time limit for an end is
-worst: the episode would have gone on losing 0.04 a step; forget that, and life looks better than it is. The
-other mistakes are smaller, so harder to find. At a *terminated* step the mask multiplies the wrong successor
-by zero: no harm is done. The truncated steps spoil the values; with no time limit, the bug cannot show.
+Taking the time limit for an end is worst: the episode would have gone on losing 0.04 a step, so life looks
+better than it is. The other mistakes are smaller, so harder to find. At a *terminated* step the mask takes
+the wrong successor out. The truncated steps spoil the values; with no time limit, the bug cannot show.
 
-The evidence asks whether the program is the world that its author meant. It holds the counts of where each
-action led against A3's $P$ with a chi-square test, which a slip probability a tenth too high does not pass.
-It replays seeds, films A3's best policy, and times a loop over many environments against one program for all.
+The evidence holds the counts of where each action led against A3's $P$ with a chi-square test, which a slip
+probability a tenth too high does not pass. It replays seeds, and times many environments in one program.
 
 **The verdict.** An environment promises five things a step. The one that learning code breaks most often (A2
 names a library that does) also costs most here: that *truncated* is not *terminated*. Merging them, taking
