@@ -70,8 +70,7 @@ $$G_t = r_t + \gamma\, G_{t+1}, \qquad G_T = 0 \tag{1}$$
 
 If a state occurs several times within an episode, should it count each time (*every-visit*: more data, but
 data that overlap) or only the first time (*first-visit*)? *By hand*: one state, every step pays 1, one
-episode lasts one step, another three. They are the columns below, with state -1 after the end. First-visit
-averages the returns 1 and 3, every-visit 1, 3, 2 and 1:
+episode (a column) lasts one step, another three. First-visit averages 1 and 3, every-visit 1, 3, 2 and 1:
 
 ```python
 >>> states = np.array([[0, 0], [-1, 0], [-1, 0]])
@@ -119,8 +118,7 @@ r"""
 Blackjack: you hold cards, the dealer shows one. *Hit*, and you get another card; above 21 you have lost.
 *Stick*, and the dealer draws up to 17 or more; the higher sum wins. The last step pays 1, 0 or -1. A state is
 what you see: your sum, whether an ace counts 11 in it, the dealer's card. The deck is infinite, so nothing
-else matters for what comes next, which is all that *Markov* means. We evaluate Sutton and Barto's policy:
-stick on 20 and 21, else hit. (`chapters/exact/blackjack.py` knows its values; the learner sees only hands.)
+else matters: this is *Markov*. We evaluate Sutton and Barto's policy: stick on 20 and 21, else hit.
 
 ## 3. Control: a better policy from the same means
 
@@ -192,8 +190,7 @@ $$G_t^{(n)} = \sum_{i=0}^{n-1} \gamma^i\, r_{t+i} + \gamma^n\, V(s_{t+n}), \qqua
 V(s_t) \leftarrow V(s_t) + \alpha\,\bigl(G_t^{(n)} - V(s_t)\bigr) \tag{4}$$
 
 With $n = 1$ this is TD(0), with $n = \infty$ Monte Carlo with a constant step size. If the episode terminates
-within the $n$ steps, no state is left to trust: the last term is 0. *By hand*, three rewards of 1 and the
-end, $n = 2$, $\gamma = 0.5$: only the first step has a state two steps ahead.
+within the $n$ steps, the last term is 0. *By hand*, three rewards of 1 and the end, $n = 2$, $\gamma = 0.5$:
 
 ```python
 >>> [part.ravel().tolist() for part in n_step_parts(np.ones((3, 1)), np.array([3]), n=2, gamma=0.5)]
@@ -261,10 +258,9 @@ r"""
 
 ![Blackjack's error falls with slope minus one half; on the walk n = 4 has the deepest valley](results/B2.png)
 
-**Left**, the error falls as any mean's does: one more digit costs a hundred times as many hands. **Right**,
-TD(0) needs a large step size, Monte Carlo a tiny one and still does worst. A long return is unbiased but
-carries the noise of many steps; a short one is calm but repeats what the estimates do not know yet. The
-evidence adds confidence intervals, a policy's value from another's hands, and what control learned:
+**Left**, one more digit costs a hundred times as many hands. **Right**, TD(0) needs a large step size, Monte
+Carlo a tiny one and still does worst. A long return is unbiased but carries the noise of many steps; a short
+one is calm but repeats what the estimates do not know yet. The evidence adds what control learned:
 
 ![Learned value surfaces and borders between hit and stick lie on the exact ones](results/B2_blackjack.png)
 
@@ -300,10 +296,9 @@ on the walk, four steps and then one's own guess err clearly less than whole ret
 
 <!-- /results -->
 
-**Break it.** `rl break B2 no_exploring`: the first action is the policy's own. It begins by always hitting,
-finds that this loses, turns to sticking, which it never tried, and never learns where one more card helps.
-`rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look worthless.
-`rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
+**Break it.** `rl break B2 no_exploring`: the first action is the policy's own, and it never learns where one
+more card helps. `rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look
+worthless. `rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
 
 **Exercises.**
 
