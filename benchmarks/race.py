@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-from chapters.utils import UsageError, bootstrap_interval, plotting, write_atomic
+from chapters.utils import UsageError, bootstrap_interval, plotting, stopping, write_atomic
 from chapters.utils.evaluation import sustained
 from chapters.utils.files import jsonable
 
@@ -119,12 +120,27 @@ def launch(contender: Contender, job: dict[str, Any]) -> dict[str, Any]:
     python = python_of(contender)
     told = json.dumps(job | {"spawned": time.time()})
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [python, "-m", "benchmarks.worker", told], cwd=ROOT, env=environment, capture_output=True, text=True
+    stopping.then("wait")  # while it is being started, nobody could end it
+    process = subprocess.Popen(
+        [python, "-m", "benchmarks.worker", told],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    if done.returncode:
-        raise UsageError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        stopping.then("raise")
+        if stopping.asked:
+            raise stopping.Stopped
+        printed, said = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode:
+        raise UsageError((said.strip().splitlines() or [f"exit code {process.returncode}"])[-1])
+    return json.loads(printed.strip().splitlines()[-1])
 
 
 def machine() -> str:
@@ -470,7 +486,7 @@ def _command(
             failed = run_all(race, path, only=only, quick=quick, fresh=fresh)
         except KeyboardInterrupt:
             print(f"interrupted: {path} has what was measured; the same command goes on", file=sys.stderr)
-            return 130
+            return 128 + (stopping.asked or signal.SIGINT)
     results = load(path)
     if results["runs"]:
         draw(race, results, path.with_suffix(".png"))
@@ -484,6 +500,12 @@ def _command(
     return 1 if failed else 0
 
 
+def heed_signals() -> None:
+    """SIGTERM and SIGHUP end a race as Ctrl-C does, and with it the run that is under way."""
+    stopping.start()
+    stopping.then("raise")
+
+
 def in_a_line(work: Callable[[], int | None]) -> int:
     """The exit code of a command; what goes wrong is one line, as everywhere in the course."""
     try:
@@ -491,7 +513,7 @@ def in_a_line(work: Callable[[], int | None]) -> int:
     except UsageError as error:
         told, code = f"error: {error}", 2
     except KeyboardInterrupt:
-        told, code = "interrupted", 130
+        told, code = "interrupted", 128 + (stopping.asked or signal.SIGINT)
     except OSError as error:
         told, code = f"error: {error.filename or 'a file'}: {error.strerror or error}", 2
     except Exception as error:
@@ -517,4 +539,5 @@ def main(race: Race) -> None:
     run.__doc__ = f"Race on {race.env_id}: who reaches {race.threshold:g}, how fast, and does it last?"
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
+    heed_signals()
     sys.exit(in_a_line(lambda: app(standalone_mode=False)))

@@ -7,11 +7,13 @@ import dataclasses
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks import cartpole, pendulum, race, worker
@@ -170,6 +172,26 @@ def test_an_interrupted_race_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     assert race.command(SMALL, out=tmp_path) == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(race.load(tmp_path / "small.json")["runs"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_race_with_the_run_under_way(number, tmp_path):
+    def heed():
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+
+    command = [sys.executable, race.HERE / "pendulum.py", "--quick", "--out", tmp_path]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    deadline = time.monotonic() + 60
+    while not (family := psutil.Process(process.pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.startswith("interrupted: ")
+    assert said.count("\n") == 1
+    assert not psutil.wait_procs(family, timeout=10)[1]
 
 
 def test_an_unknown_contender_and_another_machine_are_refused_in_one_line(tmp_path, capsys):

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.race import Contender, Race, in_a_line, load, render, run_all, tables
+from benchmarks.race import Contender, Race, heed_signals, in_a_line, load, render, run_all, tables
 from chapters.utils import UsageError, write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -63,4 +63,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    heed_signals()
     sys.exit(in_a_line(main))
