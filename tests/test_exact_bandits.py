@@ -1,6 +1,7 @@
 """What theory says of bandits, against sums over outcomes, likelihood ratios and closed forms."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -19,6 +20,24 @@ def check_kl(module):
         assert module.bernoulli_kl(p, q) == pytest.approx(expected)
     for p, q in ((0.5, 1.0), (0.5, 0.0), (0.0, 1.0), (1.0, 0.0)):
         assert module.bernoulli_kl(p, q) == math.inf
+
+
+def check_kl_of_near_arms(module):
+    """Against 60 digits: the two terms are nearly opposite, and 16 digits leave of their sum only rounding."""
+    with localcontext() as digits:
+        digits.prec = 60
+        for p, q in (
+            (0.5 - 1e-9, 0.5),
+            (0.3, 0.3 - 2e-12),
+            (0.999, 0.9990001),
+            (1e-5, 1.0001e-5),
+            (0.3, 0.3029),
+        ):
+            outcomes = ((Decimal(p), Decimal(q)), (1 - Decimal(p), 1 - Decimal(q)))
+            expected = float(sum(a * (a / b).ln() for a, b in outcomes))
+            assert math.isclose(module.bernoulli_kl(p, q), expected, rel_tol=1e-12)
+    assert module.bernoulli_kl(0.0, 1e-300) == 1e-300
+    assert module.lai_robbins((1e-300, 0.0)) == 1.0
 
 
 def check_lai_robbins(module):
@@ -86,6 +105,8 @@ def test_a_likelihood_ratio_falls_by_kl_a_pull():
 WRONG = {
     "arguments swapped": ("bernoulli_kl", "rel_entr(p, q)", "rel_entr(q, p)", check_kl),
     "one outcome": ("bernoulli_kl", " + rel_entr(1 - p, 1 - q)", "", check_kl),
+    "near arms like all others": ("bernoulli_kl", "abs(gap) < 0.01", "abs(gap) < 0.0", check_kl_of_near_arms),
+    "a term of the series": ("_above_log", "range(2, 11)", "range(3, 11)", check_kl_of_near_arms),
     "KL the wrong way round": (
         "lai_robbins", "bernoulli_kl(mean, best)", "bernoulli_kl(best, mean)", check_lai_robbins,
     ),

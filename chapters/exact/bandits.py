@@ -1,5 +1,7 @@
 """What theory says of bandits: how small regret can be, how large UCB1's may be, what the best arm pays."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import quad
@@ -8,8 +10,21 @@ from scipy.stats import norm
 
 
 def bernoulli_kl(p: float, q: float) -> float:
-    """KL(Bernoulli(p) || Bernoulli(q)) in nats; infinite where q rules out what p may do."""
+    """KL(Bernoulli(p) || Bernoulli(q)) in nats; infinite where q rules out what p may do.
+
+    Where p is near q its two terms are nearly opposite, and their sum is rounding: a series gives it.
+    """
+    if p == 0.0 and q < 1.0:
+        return 0.0 - math.log1p(-q)  # 1 - q would lose a small q
+    gap = q - p
+    if 0.0 < p < 1.0 and abs(gap) < 0.01 * min(p, 1 - p):
+        return p * _above_log(gap / p) + (1 - p) * _above_log(-gap / (1 - p))
     return float(rel_entr(p, q) + rel_entr(1 - p, 1 - q))  # rel_entr(x, y) is x ln(x / y), 0 where x = 0
+
+
+def _above_log(x: float) -> float:
+    """x - ln(1 + x) for a small x, by its series: x^2 / 2 - x^3 / 3 + ..."""
+    return sum((-x) ** k / k for k in range(2, 11))
 
 
 def lai_robbins(means: tuple[float, ...]) -> float:
