@@ -120,8 +120,7 @@ regression wants two things that a stream of experience does not offer.
 
 * **Independent samples.** Step 101 of an episode looks like step 100. *Replay*: keep the latest transitions
   and train on random ones (`lin1992replay`). Q-learning allows it: (2) does not care which policy chose $a$.
-* **A fixed target.** In section 1 the target moved with the weight. *Target network*: $\theta^-$ is a copy of
-  $\theta$, renewed now and then; between copies the goal stands still.
+* **A fixed target.** *Target network*: $\theta^-$ is a copy of $\theta$; until the next copy it stands still.
 
 A large error counts less than its square, lest one wild target throw all weights off. That is Huber's loss,
 with $e = Q_\theta(s,a) - y$, and all that the library's `DQN.train` minimises, as `loss_gap` checks:
@@ -181,8 +180,7 @@ def loss_gap(model: DQN, size: int = 2048) -> float:
 r"""
 ## 3. The library, and how we watch it
 
-Every library has its own words: `make_model` translates them, once. SB3 logs through writers; ours passes
-everything on to the run log, so that `--track tensorboard` or `--track wandb` shows the library's curves.
+SB3 logs through writers; with ours `--track tensorboard` or `--track wandb` shows the library's curves.
 """
 
 
@@ -276,8 +274,7 @@ own, the mean of the last 100 training episodes, one action in 25 random; it hid
 
 ![Film from the same start: above the best model, which holds the pole, below the last](results/B3_film.gif)
 
-The best model says what you may keep, not what the algorithm does: a peak picked with hindsight looks the
-same on a run that stayed solved and on one that touched 500 once. So here are both, for all seeds:
+The best model is picked with hindsight: it says nothing of the rest of the run. Here are both, for all seeds:
 
 ![For each seed: return of the best and the last model, share of evaluations solved](results/B3_seeds.png)
 
@@ -302,9 +299,8 @@ after the first success the greedy return falls below the threshold again and ag
 
 <!-- /results -->
 
-**Break it.** Wrong equations that look right, and that only the library's own loss contradicts:
-`rl break B3 mean_for_max` learns the value of random play, `rl break B3 no_terminal` lets a fallen pole earn
-on. And `rl break B3 keeps_the_last` saves each model as the "best".
+**Break it.** Only the library's loss contradicts these: `rl break B3 mean_for_max` learns the value of random
+play, `rl break B3 no_terminal` lets a fallen pole earn on. `rl break B3 keeps_the_last` saves each as "best".
 
 **Exercises.**
 
