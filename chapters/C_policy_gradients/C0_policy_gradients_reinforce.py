@@ -70,11 +70,10 @@ softmax. A language model is one: the state is the prompt with the tokens so far
 
 $$p(\tau) = p(s_0) \prod_t \pi(a_t \mid s_t)\, P(s_{t+1} \mid s_t, a_t) \tag{1}$$
 
-Both $\pi$ and $p(\tau)$ depend on the weights $\theta$. An episode's *return* $R(\tau) = \sum_t \gamma^t r_t$
-is the sum of its rewards $r_t$, later ones discounted by $\gamma \le 1$. We want to raise the mean, $J =
-\sum_\tau p(\tau)\, R(\tau)$. Rewards may come from a simulator, a unit test or a person: no gradient leads
-through them. None has to: $R(\tau)$ does not depend on $\theta$. So $\nabla J = \sum_\tau \nabla p(\tau)\,
-R(\tau)$. The *log-derivative trick*, $\nabla p = p\, \nabla \log p$, makes it a mean, which can be sampled:
+An episode's *return* $R(\tau) = \sum_t \gamma^t r_t$ sums its rewards, later ones discounted by $\gamma \le
+1$. We want to raise the mean, $J = \sum_\tau p(\tau)\, R(\tau)$. Rewards may come from a simulator, a unit
+test or a person: no gradient leads through them. None has to: only $p(\tau)$ depends on the weights $\theta$.
+The *log-derivative trick*, $\nabla p = p\, \nabla \log p$, makes $\nabla J$ a mean, which can be sampled:
 
 $$\nabla J = \sum_\tau p(\tau)\, \nabla \log p(\tau)\, R(\tau) = \mathbb{E}[\nabla \log p\; R(\tau)] \tag{2}$$
 
@@ -129,18 +128,16 @@ G_t$: what was paid before, and what follows, a sum that is quickest from behind
 
 $$G_t = r_t + \gamma\, G_{t+1} \tag{7}$$
 
-The first part was settled before $a_t$ was drawn. By (6) it adds nothing to the mean, so drop it: an action
-answers only for what comes after it, its *reward-to-go*. **Baseline.** By (6) again, $\gamma^t b_t$ may be
-subtracted if $b_t$ is settled without $a_t$. Both together:
+The first part was settled before $a_t$: by (6) it may be dropped. An action answers only for what comes after
+it, its *reward-to-go*. **Baseline.** By (6), $\gamma^t b_t$ may be subtracted if it is settled without $a_t$:
 
 $$\nabla J = \mathbb{E}\Bigl[\sum_t \gamma^t\, \nabla \log \pi(a_t \mid s_t)\, (G_t - b_t)\Bigr] \tag{8}$$
 
-The mean is the same for every $b_t$; the noise is not. In the example take what is usual there, $b = 10.5$.
-Action 0 then says $(10 - 10.5) \cdot (½, -½)$ and action 1 says $(11 - 10.5) \cdot (-½, ½)$: both are $(-¼,
-¼)$, the gradient itself, without noise. Pushed up is only what was *better than usual*. The natural $b_t$ is
-the mean return from the state, $V^\pi(s_t)$; then $G_t - b_t$ is a sample of the action's *advantage*. C1
-learns $V$. Here the $N - 1$ other episodes of the batch stand in for it, each from the same step on
-(`kool2019buy`; for language models this is RLOO, REINFORCE leave-one-out):
+The mean is the same for every $b_t$; the noise is not. In the example take the usual, $b = 10.5$. Action 0
+then says $(10 - 10.5) \cdot (½, -½)$ and action 1 says $(11 - 10.5) \cdot (-½, ½)$: both are $(-¼, ¼)$, the
+gradient itself, without noise. Pushed up is only what was *better than usual*. The natural $b_t$ is the mean
+return from the state, $V^\pi(s_t)$; then $G_t - b_t$ is a sample of the action's *advantage*. C1 learns $V$.
+Here the $N - 1$ other episodes of the batch stand in for it, each from the same step on (`kool2019buy`):
 
 $$b^i_t = \frac{1}{N-1} \sum_{j \ne i} G^j_t \tag{9}$$
 
@@ -279,25 +276,22 @@ def greedy_returns(policy: nn.Module, cfg: Config, seed: int) -> np.ndarray:
 r"""
 ## 4. Look, break, write
 
-Is the mean gradient of (10) really $-\nabla J$? On a small Markov decision process one can sum over *every*
-batch of three episodes. The truth needs no samples: with $Q^\pi_t(s, a)$ for the mean of $G_t$ after $a$ in
-$s$, (8) summed by states is the *policy gradient theorem* (`sutton2000policygradient`), $\nabla J = \sum_t
-\gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi(a \mid s)\, Q^\pi_t(s, a)$, as $\pi\, \nabla \log \pi = \nabla
-\pi$ and the baseline is gone by (5). The claim `enumerated_gap` compares the two.
+Is the mean gradient of (10) really $-\nabla J$? `enumerated_gap` sums it over *every* batch of three episodes
+of a small Markov decision process. The truth needs no samples: with $Q^\pi_t(s, a)$ for the mean of $G_t$
+after $a$ in $s$, (8) summed by states is the *policy gradient theorem* (`sutton2000policygradient`), $\nabla
+J = \sum_t \gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi(a \mid s)\, Q^\pi_t(s, a)$; $b_t$ is gone by (5).
 
 ![Greedy return for each weight: only with the baseline do most seeds reach 500 and stay](results/C0.png)
 
-A run of the lesson draws the right panel, the evidence (`rl run C0 --evidence`) the others. Without a
-baseline each step of each episode is pushed up, the longer the episode the harder, and the policy drifts to
-whatever it happened to do; the total return adds the past to that. With it most seeds reach the top and stay.
-Not all: nothing here limits what a bad batch may undo, and there C3 begins.
+A run of the lesson draws the right panel, the evidence the others. Without a baseline each step of each
+episode is pushed up, the longer the episode the harder, and the policy drifts to whatever it happened to do;
+the total return adds the past to that. With one, too, a bad batch may undo much: there C3 begins.
 ![Greedy policy before and after training: the first falls, the second balances](results/C0_film.gif)
 
 ![Left, the mean of sampled estimates over the exact gradient; right, variances](results/C0_gradient.png)
 
-Left, on that process: leave-one-out agrees with the gradient; the mean of all is $1 - \tfrac1N$ of it; the
-normalised one points slightly elsewhere. (In the table, a `distance` above 1 means *not* the gradient.)
-Middle and right, the noise: dropping the past need not lower it (exercise C0.4).
+Left: leave-one-out agrees with the gradient; the mean of all is $1 - \tfrac1N$ of it; the normalised one
+points elsewhere (a `distance` above 1 is *not* the gradient). Right: dropping the past can add noise (C0.4).
 
 **The verdict.** Raise the log-probability of each sampled action by how much more followed it than followed
 in the other episodes. That needs no gradient of the reward and no model of the world; with $\gamma^t$, its
