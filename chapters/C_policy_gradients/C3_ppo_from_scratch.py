@@ -87,9 +87,8 @@ SMOKE = {"num_env_steps": 2048, "eval_every": 1024, "num_eval_episodes": 5}
 r"""
 ## 1. Advantages
 
-Was an action better than the critic expected? One step later it can judge: the reward and the value of where
-the action led, less the value of where it was taken, (1). Adding the judgements of later steps, each weighted
-less, trusts the critic less and the rewards more, (2) (`schulman2016gae`):
+Was an action better than the critic expected? One step later it can judge, (1). Adding the judgements of
+later steps, each weighted less, trusts the critic less and the rewards more, (2) (`schulman2016gae`):
 
 $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1}$$
 
@@ -139,14 +138,12 @@ def normalise(advantages: Vector) -> Vector:
 r"""
 ## 2. The objective, and the program around it
 
-How much more would a new policy earn? C2 shows that samples of the old one can say so, if each is weighed by
-how much likelier its action has become, and the states are left as they were visited:
+How much more would a new policy earn? Samples of the old one can say so, each weighed by its *ratio* (C2):
 
 $$w_t = \pi_\theta(a_t \mid s_t) \,/\, \pi_{\theta_\text{old}}(a_t \mid s_t) \tag{3}$$
 
-So the mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$, where its gradient is C1's,
-and a poor one far off; yet it can go on rising as $w_t$ moves away. PPO pays nothing for going further
-than $\epsilon = \epsilon_\text{clip}$ (`schulman2017ppo`, eq. 7):
+The mean of $w_t \hat A_t$, the *surrogate*, is a good guide near $w_t = 1$ and a poor one far off; yet it can
+go on rising as $w_t$ moves away. PPO pays nothing for going further than $\epsilon = \epsilon_\text{clip}$:
 
 $$L_t = \min\bigl(w_t \hat A_t,\; \mathrm{clip}(w_t,\, 1-\epsilon,\, 1+\epsilon)\, \hat A_t\bigr) \tag{4}$$
 
@@ -170,8 +167,7 @@ $$\mathcal L = \tfrac1B \textstyle\sum_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2
 
 $$\mathrm{KL}(\pi_\text{old} \Vert \pi_\theta) \approx \tfrac1B \sum_t [(w_t - 1) - \log w_t] \tag{6}$$
 
-The rest is C2's program: act, freeze what was seen, learn from it in several passes. A policy's *head*
-(`chapters/envs/agents.py`) samples an action, discrete or continuous, and says how likely a given one is.
+The rest is C2's program; a *head* (`chapters/envs/agents.py`) samples actions and says how likely one is.
 """
 
 
@@ -282,9 +278,8 @@ r"""
 
 ![The score climbs to its maximum; most updates move the policy less than the clip's edge](results/C3.png)
 
-A run of the lesson draws the left panel, the evidence (`rl run C3 --evidence`) the rest. On the right, how
-far every second update moved the policy, by (6); dashed, if every ratio stood at the edge of the clip range,
-which narrows. Each rollout is used four times, yet the policy stays near. Below, one detail is changed:
+The lesson draws the left panel, the evidence the rest. On the right, how far every second update moved the
+policy, by (6); dashed, if every ratio stood at the edge of the clip range. Below, one detail is changed:
 
 ![Seconds beside Stable-Baselines3, and steps with one detail changed](results/C3_ablation.png)
 
@@ -329,9 +324,8 @@ that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
 <!-- /results -->
 
-**Break it.** `rl break C3 no_min`: nothing pulls back, and the policy drifts. `rl break C3 no_clip`: it runs
-away; some seeds learn sooner, and half end below 475. `rl break C3 merged` takes a time limit for an end.
-Which claim fails? On most seeds none: CartPole hides this mistake, which may be why it is common.
+**Break it.** With `rl break C3 no_min` the policy drifts, with `rl break C3 no_clip` it runs away. `rl break
+C3 merged` takes a time limit for an end. Which claim fails? On most seeds none: CartPole hides this mistake.
 
 **Exercises.**
 
