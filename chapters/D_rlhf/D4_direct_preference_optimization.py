@@ -162,10 +162,8 @@ On the token world every completion can be listed, so (1) is known exactly. Give
 (3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its minimum there.
 Less is usual: one *sampled* label on each of some *fixed* pairs, or *hard* ones, of a judge who never wavers.
 
-At the optimum $r - \beta h$ is the same for whatever the policy writes. Training goes on in rounds, each
-twice as long, until its standard deviation is small. Most token worlds need one round. Where a few rare
-completions are far better than all others it takes three or four: pairs with them are seldom drawn, and
-better by five or by six they win nearly always, so that the push (5) hardly differs.
+Training goes on in rounds until $r - \beta h$, at the optimum a constant, hardly varies. Most worlds need
+one; where a few rare completions are far better than the rest, three or four, as pairs with them are rare.
 """
 
 
@@ -259,22 +257,18 @@ def train_on_world(
 r"""
 ## 3. Look, break, write
 
-A pair of reviews is two by the base model after one prompt, the better sentiment chosen: hard labels on fixed
-pairs, which promise no optimum. So training just stops; one to three passes are common.
+Of two reviews by the base model the better sentiment wins. Hard labels on fixed pairs promise no optimum.
 
 ![Soft labels walk to the optimum; on the reviews both log-probabilities end below zero](results/D4.png)
 
-*Left*, soft labels end on the star. *Right*, in the end even the **chosen** reviews are less likely than
-before (`razin2025displacement`). At the exact optimum they are, too, for over the reference's completions the
-mean of $h$ is $-\mathrm{KL}(\pi_\text{ref} \Vert \pi^\ast)$. But (4) does not see *where* the mass goes.
+*Left*, soft labels end on the star. *Right*, even the **chosen** reviews end less likely than before
+(`razin2025displacement`). They do at the exact optimum, too, but (4) does not see *where* the mass goes.
 
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
 Sampled labels on *fresh* pairs close about nine tenths of the gap. On 20,000 *fixed* pairs one pass or two
-close half or more, and twenty hardly anything: the policy has learnt the labels, luck included. Hard labels
-run past the optimum; IPO stops at one of its own. Means let long completions move further. If the reference
-trains along, every margin is 0, and $\beta$ has no meaning left. TRL (*transformer reinforcement learning*,
-Hugging Face's library) ends at our weights, but for rounding.
+close half or more, and twenty hardly anything: the policy has learnt the labels, luck included. If the
+reference trains along, every margin is 0. TRL (*transformer reinforcement learning*) ends at our weights.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
 reaches the optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
@@ -289,13 +283,13 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 | --- | --- | --- | --- |
 | optimum_chosen      | -0.748 (-0.831 to -0.673)       | ≤ 0       | 5/5 |
 | soft_gap            | 0.998 (0.986 to 1)              | ≥ 0.95    | 5/5 |
-| chosen_change       | -0.317 (-0.365 to -0.0115)      | ≤ 0       | 5/5 |
 | win_rate            | 0.815 (0.804 to 0.872)          | ≥ 0.7     | 5/5 |
 | prompt_in_sum *     | 1.98e-06 (1.06e-06 to 2.51e-06) | ≤ 1e-05   | 5/5 |
 | prompt_in_mean *    | 0.298 (0.281 to 0.375)          | ≥ 0.01    | 5/5 |
 | trl_loss_gap *      | 9.2e-08 (8.1e-08 to 1.8e-07)    | ≤ 1e-05   | 5/5 |
 | trl_reward_gap *    | 8.2e-08 (4.47e-08 to 1.34e-07)  | ≤ 1e-05   | 5/5 |
 | trl_gradient_gap *  | 8.72e-07 (5.95e-07 to 1.1e-06)  | ≤ 1e-05   | 5/5 |
+| chosen_change *     | -0.317 (-0.365 to -0.0115)      | ≤ 0       | 5/5 |
 | margin_change *     | 2.56 (2.31 to 2.76)             | ≥ 0       | 5/5 |
 | kl *                | 2.44 (1.31 to 2.48)             | ≤ 6.315   | 5/5 |
 | fluency *           | 1.12 (1.06 to 1.16)             | ≤ 1.5     | 5/5 |
