@@ -5,8 +5,7 @@ r"""
 **Question.** A program that checks answers replaces the reward model. Group relative policy optimisation
 (GRPO) removes the critic as well: what takes its place, and why is its loss zero while its gradient is not?
 
-**Before this:** D2, D4. **Changes from D2:** the critic is gone. Each prompt is answered several times, and a
-completion is good if it beats the others of its group. **Next:** D15, where the penalty belongs.
+**Before this:** D2, D4. **Changes from D2:** the critic is gone. **Next:** D15, where the penalty belongs.
 
 **Time.** 60 s on 2 cores; with all evidence 300 s.
 
@@ -95,18 +94,16 @@ mean and does not divide, which keeps the gradient unbiased:
 
 $$\hat A_i = r_i - \tfrac{1}{G-1} \textstyle\sum_{j \ne i} r_j = \tfrac{G}{G-1}\,(r_i - \bar r) \tag{2}$$
 
-The baselines differ by a factor. The *division* makes every prompt weigh the same, however little its
-completions differ. *By hand:* one of four is right, so the mean is 0.25 and the standard deviation 0.5:
+*Division* makes easy and hard prompts weigh the same. *By hand:* one of four right has mean ¼, deviation ½:
 
 ```python
 >>> [round(a, 2) for a in advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))[0].tolist()]
 [1.5, -0.5, -0.5, -0.5]
 ```
 
-**Ratio and clip** are PPO's. An *importance ratio* compares the policy with the one that sampled. GSPO
-(*group sequence policy optimisation*, `zheng2025gspo`) has one for a completion, a geometric mean. A clip
-ends the reason to leave $1 - \epsilon_-$ to $1 + \epsilon_+$. DAPO (*decoupled clip and dynamic sampling
-policy optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: rare tokens may grow by more than a fifth.
+**Ratio and clip**, (3) and (4), are PPO's. GSPO (*group sequence policy optimisation*, `zheng2025gspo`) has
+one *importance ratio* for a completion, a geometric mean. DAPO (*decoupled clip and dynamic sampling policy
+optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: rare tokens may grow by more than a fifth.
 
 $$w_{it} = \pi_\theta(y_{it}) / \pi_\text{old}(y_{it}), \quad \bar w_i = (\prod_t w_{it})^{1/|y_i|} \tag{3}$$
 
@@ -128,8 +125,7 @@ keeps the gradient of the mean reward, up to a factor. *By hand:* one token of l
 [1.5, 0.75, 0.5]
 ```
 
-**The penalty** is the Kullback–Leibler (KL) divergence from the *reference*, the policy that training began
-with, estimated by a number that is never negative, and on the first pass right on average (its slope: D15):
+**The penalty** estimates the Kullback–Leibler (KL) divergence from the *reference*, the first policy (D15):
 
 $$\ell_{it} = -L_{it} + \beta (e^u - 1 - u), \; u = \log \tfrac{\pi_\text{ref}}{\pi_\theta}(y_{it}) \tag{6}$$
 """
@@ -265,8 +261,7 @@ $$\nabla \mathcal L = -\tfrac1B \sum_i \tfrac{\hat A_i}{|y_i|} \sum_t \nabla \lo
 (0.0, [-0.5, 0.5])
 ```
 
-A small GPT-2 learnt to add from examples and was stopped early; then the checker is the only signal. On sums
-that neither training saw, *greedy* takes the likeliest token each time, *sampled* draws as in training.
+A small GPT-2 learnt a little adding from examples; then only the checker teaches. The test's sums are new:
 
 ![Accuracy rises past its bar; the loss stays near zero, the norm of its gradient does not](results/D5.png)
 
@@ -275,8 +270,7 @@ of $k$ answers is right. It trains the family, and TRL's (*transformer reinforce
 
 ![pass@k, accuracy against CPU seconds beside TRL's, and the family, a dot a seed](results/D5_family.png)
 
-One try gains most: of 64 the base had nearly all right (`yue2025reasoning`). Orange: GRPO with one setting
-changed; green: a paper's loss and clip. RLOO's baseline and Dr. GRPO differ by the factor in (2) alone.
+One try gains most; pass@64 was high before (`yue2025reasoning`). Orange: one setting changed; green: a paper.
 
 **The verdict.** The policy's other answers stand in the critic's place: a completion is judged against its
 group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient is a weighted policy gradient.
