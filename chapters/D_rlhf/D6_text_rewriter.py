@@ -98,11 +98,10 @@ SMOKE = {
 r"""
 ## 1. A model that imitates
 
-The task: `send the old report today now =>` is to be continued by something like `would you please send the
-old report today ? thank you .` The tiny model has read office notes: it knows the words, not the task.
-*Supervised fine-tuning* (SFT) raises the probability of people's rewrites, but not of the request, which is
-given; $m_t$ is 1 where there is a token, 0 in the padding. A third of the demonstrations are careful, the
-rest hasty (words lost or mixed up) or curt, and a model that imitates perfectly is just as uneven:
+The task: `send the old report today now =>` is to be continued by, say, `would you please send the old report
+today ? thank you .` The tiny model has read office notes: it knows the words, not the task. *Supervised
+fine-tuning* (SFT) raises the probability of people's rewrites, not of the request ($m_t$ masks padding). A
+third of the demonstrations are careful, the rest hasty or curt, and a perfect imitator is as uneven:
 
 $$\mathcal L_\text{SFT} = -\frac{\sum_t m_t \log \pi(y_t \mid x, y_{<t})}{\sum_t m_t} \tag{1}$$
 """
@@ -145,17 +144,14 @@ $$P(y_1 \succ y_2) = \sigma\!\left(\frac{s(x, y_1) - s(x, y_2)}{\tau}\right) \ta
 
 *By hand.* Of scores 6 and 5 (no thank you) at $\tau = 1$ the better one wins $1 / (1 + e^{-1}) = 73$ %.
 
-The reward model is D3's: a copy of the imitating model, whose last hidden state becomes a number
-$r_\phi(x, y)$, and a loss on differences of the chosen $y_w$ and the rejected $y_l$ (`bradleyterry1952rank`).
-They leave a constant free: the imitating model shall earn 0 on average (`stiennon2020summarize`).
+The reward model is D3's, trained on the chosen $y_w$ and the rejected $y_l$ (`bradleyterry1952rank`). Only
+differences count: the imitating model shall earn 0 on average (`stiennon2020summarize`).
 
 $$\mathcal L_\text{RM} = -\operatorname{mean} \log \sigma\bigl(r_\phi(x, y_w) - r_\phi(x, y_l)\bigr) \tag{3}$$
 
-**Your own ratings.** With `--rate` (in the terminal) or `--rate-web` (on a local page) you are shown pairs.
-`human_share` of each minibatch comes from your answers. Ties, skips and pairs answered both ways teach
-nothing; after Ctrl-C the same command goes on. One request in five is held out, with your answers and the
-judge's, to test the reward model on your taste. With three answers and a share of a quarter, two of each 8
-pairs are yours, in place of two of the judge's:
+**Your own ratings.** With `--rate` (in the terminal) or `--rate-web` you are shown pairs. Ties, skips and
+pairs answered both ways teach nothing. One request in five is held out, with your answers and the judge's, to
+test the reward model on your taste. With a `human_share` of a quarter two of each 8 pairs are yours:
 
 ```python
 >>> epoch = minibatches(20, num_human=3, batch_size=8, human_share=0.25, rng=np.random.default_rng(0))
@@ -213,9 +209,8 @@ def fit_reward_model(
 r"""
 ## 3. PPO against the learned reward
 
-PPO is D2's (`chapters/text/ppo.py`). Each token has its penalty, for the Kullback–Leibler divergence (KL)
-from the imitating model, and the last one also the learned reward. The penalty matters more than in D2: far
-from where the imitating model writes, the learned reward may say anything (`gao2023overoptimization`, D16).
+PPO is D2's (`chapters/text/ppo.py`). The penalty, the Kullback–Leibler divergence (KL) from the imitating
+model, matters more: far from that model the learned reward may say anything (`gao2023overoptimization`, D16).
 
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
 + \mathbb 1[t \text{ is the last token}]\; r_\phi(x, y) \tag{4}$$
@@ -269,9 +264,8 @@ r"""
 
 ![Politer than the imitating model, with more of the content; reward and KL rise together](results/D6.png)
 
-*Left*, rewrites of requests whose content was in no training text. *Middle*: the judge takes a quarter of a
-point for each word from the thirteenth on; lengths grow all the same: courtesy and content take words. Then
-the rewrites, and TRL's (*transformer reinforcement learning*, Hugging Face's library) from the same start:
+*Middle*: the judge charges for each word from the thirteenth on, yet lengths grow: courtesy and content take
+words. Then the rewrites, and TRL's (*transformer reinforcement learning*) from the same start:
 
 ![Requests, and what imitation and PPO make of them](results/D6_samples.png)
 ![Our PPO and TRL's reach about the same score; ours sooner](results/D6_trl.png)
