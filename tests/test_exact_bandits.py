@@ -23,7 +23,7 @@ def check_kl(module):
 
 
 def check_kl_of_near_arms(module):
-    """Against 60 digits: the two terms are nearly opposite, and 16 digits leave of their sum only rounding."""
+    """Against 60 digits: of two terms that are nearly opposite 16 digits leave rounding only."""
     with localcontext() as digits:
         digits.prec = 60
         for p, q in (
