@@ -11,7 +11,7 @@ import pytest
 
 from chapters.course.catalog import ROOT, lessons
 from chapters.course.parts import checks_of, edits_of, evidence_of, function_checks, lesson_of
-from chapters.utils.edits import Edit, EditError, edited, edited_source
+from chapters.utils.edits import Edit, EditError, diff, edited, edited_source
 
 CASES = [(item, name) for item in lessons() for name in function_checks(checks_of(item))]
 CHECKED_EDITS = [
@@ -88,3 +88,16 @@ class TestEdits:
         with pytest.raises(EditError, match="is no Python") as refused:
             edited(lesson_of(lessons()[0]), Edit("", "import numpy as np", "import (", "nonsense"))
         assert "\n" not in str(refused.value)
+
+    def test_a_diff_has_two_lines_of_context(self):
+        source = "".join(f"x{i} = {i}\n" for i in range(9))
+        told = diff(source, Edit("", "x4 = 4", "x4 = 5", "says five")).splitlines()
+        assert told[1].endswith("says five")
+        assert told[3:] == [" x2 = 2", " x3 = 3", "-x4 = 4", "+x4 = 5", " x5 = 5", " x6 = 6"]
+
+    def test_a_traceback_through_an_edited_lesson_shows_the_edited_line(self):
+        item = lessons()[0]
+        edit = next(edit for edit in edits_of(item).values() if edit.function in vars(lesson_of(item)))
+        shown = inspect.getsource(getattr(edited(lesson_of(item), edit), edit.function))
+        assert shown != inspect.getsource(getattr(lesson_of(item), edit.function))
+        assert edit.new.strip().splitlines()[0] in shown
