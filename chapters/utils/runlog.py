@@ -55,7 +55,14 @@ class RunLog:
         self.kept.update(things)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """(steps, values) written under `name`. Raises KeyError if nothing was."""
+        """(steps, values) written under `name`. Raises UsageError if nothing was: the settings allow none."""
+        if name not in self.metrics:
+            from chapters.utils.lesson import UsageError
+
+            raise UsageError(
+                f"nothing was measured as {name}: with these settings the run ends before its first check "
+                "(allowed: a longer run, or one that is checked more often)"
+            )
         steps, values = zip(*self.metrics[name])
         return list(steps), list(values)
 
