@@ -67,18 +67,16 @@ Value iteration (A3) repeats the Bellman optimality update until nothing changes
 
 $$Q(s,a) \leftarrow R(s,a) + \gamma \sum_{s'} P(s' \mid s,a) \max_{a'} Q(s',a') \tag{1}$$
 
-Without the model $P, R$ the agent cannot take the expectation in (1). But every step that it makes hands it a
-sample $(s, a, r, s')$ of what stands behind it. That sample is the *temporal-difference* (TD) **target**:
+Without the model $P, R$ the agent cannot take the expectation in (1). But every step gives it a sample of
+what stands behind it, the *temporal-difference* (TD) **target**. It is a label that is partly a guess:
 
 $$y = r + \gamma\,(1 - \text{terminated}) \max_{a'} Q(s',a') \tag{2}$$
 
-*Q-learning* moves the entry a little towards it. The difference $y - Q(s,a)$ is the *TD error*: a prediction
-error like that of a regression whose label is partly the model's own estimate.
+*Q-learning* moves the entry a little towards it, by a part of the *TD error* $y - Q(s,a)$:
 
 $$Q(s,a) \leftarrow Q(s,a) + \alpha_n \big[ y - Q(s,a) \big], \qquad \alpha_n = \alpha / n^{p} \tag{3}$$
 
-*By hand*, with $\gamma = 0.9$: a step pays 1 and leads where the best action is worth 0.5; it goes on, or
-ends the episode. Then the third update of an entry worth 0, towards a target of 1:
+*By hand*: the target of a step that goes on, and of one that ends; an entry's third update, from 0 towards 1:
 
 ```python
 >>> [q_learning_target(1.0, [0.2, 0.5], terminated, gamma=0.9) for terminated in (False, True)]
@@ -126,10 +124,9 @@ gets where it should. The conditions of Robbins and Monro (`robbins1951stochasti
 
 $$\sum_{n=1}^{\infty} \alpha_n = \infty, \qquad \sum_{n=1}^{\infty} \alpha_n^2 < \infty \tag{5}$$
 
-Any distance can still be covered; the sum of the noise stays finite. For $\alpha_n = \alpha / n^p$ this means
-$\frac12 < p \le 1$. If every entry is updated for ever by (5), rewards are bounded and $\gamma<1$,
-Q-learning's table converges to $Q^*$, *however* the agent behaves (`watkins1992qlearning`); SARSA's does if
-exploration fades, but never ends (`singh2000convergence`). A constant $\alpha$ never settles.
+In (3) this means $\frac12 < p \le 1$; a constant never settles. If every entry is updated for ever by (5),
+rewards are bounded and $\gamma<1$, Q-learning's table converges to $Q^*$, *however* the agent behaves
+(`watkins1992qlearning`); SARSA's does if exploration fades, but never ends (`singh2000convergence`).
 
 How fast? The sample mean, $p = 1$, is a trap: it never forgets early, wrong targets, and the steps needed can
 grow exponentially with $1/(1-\gamma)$, for $p < 1$ polynomially (`evendar2003learning`). We take $p = 0.55$.
@@ -141,10 +138,9 @@ Updating every entry for ever needs exploration. We take $\varepsilon$-greedy fr
 $$a = \begin{cases} \text{uniform over all actions} & \text{with probability } \varepsilon \\
 \text{uniform over } \arg\max_{a'} Q(s,a') & \text{otherwise} \end{cases} \tag{6}$$
 
-Mind the second line. Until the first success every entry is 0 and every state a tie. `np.argmax` takes the
-first maximum, action 0: "left" on FrozenLake, *chosen* more than nine times in ten at $\varepsilon = 0.1$. On
-ice the agent then slips up or down two times in three, drifts along the left wall, never succeeds, and so
-never learns to stop. Even without ice most such agents end with a table of zeros; random ties alone mend it.
+Mind the second line. Until the first success every state is a tie of zeros. `np.argmax` takes the first,
+"left" on FrozenLake, more than nine times in ten at $\varepsilon = 0.1$: on ice the agent then drifts along
+the left wall. Even without ice most such agents end with a table of zeros; random ties alone mend it.
 """
 
 
@@ -213,8 +209,7 @@ from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. Wi
 average it is the *time-dependent optimum*, for those who may look at the clock; our agent may not.
 
 **CliffWalking** (`suttonbarto2018`, example 6.6): −1 a step, −100 and back to the start for stepping off the
-edge, along which the shortest way runs. Exploring, Q-learning should end around the path that is best
-*without* exploring, SARSA near the best of all policies that explore. (7) gives both.
+edge, along which the shortest way runs. (7) also says what either learner should earn here.
 """
 
 
@@ -255,9 +250,8 @@ it walks along the edge, and keeps falling off. SARSA's answers "what if I go on
 **Why $\gamma$ = 0.999?** A discount acts like a clock of about $1/(1-\gamma)$ steps. With 0.99 a success in
 100 steps counts a third as much: even its *exact* best policy hurries past holes (`B1_gamma.png`).
 
-**The verdict.** By putting one sampled step in the place of the expectation, and averaging with a falling
-step size: this comes close to the time-dependent optimum. That hangs on details: ties broken at random, a
-step size that falls slowly; in a world without end, a bootstrap that outlives the clock.
+**The verdict.** By averaging sampled steps in place of the expectation. This comes close to the optimum if
+ties are broken at random, step sizes fall slowly and in an endless world the bootstrap outlives the clock.
 
 <!-- results: B1 -->
 
