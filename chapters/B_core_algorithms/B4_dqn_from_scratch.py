@@ -80,8 +80,7 @@ Q-learning moves $Q(s,a)$ towards one real reward and its own guess about the re
 
 $$y = r + \gamma\,(1 - \text{terminated})\;v(s') \tag{1}$$
 
-Only `terminated` removes the guess. A time limit cuts the *recording*, not the world: at step 500 the pole
-still stands, and what follows is worth as much as before.
+Only `terminated` removes the guess: a time limit cuts the *recording*, and the pole still stands at step 500.
 
 What is $v(s')$? The guess would move with every step of learning, so it comes from a frozen copy $\theta^-$,
 the *target network*. Plain DQN asks it for the value of the action that it likes best:
@@ -94,9 +93,8 @@ DQN* lets one network choose and the other judge, so that the luck of the first 
 
 $$v(s') = Q_{\theta^-}\bigl(s', \arg\max_a Q_\theta(s', a)\bigr) \tag{3}$$
 
-*By hand.* In truth both actions are worth 1. The target network says 2 and 0.5, the online network, as noisy,
-0.75 and 1.25. Plain DQN believes 2. Double DQN takes the second action, chosen by the online network, and
-believes 0.5: the judge's noise points down as often as up.
+*By hand.* In truth both actions are worth 1. Plain DQN believes the target network's lucky 2. Double DQN
+takes the online network's favourite, and believes 0.5: the judge's noise points down as often as up.
 
 ```python
 >>> online_q, target_q = torch.tensor([[0.75, 1.25]]), torch.tensor([[2.0, 0.5]])
@@ -123,13 +121,11 @@ def double_value(online_q: Float[Tensor, "B A"], target_q: Float[Tensor, "B A"])
 r"""
 ## 2. Network, memory, learning
 
-The network reads an observation and answers with a value for each action. The *replay buffer* is a ring: it
-keeps the last transitions and hands out random ones, lest a minibatch be sixty-four views of one moment. It
-stores the true successor, not the next episode's first observation, and `terminated` alone, by (1).
+The *replay buffer* is a ring: it keeps the last transitions and hands out random ones, lest a minibatch be
+many views of one moment. It stores the true successor of a state, and `terminated` alone, by (1).
 
-At first every action is random; then epsilon, the share of random actions, falls. A round is one step in
-every environment and one gradient step; every `sync_every` of these the online weights are copied into the
-target network. A third set of weights follows the online ones all the time, slowly:
+A round is one step in every environment, with ever fewer random actions, and one gradient step. Every
+`sync_every` of these the target network copies the online weights. A third set follows these slowly:
 
 $$\bar\theta \leftarrow \bar\theta + \rho\,(\theta - \bar\theta) \tag{4}$$
 
@@ -280,9 +276,8 @@ r"""
 
 ![The greedy return rises to 500 late in training on most seeds, and does not always stay](results/B4.png)
 
-An evaluation at 475 is no promise for the next one, as in B3. So the best model is saved, and judged on
-episodes that did not choose it. The evidence changes one thing at a time, with as many gradient steps for
-each (a dot is a seed, a line the median). "As in many tutorials" is a recipe that is copied around.
+The best model is judged on episodes that did not choose it. The evidence changes one thing at a time, with as
+many gradient steps (a dot is a seed, a line the median). "As in many tutorials" is a recipe copied around.
 
 ![Seconds to the first 475, and the share of later evaluations that keep it](results/B4_race.png)
 
@@ -323,10 +318,9 @@ rarely it fails most. No variant kept 475 on every seed once it had it, nor did 
 
 <!-- /results -->
 
-**Break it.** `rl break B4 no_target`: the target follows every gradient step and chases itself.
-`rl break B4 plain`, `dueling` (B4.4), `no_replay`: hold the difference against the spread of the seeds.
-`rl break B4 merged` stores a time limit as an end, and no claim notices: few episodes reach the limit before
-the task is nearly solved. A probe that is cut every ten steps does (`endless_value_merged`).
+**Break it.** `rl break B4 no_target`: the target chases itself. `rl break B4 plain`, `dueling` (B4.4),
+`no_replay`: hold the difference against the spread of the seeds. `rl break B4 merged` stores a time limit as
+an end, and no claim notices; a probe that is cut every ten steps does (`endless_value_merged`).
 
 **Exercises.**
 
