@@ -109,16 +109,14 @@ operation, and compiles what it wrote. From then on Python is out of the loop.
 | `loss.backward()` | `jax.grad(loss)`, a function | must be *pure*: arguments in, results out |
 | weights change in place | old weights in, new weights out | all that changes travels in the carry |
 
-So PPO becomes one pure function from a key to weights (`lu2022discovered`), and the environment is part of
-it, a `World` (`chapters/envs/jax_worlds.py`). An episode that ended starts anew in the same step, without an
-`if`: `env_step` makes a first observation for *every* environment at *every* step, and `jnp.where` picks. Two
-come out: `next_obs`, the true successor, whose value a time limit keeps; and what is acted on next.
+So PPO becomes one pure function from a key to weights (`lu2022discovered`), with the environment, a `World`
+(`chapters/envs/jax_worlds.py`), in it. `env_step` makes a first observation for *every* environment at
+*every* step; `jnp.where` picks it where an episode ended. `next_obs` is the true successor all the same.
 
 ## 2. Chance is an argument
 
-A key is no generator: asked twice, it gives the same numbers twice. `jax.random.split` makes new keys of one,
-and each is used once. The numbers of a rollout are made beforehand; the rest is a pure function of them. With
-one uniform number $u$ an action is drawn by finding the slice of $[0, 1)$ that $u$ falls into:
+`jax.random.split` makes new keys of one, and each is used once. The numbers of a rollout are made beforehand.
+With one uniform number $u$ an action is drawn by finding the slice of $[0, 1)$ that $u$ falls into:
 
 $$a = \#\bigl\{b < A - 1 : \textstyle\sum_{c \le b} \pi(c \mid s) \le u\bigr\} \tag{1}$$
 
@@ -140,18 +138,16 @@ what the calls put out. With `reverse=True` it walks `xs` from the end:
 [5, 3, 0]
 ```
 
-In a rollout the carry is what changes from step to step: observations and clocks. Advantages
-(`schulman2016gae`) run from the last step to the first, with C3's two masks: a time limit keeps the bootstrap
-(`pardo2018timelimits`), a real end loses it, and the sum stops at both.
+In a rollout the carry is what changes: observations and clocks. Advantages (`schulman2016gae`) run from the
+last step to the first, with C3's two masks: a time limit keeps the bootstrap (`pardo2018timelimits`).
 
 $$\hat A_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t)
 + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
-The loss is C3's, to the letter (`schulman2017ppo`), as a function of the weights; `jax.grad(loss)` is what C3
-gets from `backward()`. The weights are one vector $\theta$, both networks end to end, and Adam
-(`kingma2015adam`), which JAX does not bring, is a few lines on it (`chapters/envs/jax_networks.py`). The
-minibatches of all passes are laid out beforehand. `train`, a scan over updates, is one learner from key to
-weights; `jax.vmap(train)` adds an axis to every array in it.
+The loss is C3's, to the letter (`schulman2017ppo`), as a function of the weights. These are one vector
+$\theta$, both networks end to end, and Adam (`kingma2015adam`), which JAX does not bring, is a few lines on
+it (`chapters/envs/jax_networks.py`). The minibatches of all passes are laid out beforehand. `train`, a scan
+over updates, is one learner from key to weights; `jax.vmap(train)` adds an axis to every array in it.
 """
 
 
@@ -280,17 +276,15 @@ r"""
 
 ![Learners that differ only in their key climb at very different times; nearly all then stay](results/C4.png)
 
-The learners differ in nothing but their key. Some reach the threshold far sooner than others, some dip again,
-nearly all stand at the end. One such curve proves little. Where the time goes (`rl run C4 --evidence`):
+Some dip again on the way. One such curve proves little. Where the time goes (`rl run C4 --evidence`):
 
 ![CPU seconds of compiling and learning, one learner and 32, in JAX and in PyTorch](results/C4_seconds.png)
 
 **The verdict.** Every loop becomes a scan, every `if` a `where`, every change in place an argument and a
-result, and chance a key. The numbers stay PyTorch's. What you get is speed, after a wait: compiling takes
-longer than a PyTorch learner takes to learn, so for one short run PyTorch is done first; once compiled,
-learning costs a fraction, because nothing stands between the kernels. `vmap` is a convenience here and no
-saving: together the learners take no less CPU time than one by one. A GPU has lanes for them. Compiling costs
-by the number of operations: hence one vector, and scans ([benchmark](../../benchmarks/rejax_ppo/README.md)).
+result, and chance a key. The numbers stay PyTorch's. You get speed, after a wait: compiling takes longer than
+a PyTorch learner takes to learn; once compiled, learning costs a fraction. `vmap` saves nothing here: all
+learners together take no less CPU time than one by one. A GPU has lanes for them. Compiling costs by the
+number of operations: hence one vector, and scans ([benchmark](../../benchmarks/rejax_ppo/README.md)).
 
 <!-- results: C4 -->
 
