@@ -80,8 +80,7 @@ r"""
 
 The policy gradient weighs each $\nabla \log \pi(a_t \mid s_t)$ by the action's *advantage*: how much better
 it turned out than usual. C0 took the rest of the episode less what others got: unbiased, late and noisy. A
-critic $V$ has an opinion after one step. Its *temporal-difference* (TD) *error* (`sutton1988td`) is what was
-paid, plus the value of where we landed, less the value of where we were:
+critic $V$ has an opinion after one step, the *temporal-difference* (TD) *error* (`sutton1988td`):
 
 $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1}$$
 
@@ -105,9 +104,8 @@ the $n$-step *returns* with the same weights, which is B2's *λ-return*. So the 
 *Done* is terminated or cut by a time limit. A cut ends the *sum* in (3): the next row is another episode's.
 It keeps the *bootstrap* in (1), since the state it cut off still has a value (`pardo2018timelimits`).
 
-*By hand.* Rewards 1, 1, 0 in states worth 4, 5, 6, the last leading to one worth 3; $\gamma = 1$. The TD
-errors are 2, 2 and −3, so $\lambda = ½$ gives $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda = 1$ it is $1 + 1
-+ 0 + 3 - 4$: the critic has the last word *where the rollout ends*, unless the episode terminates there.
+*By hand.* The TD errors are 2, 2 and −3, so $\lambda = ½$ gives $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda
+= 1$ it is $1 + 1 + 0 + 3 - 4$: the critic has the last word *where the rollout ends*, unless terminated.
 
 ```python
 >>> column = lambda *numbers: torch.tensor(numbers)[:, None]
@@ -154,10 +152,9 @@ the true value, the evidence computes (4) and samples the noise; an error in $s$
 
 ![Bias against noise, for two critics; right, the error is smallest at a lambda below one](results/C1_gae.png)
 
-Small $\lambda$ has the critic's whole bias, $\lambda = 1$ all the noise; in between, the error of a mean over
-16 environments is smallest (right). At the same bias GAE varies less here than $n$ steps, for every $n$ tried
-(left). That is no law: if the critic is wrong in every other state only (middle), two steps land where it is
-right, and vary less than GAE without bias does.
+Small $\lambda$ has the critic's bias, $\lambda = 1$ all noise; the error of a mean over 16 environments is
+smallest in between (right). At equal bias GAE varies less here than $n$ steps (left). That is no law: if the
+critic errs in every other state (middle), two steps land where it is right, and vary less than unbiased GAE.
 
 ## 3. Actor and critic, and one loss for both
 
@@ -280,21 +277,19 @@ r"""
 
 ![REINFORCE, A2C and SB3's A2C, a line for each seed: A2C is as early, and unsteady](results/C1.png)
 
-A run of the lesson draws our A2C; the evidence (`rl run C1 --evidence`) sets C0 beside it, and the A2C of a
-library, Stable-Baselines3 (SB3, `raffin2021sb3`). The critic lets the actor learn every eight steps, and it
-reaches the top early, but no earlier than REINFORCE, and on most seeds loses it again and again. Episodes are
-short, every step is paid, and the other 15 are a good baseline: a critic has little to add. And each step
-sees 128 strongly related states, while nothing limits how far it moves the policy. So we keep the best agent.
+The evidence adds C0 and the A2C of Stable-Baselines3 (SB3, `raffin2021sb3`). The critic lets the actor learn
+every eight steps; it reaches the top early, but no earlier than REINFORCE, and on most seeds loses it again
+and again. Episodes are short, every step is paid, and the other 15 are a good baseline: a critic adds little.
+Each step sees 128 related states, and nothing limits how far it moves the policy. So we keep the best.
 
 ![SB3's A2C on LunarLander: return by seed before, while and after training](results/C1_lander.png)
 
 On LunarLander flights are long and returns scatter by hundreds; A2C learns to fly and to hover, not yet to
 land. ![The lander before and after training, each acting greedily](results/C1_film.gif)
 
-**The verdict.** Look ahead until the critic's error weighs less than the noise of what looking further would
-add: neither one step nor to the end, and, by (4), the less far the better the critic. Not waiting for an
-episode's end makes many more gradient steps of the same experience. On CartPole that gains nothing over C0,
-neither in steps nor in steadiness: what is missing is something that holds the policy back.
+**The verdict.** Look ahead until the critic's error weighs less than the noise that looking further adds:
+neither one step nor to the end, and the less far the better the critic. Not waiting makes many more gradient
+steps of the same experience. On CartPole that gains nothing over C0: something must hold the policy back.
 
 <!-- results: C1 -->
 
@@ -319,9 +314,8 @@ neither in steps nor in steadiness: what is missing is something that holds the 
 
 <!-- /results -->
 
-**Break it.** `rl break C1 leaks`: the policy's gradient flows through the advantages into the critic, which
-is then paid for being wrong in the actor's favour. `rl break C1 bootstraps_through`: past a real end. `rl
-break C1 merged`: takes a time limit for an end; CartPole hides it. What would a test have to look at?
+**Break it.** `rl break C1 leaks`: the critic is paid for flattering the actor. `bootstraps_through`: past a
+real end. `rl break C1 merged`: takes a time limit for an end; CartPole hides it. What must a test look at?
 
 **Exercises.**
 
