@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chapters.utils import stopping
+from chapters.utils.errors import UsageError
 from chapters.utils.files import write_json
 from chapters.utils.runlog import RunLog, new_run_folder
 from chapters.utils.tracking import TRACKERS, make_trackers
@@ -27,14 +28,6 @@ from chapters.utils.tracking import TRACKERS, make_trackers
 PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "unexpected pos")
 RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
-
-
-class UsageError(Exception):
-    """Wrong input: its message is one line that says what is wrong and what is allowed. Exit code 2."""
-
-    def __str__(self) -> str:
-        """In one line even where it quotes what was given, which may hold line breaks."""
-        return " ".join(super().__str__().splitlines())
 
 
 @dataclasses.dataclass(frozen=True)

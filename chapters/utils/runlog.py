@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chapters.utils.claims import Claim
+from chapters.utils.errors import UsageError
 from chapters.utils.files import jsonable, write_atomic, write_json
 from chapters.utils.progress import track
 
@@ -57,12 +58,8 @@ class RunLog:
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """(steps, values) written under `name`. Raises UsageError if nothing was: the settings allow none."""
         if name not in self.metrics:
-            from chapters.utils.lesson import UsageError
-
-            raise UsageError(
-                f"nothing was measured as {name}: with these settings the run ends before its first check "
-                "(allowed: a longer run, or one that is checked more often)"
-            )
+            told = f"nothing was measured as {name}: with these settings the run ends before its first check"
+            raise UsageError(f"{told} (allowed: a longer run, or one that is checked more often)")
         steps, values = zip(*self.metrics[name])
         return list(steps), list(values)
 
