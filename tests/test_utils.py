@@ -234,6 +234,6 @@ def test_crossing_reads_the_clock_at_the_third_check():
 def test_what_was_never_measured_is_told_in_a_line(tmp_path):
     """A run that ends before its first check is a matter of its settings, not of its code."""
     log = RunLog(tmp_path, "B1")
-    with pytest.raises(UsageError, match=r"nothing was measured as return: .*a longer run"):
+    with pytest.raises(UsageError, match=r"no return: .*a longer run"):
         log.series("return")
     log.close()

@@ -58,7 +58,7 @@ class RunLog:
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """(steps, values) written under `name`. Raises UsageError if nothing was: the settings allow none."""
         if name not in self.metrics:
-            told = f"nothing was measured as {name}: with these settings the run ends before its first check"
+            told = f"no {name}: the run ended before its first check"
             raise UsageError(f"{told} (allowed: a longer run, or one that is checked more often)")
         steps, values = zip(*self.metrics[name])
         return list(steps), list(values)
