@@ -156,15 +156,3 @@ def grid_map(
                 ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": ink, "lw": 1.5})
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=colorbar, shrink=0.8)
-
-
-def film_strip(frames: Sequence, titles: Sequence[str]) -> Figure:
-    """Frames [H, W, 3] side by side, one title each."""
-    import numpy as np
-
-    figure, axes = new_figure(1, len(frames), width=2.4, height=2.2)
-    for ax, frame, title in zip(np.atleast_1d(axes), frames, titles):
-        ax.imshow(frame)
-        ax.set_title(title, fontsize=11)
-        ax.axis("off")
-    return figure
