@@ -98,7 +98,6 @@ LEFT_OUT = {  # files, or one function of a file
     "chapters/text/models.py": "files and what may be loaded",
     "chapters/utils/device.py": "one line",
     "chapters/utils/files.py": "files",
-    "chapters/utils/film.py": "draws",
     "chapters/utils/lesson.py": "the command line of a lesson",
     "chapters/utils/plotting.py": "draws",
     "chapters/utils/progress.py": "a progress bar",

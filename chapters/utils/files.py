@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,18 @@ def jsonable(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(jsonable(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def gif_bytes(frames: Iterable, fps: int) -> bytes:
+    """Frames [H, W, 3] uint8 as an endless GIF of at most 300 pixels width, one palette of 32 colours."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    scale = min(1.0, 300 / images[0].width)
+    size = (round(images[0].width * scale), round(images[0].height * scale))
+    images = [image.resize(size).quantize(32) for image in images]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer, format="GIF", save_all=True, append_images=images[1:], duration=1000 // fps, loop=0
+    )
+    return buffer.getvalue()

@@ -13,7 +13,7 @@ from typing import Any
 
 from chapters.utils.claims import Claim
 from chapters.utils.errors import UsageError
-from chapters.utils.files import jsonable, write_atomic, write_json
+from chapters.utils.files import gif_bytes, jsonable, write_atomic, write_json
 from chapters.utils.progress import track
 
 
@@ -90,8 +90,6 @@ class RunLog:
 
     def film(self, frames: Iterable[Any], name: str = "film", fps: int = 25) -> Path:
         """Save frames [H, W, 3] uint8 as an endless GIF, `<lesson>_<name>.gif`."""
-        from chapters.utils.film import gif_bytes
-
         return self._picture(gif_bytes(frames, fps), f"{name}.gif")
 
     def track(self, steps: Iterable, unit: str, show: str | None = None) -> Iterator:
