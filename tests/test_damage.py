@@ -11,6 +11,7 @@ from chapters.course import catalog, fresh, ledger, pictures, plans, tables
 from chapters.course.catalog import Item, find
 from chapters.course.journal import read_day
 from chapters.utils.lesson import UsageError
+from chapters.utils.runlog import RunLog
 
 DEEP = "[" * 100_000
 LONG = "9" * 400
@@ -229,3 +230,11 @@ def test_who_asks_for_nothing_is_shown_what_there_is(course):
         assert said.startswith("Usage: ")
         assert known in said
         assert "see rl --help" not in said
+
+
+def test_a_run_that_ends_before_its_first_check_says_so(tmp_path):
+    """That is a matter of its settings, not of its code: no KeyError."""
+    log = RunLog(tmp_path, "B1")
+    with pytest.raises(UsageError, match=r"^no return: .*a longer run"):
+        log.series("return")
+    log.close()
