@@ -187,7 +187,7 @@ def evaluate_iteratively(mdp: MDP, policy: Policy, tolerance: float) -> tuple[Va
 r"""
 ## 4. Control: the best policy
 
-**Policy iteration** (howard1960) takes turns. Evaluate the policy $\pi$; then let a new policy $\pi'$ take,
+**Policy iteration** (`howard1960`) takes turns. Evaluate the policy $\pi$; then let a new policy $\pi'$ take,
 in each state, an action with the highest $Q^\pi$. By that choice, one step of $\pi'$ and then $\pi$ for ever
 is at least as good as $\pi$ at once. Say it again of the second step, and of the third:
 
@@ -195,7 +195,7 @@ $$V^\pi(s) \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma V^\pi(s_1)\bigr]
 \le \mathbb{E}_{\pi'}\bigl[r_0 + \gamma r_1 + \gamma^2 V^\pi(s_2)\bigr] \le \dots \le V^{\pi'}(s) \tag{6}$$
 
 This is the **policy improvement theorem**. If the new one is nowhere better, $V^\pi(s) = \max_a Q^\pi(s, a)$,
-which is (3): $\pi$ is optimal. No policy comes twice and there are finitely many, so this happens.
+which is (3): $\pi$ is optimal. By (6) no policy comes twice, and there are finitely many: so this happens.
 
 **Value iteration** does not wait for an evaluation to finish: it applies the backup (3) again and again, and
 the greedy policy is read off once, at the end. Several actions are often equally good; we keep them all.
