@@ -285,3 +285,42 @@ def test_most_exact_claims_of_the_text():
     whole = ratios.prod(axis=0) * 2.0
     assert whole.tolist() == [8.0, 0.0, 0.0, 0.0]
     assert (whole.mean(), whole.var()) == (2.0, 12.0)
+
+
+# Measuring and glue
+
+
+def test_the_error_is_that_of_all_hands_so_far_each_time_they_have_doubled(tmp_path):
+    policy, log = solve_blackjack().argmax(axis=0), RunLog(tmp_path, "B2")
+    sums = lesson.evaluate_policy(
+        policy, lesson.Config(batch_size=2000, num_doublings=3), log, np.random.default_rng(0)
+    )
+    log.close()
+    steps, errors = log.series("blackjack_error")
+    assert steps == [2000, 4000, 8000, 16_000]
+    estimates = (sums[1] / np.maximum(sums[0], 1)).reshape(SHAPE)
+    gaps = (estimates - policy_values(policy))[lesson.PLAYED]
+    assert gaps.size == 200
+    assert errors[-1] == pytest.approx(math.sqrt(np.mean(gaps**2)))
+    assert sums[0].sum() >= 0.9 * 16_000, "nearly every hand has a state that counts"
+    assert errors[-1] < errors[0]
+
+
+def test_the_best_step_size_is_taken_for_each_n(tmp_path, monkeypatch):
+    """Errors of E episodes, A step sizes and R runs that are known: 3 + n + the number of the step size."""
+    asked = []
+
+    def n_step_td(episodes, n, alphas, num_states):
+        asked.append((len(episodes), episodes[0][0].shape[1], n, num_states))
+        errors = 3.0 + n + np.arange(len(alphas))[::-1]  # the last is best
+        return np.tile(errors[None, :, None], (2, 1, 7))
+
+    monkeypatch.setattr(lesson, "n_step_td", n_step_td)
+    log = RunLog(tmp_path, "B2")
+    best = lesson.best_walk_errors(lesson.Config(num_walk_runs=11), log, np.random.default_rng(0))
+    log.close()
+    assert best == {n: 3.0 + n for n in lesson.NUM_AHEAD}
+    assert asked == [(10, 11, n, lesson.NUM_WALK_STATES) for n in lesson.NUM_AHEAD]
+    steps, errors = log.series(f"walk_error_{lesson.NUM_AHEAD[0]}")
+    assert steps == [round(1000 * alpha) for alpha in lesson.ALPHAS]
+    assert errors[-1] == 3.0 + lesson.NUM_AHEAD[0]

@@ -12,6 +12,7 @@ import torch
 
 from chapters.course import goals, ledger, predictions, progress
 from chapters.course.catalog import find, lessons
+from chapters.course.parts import exercises_of
 from chapters.envs import arithmetic, evaluate, on_policy, reviews, rewriter
 from chapters.envs.token_world import token_world
 from chapters.exact.chain import Chain
@@ -435,6 +436,28 @@ class TestOwnRuns:
         assert goals.state(self.GOAL, course.runs)[0] == goals.NOT_YET
         course.run("B1/20260103-000000-seed0", self.BOTH)
         assert goals.state(self.GOAL, course.runs)[0] == goals.MET
+
+    def test_without_a_pass_the_latest_full_run_says_how_it_stands(self, course):
+        assert progress.own_status(find("B1"), course.runs) == ""
+        course.run("B1/20260101-000000-seed0", smoke=True)
+        assert progress.own_status(find("B1"), course.runs) == "smoke only"
+        course.run("B1/20260102-000000-seed0", status="failed")
+        assert progress.own_status(find("B1"), course.runs) == "failed"
+        course.run("B1/20260103-000000-seed0", status="crashed")
+        assert progress.own_status(find("B1"), course.runs) == "crashed"
+
+    def test_an_exercise_is_done_once_all_its_functions_passed(self, course):
+        for number, one in enumerate(exercises_of(find("C3")).values(), 1):
+            names = [*one.functions, *([one.solution.__name__] if one.solution else [])]
+            goal = goals.Goal(1, "", "I can", False, "exercise", (("C3", str(number)),))
+            book = {f"C3.{name}": {"passed": "2026-01-01"} for name in names}
+            done = goals.state(goal, course.runs, book)[0] == goals.OWN
+            assert done == bool(names)
+            for name in names:
+                less = {**book, f"C3.{name}": {"tried": 1}}
+                assert goals.state(goal, course.runs, less)[0] == goals.YOURS
+        beyond = goals.Goal(1, "", "I can", False, "exercise", (("C3", "99"),))
+        assert goals.state(beyond, course.runs, {"C3.gae": {"passed": "2026-01-01"}})[0] == goals.YOURS
 
     def test_a_score_is_a_mean_over_claims_however_many_a_prediction_has(self):
         made = predictions.Prediction("B1", datetime(2026, 1, 1), {})
