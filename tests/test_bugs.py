@@ -1,6 +1,7 @@
 """`rl exercise C3.bug`: one mistake, unnamed until it is found, and not chosen twice."""
 
 import json
+import re
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_grading_does_not_name_it_until_it_is_found(course, bug):
     assert f"found: {says}." in out
     book = json.loads(bug.with_name("progress.json").read_text())
     assert list(book["C3.bug"]["found"]) == ["no_min"]
-    assert "C3: 0 of 9 functions, 1 bug found" in course.rl("status")[1]
+    assert re.search(r"C3: 0 of \d+ functions, 1 bug found", course.rl("status")[1])
 
 
 def test_an_unfinished_one_is_kept_and_a_finished_one_makes_room(course, bug):

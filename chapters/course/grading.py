@@ -132,13 +132,19 @@ def last_saved(path: Path) -> int:
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 
 
+class NoPython(UsageError):
+    """A learner's file that is no Python: a line of its own, and below it the source line with a caret."""
+
+    __str__ = Exception.__str__
+
+
 def parsed(source: str, file: str) -> ast.Module:
-    """The syntax tree of a learner's file. Raises UsageError with line and reason."""
+    """The syntax tree of a learner's file. Raises NoPython with line and reason."""
     try:
         return ast.parse(source, file)
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
-        raise UsageError(f"{file}{line}: is no Python ({error.msg})" + pointed_at(error)) from None
+        raise NoPython(f"{file}{line}: is no Python ({error.msg})" + pointed_at(error)) from None
     except ValueError as error:
         raise UsageError(f"{file}: is no Python ({error})") from None
 

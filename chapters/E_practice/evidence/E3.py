@@ -308,7 +308,7 @@ def run_foreign(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "in logs of Stable-Baselines3 and TRL the planted bug is the first suspect",
         np.mean(right["broken"]),
         at_least=0.8,
-        unit=f"share of {len(right['broken'])} broken runs",
+        unit="share of broken runs",
         source=GOAL,
     )
     log.claim(
@@ -316,7 +316,7 @@ def run_foreign(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "in logs of their healthy runs there is no alarm",
         right["healthy"].count(False),
         at_most=0,
-        unit=f"of {len(right['healthy'])} healthy runs",
+        unit="healthy runs",
         seeds="5/5",
         source=GOAL,
     )
