@@ -288,14 +288,19 @@ def _graded(item: catalog.Item, name: str, path: Path, as_json: bool) -> bool:
 
 def _train(item: catalog.Item, path: Path, as_json: bool, smoke: bool, seed: int) -> None:
     """Train with the functions of a file, and say what holds. Ctrl-C ends it in one line."""
+    import contextlib
+
     from chapters.course import grading, training
 
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
-        for said in training.train(item, grading.text_of(path), str(path), seed, smoke, RUNS / "practice"):
-            if isinstance(said, training.Trained):
-                found = said
-            elif not as_json:
-                print(said, flush=True)
+        text = grading.text_of(path)
+        with aside:  # whatever functions or libraries print, a program reads JSON and nothing else
+            for said in training.train(item, text, str(path), seed, smoke, RUNS / "practice"):
+                if isinstance(said, training.Trained):
+                    found = said
+                elif not as_json:
+                    print(said, flush=True)
     except KeyboardInterrupt:
         if training.running:
             stopping.leave()  # the run has said already that it was interrupted
