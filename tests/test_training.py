@@ -52,7 +52,7 @@ def test_a_wrong_function_is_seen_on_the_probes(course, file):
     file.write_text(wrong)
     code, out, _ = course.rl("grade", "B1", file, "--train", "--smoke", "--json")
     assert code == 1
-    found = json.loads(out)
+    found = json.loads(out.splitlines()[-1])
     assert not found["holds"]
     assert [one["state"] for one in found["functions"]].count("failed") == 1
     assert not all(one["holds"] for one in found["probes"])
