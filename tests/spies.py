@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.utils import RunLog
 from chapters.utils.optim import Adam
 
 
@@ -69,3 +70,14 @@ def watch_seeds(
 def weights(network: torch.nn.Module) -> torch.Tensor:
     """All parameters of a network, copied into one row."""
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
+
+
+def assert_seeds_apart(monkeypatch: pytest.MonkeyPatch, lesson: ModuleType, log: RunLog) -> None:
+    """A lesson's `main` trains, selects its best weights and reports on three seeds of their own."""
+    resets, evaluated = watch_seeds(monkeypatch, lesson)
+    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
+    log.close()
+    seeds = [seed for seed, _ in evaluated]
+    assert resets == [3]
+    assert set(seeds[:-1]) == {10_003}
+    assert seeds[-1] == 20_003

@@ -3,86 +3,56 @@
 import itertools
 import math
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from spies import watch_adam, watch_seeds, weights
+from spies import assert_seeds_apart, watch_adam, watch_seeds, weights
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
+from chapters.B_core_algorithms.checks import B4_probes as probes
 from chapters.B_core_algorithms.checks.B4 import EDITS
 from chapters.B_core_algorithms.evidence import B4 as evidence
 from chapters.envs import evaluate, exploration, make_envs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import make_probe
 from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
 
-GAMMA = 0.9  # the endless probe is then worth 10
-QUICK = {
-    "num_envs": 4, "num_env_steps": 1200, "num_warmup_steps": 32, "num_exploration_steps": 4000,
-    "minibatch_size": 32, "hidden_size": 16, "learning_rate": 1e-2, "sync_every": 5, "gamma": GAMMA,
-}  # fmt: skip
-ANSWERS = {  # probe -> {observation: (value of the best action, that action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-}
 
-
-def learned(module, probe, folder, **changes):
-    """{observation: (largest Q, its action)} after a brief training on a probe."""
-    cfg = module.Config(**{**QUICK, **changes})
-    log = RunLog(folder, "B4")
-    agent = module.train(cfg, log, envs=make_envs(f"Probe{probe}-v0", cfg.num_envs))
-    log.close()
-    assert agent.best is None, "injected environments are trained on, not evaluated on"
-    result = {}
-    for obs in ANSWERS[probe]:
-        with torch.inference_mode():
-            q = agent.online(torch.tensor([obs]))
-        result[obs] = (float(q.max()), int(q.argmax()))
-    return result
-
-
-def wrongness(probe, found):
+def wrongness(module, probe, folder):
     """Largest error in value over the probe's observations; infinite if an action is wrong."""
-    gaps = [
-        abs(found[obs][0] - value) if found[obs][1] == action else np.inf
-        for obs, (value, action) in ANSWERS[probe].items()
-    ]
-    return max(gaps)
+    log = RunLog(folder, "B4")
+    found = probes.wrongness(module, probe, log)
+    log.close()
+    return found
 
 
-@pytest.mark.parametrize("probe", ANSWERS)
+@pytest.mark.parametrize("probe", probes.ANSWERS)
 @pytest.mark.parametrize("edit", [None, "plain", "dueling"])
 def test_learner_solves_probe(probe, edit, tmp_path):
     module = edited(lesson, EDITS[edit]) if edit else lesson
     tolerance = 0.5 if probe == "Endless" else 0.1
-    assert wrongness(probe, learned(module, probe, tmp_path)) < tolerance
+    assert wrongness(module, probe, tmp_path) < tolerance
 
 
 def cut_short_value(module, folder):
     """Q(0) after training on `CutShort`; the truth is gamma."""
-    envs = gym.vector.SyncVectorEnv([CutShort] * 4, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
     log = RunLog(folder, "B4")
-    agent = module.train(module.Config(**QUICK), log, envs=envs)
+    agent = module.train(module.Config(**probes.QUICK), log, envs=make_probe("CutShort", 4))
     log.close()
+    assert agent.best is None, "injected environments are trained on, not evaluated on"
     with torch.inference_mode():
         return float(agent.online(torch.tensor([0.0])).max())
 
 
 def test_true_successor_is_bootstrapped(tmp_path):
-    assert abs(cut_short_value(lesson, tmp_path) - GAMMA) < 0.05
+    assert abs(cut_short_value(lesson, tmp_path) - probes.GAMMA) < 0.05
 
 
 @pytest.mark.parametrize("name", ["after_the_reset", "merged"])
 def test_wrong_successor_is_noticed(name, tmp_path):
-    assert abs(cut_short_value(edited(lesson, EDITS[name]), tmp_path) - GAMMA) > 0.1
+    assert abs(cut_short_value(edited(lesson, EDITS[name]), tmp_path) - probes.GAMMA) > 0.1
 
 
 FAILS_IN = {  # edit -> the probe that notices it
@@ -99,7 +69,7 @@ FAILS_IN = {  # edit -> the probe that notices it
 @pytest.mark.parametrize("name", FAILS_IN)
 def test_probe_notices_the_edit(name, tmp_path):
     probe = FAILS_IN[name]
-    assert wrongness(probe, learned(edited(lesson, EDITS[name]), probe, tmp_path)) > 0.5
+    assert wrongness(edited(lesson, EDITS[name]), probe, tmp_path) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -261,14 +231,7 @@ BRIEF = lesson.Config(
 
 
 def test_training_selection_and_report_use_different_seeds(tmp_path, monkeypatch):
-    resets, evaluated = watch_seeds(monkeypatch, lesson)
-    log = RunLog(tmp_path, "B4", smoke=True)
-    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
-    log.close()
-    seeds = [seed for seed, _ in evaluated]
-    assert resets == [3]
-    assert set(seeds[:-1]) == {10_003}
-    assert seeds[-1] == 20_003
+    assert_seeds_apart(monkeypatch, lesson, RunLog(tmp_path, "B4", smoke=True))
 
 
 def test_the_first_of_equal_checks_is_kept_and_checks_act_greedily(tmp_path, monkeypatch):

@@ -2,18 +2,17 @@
 
 import math
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from spies import watch_adam, watch_seeds, weights
+from spies import assert_seeds_apart, watch_adam, watch_seeds, weights
 
 from chapters.C_policy_gradients import C1_actor_critic_methods_a2c as lesson
 from chapters.C_policy_gradients.checks.C1 import EDITS, n_step_by_hand, rollouts
 from chapters.C_policy_gradients.evidence import C1 as evidence
 from chapters.envs import make_envs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import best_values, make_probe
 from chapters.exact.chain import Chain
 from chapters.utils import RunLog, seed_everything
 from chapters.utils.edits import edited
@@ -23,26 +22,13 @@ QUICK = {
     "num_envs": 8, "num_steps": 5, "num_env_steps": 16_000, "hidden_size": 16, "learning_rate": 1e-2,
     "gamma": GAMMA,
 }  # fmt: skip
-ANSWERS = {  # probe -> {observation: (value, best action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-    "CutShort": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-}
+ANSWERS = best_values(GAMMA)
 
 
 def wrongness(module, probe, folder, **changes):
     """Largest error of the critic on the probe; infinite if the actor prefers a wrong action."""
     cfg = module.Config(**{**QUICK, **changes})
-    if probe == "CutShort":
-        envs = gym.vector.SyncVectorEnv(
-            [CutShort] * cfg.num_envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP
-        )
-    else:
-        envs = make_envs(f"Probe{probe}-v0", cfg.num_envs)
+    envs = make_probe(probe, cfg.num_envs)
     log = RunLog(folder, "C1")
     agent, best = module.train(cfg, log, envs=envs)
     log.close()
@@ -176,14 +162,7 @@ def brief(**changes):
 
 
 def test_training_selection_and_report_use_different_seeds(tmp_path, monkeypatch):
-    resets, evaluated = watch_seeds(monkeypatch, lesson)
-    log = RunLog(tmp_path, "C1", smoke=True)
-    lesson.main(lesson.Config(seed=3, **lesson.SMOKE), log)
-    log.close()
-    seeds = [seed for seed, _ in evaluated]
-    assert resets == [3]
-    assert set(seeds[:-1]) == {10_003}
-    assert seeds[-1] == 20_003
+    assert_seeds_apart(monkeypatch, lesson, RunLog(tmp_path, "C1", smoke=True))
 
 
 def test_the_first_of_equal_checks_is_kept_and_checks_act_greedily(tmp_path, monkeypatch):

@@ -12,30 +12,17 @@ import pytest
 import torch
 
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
+from chapters.C_policy_gradients.checks import C3_probes as probes
 from chapters.C_policy_gradients.checks.C3 import EDITS
 from chapters.C_policy_gradients.evidence import C3 as evidence
 from chapters.C_policy_gradients.evidence.C3_profile import product_cost
 from chapters.course.catalog import ROOT
 from chapters.envs import agents, make_envs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import make_probe
 from chapters.utils import RunLog
 from chapters.utils.edits import edited
 from chapters.utils.networks import in_numpy
-
-GAMMA = 0.9  # the endless probe is then worth 10
-QUICK = {
-    "num_envs": 8, "num_steps": 16, "num_env_steps": 6400, "minibatch_size": 64, "learning_rate": 1e-2,
-    "gamma": GAMMA, "target_kl": 1e9,
-}  # fmt: skip
-ANSWERS = {  # probe -> {observation: (value, best action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-}
 
 
 def test_equal_advantages_are_normalised_to_nothing():
@@ -48,24 +35,20 @@ def test_equal_advantages_are_normalised_to_nothing():
 def trained(module, folder, envs, **changes):
     """The agent after a brief training."""
     log = RunLog(folder, "C3")
-    agent = module.train(module.Config(**{**QUICK, **changes}), log, envs=envs)
+    agent = module.train(module.Config(**{**probes.QUICK, **changes}), log, envs=envs)
     log.close()
     return agent
 
 
 def wrongness(module, probe, folder, **changes):
     """Largest error in value over the probe's observations; infinite if a likeliest action is wrong."""
-    agent = trained(module, folder, make_envs(f"Probe{probe}-v0", QUICK["num_envs"]), **changes)
-    worst = 0.0
-    for obs, (value, action) in ANSWERS[probe].items():
-        seen = torch.tensor([[obs]])
-        with torch.no_grad():
-            gap = abs(float(agent.value(seen)) - value)
-            worst = max(worst, gap if int(agent.actor(seen).argmax()) == action else np.inf)
-    return worst
+    log = RunLog(folder, "C3")
+    found = probes.wrongness(module, probe, log, **changes)
+    log.close()
+    return found
 
 
-@pytest.mark.parametrize("probe", ANSWERS)
+@pytest.mark.parametrize("probe", probes.ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
 
@@ -84,10 +67,9 @@ NOTICED = {  # named edit -> the probe that notices it
 
 def cut_short_gap(module, folder):
     """How far V(0) is from the truth, gamma, after training on `CutShort`."""
-    envs = gym.vector.SyncVectorEnv([CutShort] * 8, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
-    agent = trained(module, folder, envs)
+    agent = trained(module, folder, make_probe("CutShort", 8))
     with torch.no_grad():
-        return abs(float(agent.value(torch.tensor([[0.0]]))) - GAMMA)
+        return abs(float(agent.value(torch.tensor([[0.0]]))) - probes.GAMMA)
 
 
 def test_true_successor_is_bootstrapped(tmp_path):
@@ -220,8 +202,8 @@ def test_learning_rate_and_clip_fall_and_gradients_are_clipped(name, tmp_path, m
     envs = make_envs("ProbeActionMatters-v0", 8)
     trained(module, tmp_path, envs, num_env_steps=1280, max_grad_norm=0.1)
     last = 1.0 if name == "not_annealed" else 0.1
-    assert (rates[0], ranges[0]) == (QUICK["learning_rate"], 0.2)
-    assert rates[-1] == pytest.approx(last * QUICK["learning_rate"])
+    assert (rates[0], ranges[0]) == (probes.QUICK["learning_rate"], 0.2)
+    assert rates[-1] == pytest.approx(last * probes.QUICK["learning_rate"])
     assert ranges[-1] == pytest.approx(last * 0.2)
     assert max(norms) <= 0.1 + 1e-5, "the optimiser saw a gradient that was not clipped"
 

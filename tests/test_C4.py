@@ -22,6 +22,7 @@ from chapters.envs.agents import ActorCritic
 from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.jax_networks import check_sizes, forward, layer_shapes, networks
 from chapters.envs.jax_worlds import CARTPOLE, Transition, World, env_step
+from chapters.envs.probes import best_values
 from chapters.utils import UsageError
 from chapters.utils.edits import edited
 
@@ -165,15 +166,7 @@ PROBES = {
     # a time limit cuts every episode at its first step, on the way from 0 to 1, where the reward would be
     "CutShort": (lambda u: 1.0 * (u < 0.25), lambda obs, a: (jnp.ones_like(obs), obs, obs == 1.0), 1, 1),
 }
-ANSWERS = {  # probe -> {observation: (value, the better action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "CutShort": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-}
+ANSWERS = best_values(GAMMA)
 
 
 def wrongness(module, probe):

@@ -5,7 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import ANSWERS, CutShort, best_values
 
 OWN = sorted(spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("chapters.envs"))
 
@@ -60,3 +60,12 @@ def test_cut_short_is_cut_from_0_and_ends_from_1():
         assert (obs, reward, terminated, truncated) == (1.0, start, start == 1.0, start == 0.0)
         starts.append(float(start[0]))
     assert set(starts) == {0.0, 1.0}
+
+
+def test_the_two_tables_of_the_probes_answers_agree():
+    for name, best in best_values(0.7).items():
+        values, actions = ANSWERS.get(f"Probe{name}-v0", ({}, {}))
+        for obs, value in values.items():
+            assert best[obs][0] == value(0.7)
+        for obs, action in actions.items():
+            assert best[obs][1] == action

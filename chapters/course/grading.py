@@ -179,9 +179,9 @@ def misnamed(function: str, defined: dict[str, ast.stmt]) -> str:
 
 
 def is_stub(node: ast.stmt) -> bool:
-    """Whether a body is still to be written: only a docstring, `...`, `pass` or NotImplementedError.
+    """Whether a learner has not begun a body: whatever he left in the place of it does nothing.
 
-    It recognises the stubs of learners, whatever their habit; the course has none of its own.
+    It recognises what learners leave, whatever their habit; the course itself leaves nothing unwritten.
     """
     if isinstance(node, ast.ClassDef):
         return all(is_stub(part) for part in node.body)

@@ -24,6 +24,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from chapters.envs.vector import make_envs
+
 
 class Probe(gym.Env):
     """One observation of size 1, `num_actions` actions; subclasses say what a step gives."""
@@ -138,3 +140,23 @@ ANSWERS = {
 }
 """Exact answers by id: the value of each observation as a function of gamma, and, if there is a choice, the
 best action there (values are then the policy's)."""
+
+
+def best_values(gamma: float) -> dict[str, dict[float, tuple[float, int]]]:
+    """{probe: {observation: (value of the best action, that action)}} of all seven, for one discount."""
+    return {
+        "ConstantReward": {0.0: (1.0, 0)},
+        "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
+        "DelayedReward": {0.0: (gamma, 0), 1.0: (1.0, 0)},
+        "ActionMatters": {0.0: (1.0, 1)},
+        "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
+        "Endless": {0.0: (1.0 / (1.0 - gamma), 0)},
+        "CutShort": {0.0: (gamma, 0), 1.0: (1.0, 0)},
+    }
+
+
+def make_probe(name: str, num_envs: int) -> gym.vector.VectorEnv:
+    """`num_envs` copies of a probe, under the contract of `make_envs`."""
+    if name != "CutShort":
+        return make_envs(f"Probe{name}-v0", num_envs)
+    return gym.vector.SyncVectorEnv([CutShort] * num_envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)

@@ -2,11 +2,9 @@
 
 import math
 
-import gymnasium as gym
 import torch
 
-from chapters.envs import make_envs
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import best_values, make_probe
 from chapters.utils import RunLog
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -14,27 +12,14 @@ QUICK = {
     "num_envs": 4, "num_env_steps": 1200, "num_warmup_steps": 32, "num_exploration_steps": 4000,
     "minibatch_size": 32, "hidden_size": 16, "learning_rate": 1e-2, "sync_every": 5, "gamma": GAMMA,
 }  # fmt: skip
-ANSWERS = {  # probe -> {observation: (value of the best action, that action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-    "CutShort": {0.0: (GAMMA, 0)},
-}
+ANSWERS = best_values(GAMMA)
 ALLOWED = dict.fromkeys(ANSWERS, 0.1) | {"Endless": 0.5}
 
 
-def wrongness(lesson, probe: str, log: RunLog) -> float:
+def wrongness(lesson, probe: str, log: RunLog, **changes) -> float:
     """The largest error in value over the probe's observations; infinite if an action is wrong."""
-    cfg = lesson.Config(**QUICK)
-    if probe == "CutShort":
-        mode = gym.vector.AutoresetMode.SAME_STEP
-        envs = gym.vector.SyncVectorEnv([CutShort] * cfg.num_envs, autoreset_mode=mode)
-    else:
-        envs = make_envs(f"Probe{probe}-v0", cfg.num_envs)
-    agent = lesson.train(cfg, log, envs=envs)
+    cfg = lesson.Config(**{**QUICK, **changes})
+    agent = lesson.train(cfg, log, envs=make_probe(probe, cfg.num_envs))
     worst = 0.0
     for obs, (value, action) in ANSWERS[probe].items():
         with torch.no_grad():

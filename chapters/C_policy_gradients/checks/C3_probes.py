@@ -2,11 +2,9 @@
 
 import math
 
-import gymnasium as gym
 import torch
 
-from chapters.envs import make_envs
-from chapters.envs.probes import CutShort
+from chapters.envs.probes import best_values, make_probe
 from chapters.utils import RunLog
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -14,27 +12,14 @@ QUICK = {
     "num_envs": 8, "num_steps": 16, "num_env_steps": 6400, "minibatch_size": 64, "learning_rate": 1e-2,
     "gamma": GAMMA, "target_kl": 1e9,
 }  # fmt: skip
-ANSWERS = {  # probe -> {observation: (value, best action)}
-    "ConstantReward": {0.0: (1.0, 0)},
-    "RewardByObservation": {-1.0: (-1.0, 0), 1.0: (1.0, 0)},
-    "DelayedReward": {0.0: (GAMMA, 0), 1.0: (1.0, 0)},
-    "ActionMatters": {0.0: (1.0, 1)},
-    "BothMatter": {-1.0: (1.0, 0), 1.0: (1.0, 1)},
-    "Endless": {0.0: (1 / (1 - GAMMA), 0)},
-    "CutShort": {0.0: (GAMMA, 0)},
-}
+ANSWERS = best_values(GAMMA)
 ALLOWED = dict.fromkeys(ANSWERS, 0.1) | {"Endless": 0.5}
 
 
-def wrongness(lesson, probe: str, log: RunLog) -> float:
+def wrongness(lesson, probe: str, log: RunLog, **changes) -> float:
     """The largest error in value over the probe's observations; infinite if a likeliest action is wrong."""
-    cfg = lesson.Config(**QUICK)
-    if probe == "CutShort":
-        mode = gym.vector.AutoresetMode.SAME_STEP
-        envs = gym.vector.SyncVectorEnv([CutShort] * cfg.num_envs, autoreset_mode=mode)
-    else:
-        envs = make_envs(f"Probe{probe}-v0", cfg.num_envs)
-    agent = lesson.train(cfg, log, envs=envs)
+    cfg = lesson.Config(**{**QUICK, **changes})
+    agent = lesson.train(cfg, log, envs=make_probe(probe, cfg.num_envs))
     worst = 0.0
     for obs, (value, action) in ANSWERS[probe].items():
         seen = torch.tensor([[obs]])
