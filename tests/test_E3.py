@@ -22,7 +22,7 @@ from chapters.E_practice.evidence import E3_dqn, E3_text
 from chapters.envs import make_envs
 from chapters.envs.probes import ANSWERS
 from chapters.utils.edits import Edit, edited
-from chapters.utils.lesson import UsageError
+from chapters.utils.lesson import UsageError, check_ranges
 from chapters.utils.runlog import RunLog
 
 RL = [sys.executable, "-c", "from chapters.course.cli import main; main()"]
@@ -421,3 +421,9 @@ finally:
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: E3/none is no run")
     assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_that_is_never_evaluated_is_refused():
+    """Its score is claimed; only the short repetition of a run goes without."""
+    with pytest.raises(UsageError, match=r"--check-every 0 is out of range \(allowed: 1 to"):
+        check_ranges(replace(TINY, check_every=0))

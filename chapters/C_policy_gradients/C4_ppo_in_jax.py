@@ -208,6 +208,7 @@ def loss(theta: Weights, mini: Batch, clip_eps: Number, cfg: Config, shapes: Sha
     ratio = jnp.exp(log_probs - mini.old_log_probs)
     spread = mini.advantages.std(ddof=1) + 1e-8  # ddof=1: as torch's std
     advantages = (mini.advantages - mini.advantages.mean()) / spread
+    advantages *= mini.advantages.max() > mini.advantages.min()  # else rounding divided by rounding
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     objective = jnp.minimum(ratio * advantages, clipped * advantages)
     value_loss = ((forward(critic, mini.obs)[:, 0] - mini.returns) ** 2).mean()

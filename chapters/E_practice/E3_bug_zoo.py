@@ -75,8 +75,8 @@ class Config:
     """Weight of later errors in an advantage."""
     reward_scale: Annotated[float, in_range(0.0, 1e9)] = 0.1
     """What rewards are multiplied by: returns are then at most 0.1 / (1 - gamma)."""
-    check_every: Annotated[int, in_range(0, 10_000)] = 5
-    """Updates between evaluations; 0 is never."""
+    check_every: Annotated[int, in_range(1, 10_000)] = 5
+    """Updates between evaluations."""
 
 
 SMOKE = {"num_updates": 2}

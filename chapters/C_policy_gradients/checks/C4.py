@@ -212,8 +212,11 @@ def check_loss(loss):
     ours, gradient = jax.value_and_grad(loss)(theta, mini, 0.2, cfg, shapes)
     close(ours, value.item())
     close(gradient, theirs.grad.numpy())
-    alike = mini._replace(advantages=jnp.full(len(mini.advantages), 0.5))
-    assert jnp.isfinite(loss(theta, alike, 0.2, cfg, shapes)), "equal advantages must not divide by zero"
+    without = loss(theta, mini._replace(advantages=jnp.zeros(len(mini.advantages))), 0.2, cfg, shapes)
+    assert jnp.isfinite(without), "equal advantages must not divide by zero"
+    for constant in (0.3, 0.9, 123456.789):
+        alike = mini._replace(advantages=jnp.full(len(mini.advantages), constant))
+        close(loss(theta, alike, 0.2, cfg, shapes), without)  # of equal ones only rounding would be left
 
 
 def check_learn(learn):
