@@ -10,6 +10,7 @@ from chapters.course.parts import exercises_of, tasks_of
 from chapters.utils.edits import Edit
 
 PART = {
+    "A3": ("sweep_in_place",),
     "B1": ("q_learning_target", "sarsa_target", "td_update"),
     "C3": ("gae", "normalise", "clipped_surrogate", "approx_kl", "clipped_value_loss"),
     "D4": ("dpo_loss", "gradient_weight", "ipo_loss", "sequence_log_probs"),

@@ -333,7 +333,7 @@ def answers_alike(task: Task, edit: str, calls: list[Call], right: list[Call]) -
     """Whether a version with this mistake answers as the learner's does on every input.
 
     It is asked no further than to the first that differs. One that no input tells from the right version
-    explains nothing.
+    explains nothing, unless its mistake is that it changes an argument, and the learner's changes the same.
     """
     wrong, answers = memory_of(task.item, task.name, edit)
     try:
@@ -345,7 +345,10 @@ def answers_alike(task: Task, edit: str, calls: list[Call], right: list[Call]) -
                     return False
     except OverTime:  # the mistake of this edit is that it does not end
         return False
-    return not all(map(same_answer, calls, right))
+    if not all(map(same_answer, calls, right)):
+        return True
+    changed = changed_argument(wrong, answers)
+    return bool(changed) and changed_argument(wrong, calls) == changed
 
 
 def refusal(task: Task, wrong: Callable) -> str:

@@ -203,6 +203,10 @@ def check_solve_with_jax(solve_with_jax):
         V = solve_with_jax(mdp, 1e-6)
         assert V.dtype == np.float64
         near(V, best_by_enumeration(mdp), 1e-6)
+    # a debt of 1e9 is paid back but for 1, which 32 bits round away
+    P = np.eye(3)[[1, 2, 2]][:, None]
+    debt = MDP(P, np.array([[1 - 0.5e9], [1e9], [0.0]]), np.array([False, False, True]), gamma=0.5)
+    near(solve_with_jax(debt, 1e-6), [1.0, 1e9, 0.0], 1e-6)
     assert not jax.config.jax_enable_x64  # the switch is local
 
 
