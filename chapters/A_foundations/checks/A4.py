@@ -10,9 +10,12 @@ from chapters.utils.edits import Edit
 
 def check_OneHot(wrapper):
     ours, theirs = (wrap(gym.make("GridWorld-v0")) for wrap in (wrapper, FlattenObservation))
-    assert ours.observation_space == theirs.observation_space
+    assert ours.observation_space.shape == theirs.observation_space.shape
     for seed in range(3):
-        np.testing.assert_array_equal(ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0])
+        obs, _ = ours.reset(seed=seed)
+        np.testing.assert_array_equal(obs, theirs.reset(seed=seed)[0])
+        assert obs in ours.observation_space
+        assert obs * 2 not in ours.observation_space, "the space must hold nothing above 1"
         for action in (0, 1, 0, 1, 2, 3):
             (obs, *rest), (expected, *others) = ours.step(action), theirs.step(action)
             np.testing.assert_array_equal(obs, expected)
@@ -25,7 +28,11 @@ class Countdown(gym.vector.VectorEnv):
 
     def __init__(self):
         self.num_envs = 2
+        self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
         self.single_action_space = gym.spaces.Discrete(2)
+        self.single_observation_space = gym.spaces.Discrete(13)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, 2)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, 2)
 
     def reset(self, *, seed=None, options=None):
         self.seed, self.count = seed, np.array([0, 10])
@@ -36,7 +43,10 @@ class Countdown(gym.vector.VectorEnv):
         terminated, truncated = self.count == 3, self.count == 12
         done, infos = terminated | truncated, {}
         if done.any():
-            infos = {"final_obs": self.count.copy()}
+            infos = {
+                "final_obs": np.where(done, self.count, None),
+                "_final_obs": done,
+            }  # as gymnasium has them
         rewards = self.count * 1.0
         self.count = np.where(done, [0, 10], self.count)
         return self.count.copy(), rewards, terminated, truncated, infos
@@ -48,6 +58,7 @@ def check_collect(collect):
     assert envs.seed == 5
     np.testing.assert_array_equal(batch.obs, np.transpose([[0, 1, 2, 0, 1, 2], [10, 11, 10, 11, 10, 11]]))
     np.testing.assert_array_equal(batch.next_obs, batch.obs + 1)  # also where an episode ends
+    assert np.asarray(batch.next_obs).dtype.kind == "i", "next_obs must hold whole numbers"
     np.testing.assert_array_equal(batch.rewards, batch.obs + 1.0)
     np.testing.assert_array_equal(
         batch.returned_obs, np.transpose([[1, 2, 0, 1, 2, 0], [11, 10, 11, 10, 11, 10]])
