@@ -96,7 +96,6 @@ LEFT_OUT = {  # files, or one function of a file
     "chapters/envs/visitors.py": "refuses what is not the course's",
     "chapters/text/charts.py": "draws",
     "chapters/text/models.py": "files and what may be loaded",
-    "chapters/utils/device.py": "one line",
     "chapters/utils/files.py": "files",
     "chapters/utils/lesson.py": "the command line of a lesson",
     "chapters/utils/plotting.py": "draws",

@@ -1,6 +1,7 @@
 """D6's way from ratings to a policy, whole and in small; what is kept of ratings; mistakes it must notice."""
 
 import dataclasses
+import socket
 
 import numpy as np
 import pytest
@@ -80,10 +81,10 @@ def test_an_interrupt_keeps_every_answer(who, pairs, tmp_path, monkeypatch):
 
     name = f"rate_in_{'terminal' if who == 'terminal' else 'browser'}"
     log = RunLog(tmp_path / "run", "D6")
-    monkeypatch.setattr(raters, name, lambda session: person(session, 3))
+    monkeypatch.setattr(raters, name, lambda session, *port: person(session, 3))
     with pytest.raises(KeyboardInterrupt):
         raters.ask(who, shown, office.prefers, cfg, log)
-    monkeypatch.setattr(raters, name, lambda session: person(session, 100))
+    monkeypatch.setattr(raters, name, lambda session, *port: person(session, 100))
     prompts, chosen, rejected = raters.ask(who, shown, office.prefers, cfg, log)
     log.close()
     assert len(answered) == 15, "twelve pairs, three of them twice, none of the first three again"
@@ -105,6 +106,25 @@ def test_two_raters_are_refused_in_one_line(asked, tmp_path):
         run(lesson, tmp_path, **asked)
 
 
+def test_a_port_in_use_is_told_before_texts_are_written(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"^port {port}: cannot listen there .*0 takes any free port$"):
+            run(lesson, tmp_path, rate_web=True, port=port)
+
+
+def test_the_page_stands_at_the_port_that_was_asked_for(pairs, tmp_path, monkeypatch):
+    ports = []
+    monkeypatch.setattr(raters, "rate_in_browser", lambda session, port: ports.append(port))
+    cfg = dataclasses.replace(SMOKE, ratings=tmp_path / "mine.sqlite", rate_web=True, port=8765)
+    log = RunLog(tmp_path / "run", "D6")
+    raters.ask("web", raters.to_rate(*pairs, 12), office.prefers, cfg, log)
+    log.close()
+    assert ports == [8765]
+
+
 @pytest.mark.parametrize("who", ["terminal", "web"])
 def test_a_person_is_told_what_comes_before_the_first_pair(who, capsys):
     raters.who_rates(dataclasses.replace(SMOKE, rater=who))
@@ -117,7 +137,7 @@ def test_a_person_is_told_what_comes_before_the_first_pair(who, capsys):
 
 @pytest.mark.parametrize("choice", [None, "tie", "skip"])
 def test_finishing_without_a_preference_ends_cleanly(pairs, tmp_path, monkeypatch, capsys, choice):
-    def person(session):
+    def person(session, port):
         if choice and session.next():
             session.answer(choice)
 

@@ -5,12 +5,14 @@ import os
 import signal
 import time
 
+import jax
 import pytest
 import typer
 
 from chapters.course import cli, grading, overview, plans, practice, shown, worked
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of, tasks_of
+from chapters.course.spying import spied
 
 GAE = """
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -103,6 +105,22 @@ def test_prints_and_changed_arguments_are_remarked():
     assert "it changes its argument 'rewards' in place" in grade.remarks
 
 
+def test_a_procedure_is_known_by_what_it_leaves():
+    """It answers nothing: the weights that it moved are shown and compared."""
+    source = """
+def move_average(average, network, rate):
+    for slow, fast in zip(average.parameters(), network.parameters()):
+        slow.data += (1 - rate) * (fast.data - slow.data)
+"""
+    grade = grade_of(source, "move_average", find("B4"))
+    assert grade.state == "failed"
+    assert grade.looks_like == ["keeps the share that it should replace"]
+    assert grade.example["expected"].startswith("average.weight [[")
+    assert grade.example["found"] != grade.example["expected"]
+    right = grade_of(source.replace("(1 - rate)", "rate"), "move_average", find("B4"))
+    assert (right.state, right.remarks) == ("passed", [])
+
+
 def test_a_missing_gradient_is_said():
     source = "def clipped_surrogate(ratio, advantages, clip_eps):\n    ratio = ratio.detach()\n"
     source += (
@@ -167,6 +185,13 @@ def test_files_that_cannot_be_graded_are_one_line(course, tmp_path, content):
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert "mine.py" in course.refused("grade", "C3.gae", file)
+
+
+def test_what_is_no_file_is_not_read(course, tmp_path):
+    """A device may never come to an end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        assert f"{path}: not a file" in course.refused("grade", "C3", path)
 
 
 def test_hints_come_one_more_at_a_time_and_can_be_read_again(course):
@@ -434,3 +459,13 @@ def test_plans_count_what_exercises_take():
     assert plans.exercise_minutes("A1") == plans.exercise_minutes("Z9") == 0.0
     line = next(line for line in overview.plans_lines() if line.startswith("rl plan weekend"))
     assert "exercises " in line
+
+
+def test_what_jax_only_traces_is_no_call():
+    """It has no numbers that could be shown, compared or replayed."""
+    spy, calls = spied(lambda x: (x**2).sum())
+    jax.grad(spy)(jax.numpy.ones(3))
+    jax.vmap(spy)(jax.numpy.ones((3, 2)))
+    assert calls == []
+    assert spy(jax.numpy.ones(3)) == 3.0
+    assert len(calls) == 1

@@ -267,22 +267,6 @@ def test_texts_leave_as_json_only_and_the_page_allows_no_foreign_script(serve):
     assert "httponly" in visitor.ask("GET", f"/?{visitor.query}").getheader("set-cookie").lower()
 
 
-@pytest.mark.parametrize(("text", "port"), [(None, 0), ("0", 0), ("8765", 8765), ("65535", 65535)])
-def test_the_environment_names_a_port(monkeypatch, text, port):
-    monkeypatch.delenv("RL_PORT", raising=False)
-    if text is not None:
-        monkeypatch.setenv("RL_PORT", text)
-    assert web.port_of_environment() == port
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "65536", "80.0", "9" * 400, "８０", "80\n90"])
-def test_a_port_that_is_none_is_one_line(monkeypatch, store, text):
-    monkeypatch.setenv("RL_PORT", text)
-    with pytest.raises(UsageError, match="allowed: 0 to 65535") as error:
-        rate_in_browser(Session(make_pairs(1), store), open_browser=False)
-    assert "\n" not in str(error.value)
-
-
 def test_the_page_says_by_what_to_judge(serve):
     visitor = serve(make_pairs(2), criterion="Which is shorter?")
     assert visitor.state()["criterion"] == "Which is shorter?"
@@ -343,7 +327,7 @@ def test_clients_that_hang_hold_nothing_up_and_say_nothing(tmp_path, how):
 
 def test_a_port_that_cannot_be_had_is_one_line(store):
     session = Session(make_pairs(1), store)
-    with web._listen(0) as taken:
+    with web.listen_on(0) as taken:
         assert taken.getsockname()[0] == "127.0.0.1"  # this machine only
         with pytest.raises(UsageError, match="in use"):
             rate_in_browser(session, port=taken.getsockname()[1], open_browser=False)

@@ -300,7 +300,7 @@ def test_a_wanted_python_must_be_named(with_uv, arguments):
 
 
 def test_a_wanted_python_that_is_not_there_is_refused(with_uv):
-    fails_in_one_line(with_uv.setup("--python", "3.7"), "--python 3.7")
+    fails_in_one_line(with_uv.setup("--python", "3.7"), "--python 3.7", code=2)
     with_uv.put("python3.12", PYTHON)
     result = with_uv.setup("--no-lesson", "--python", "3.12", FAKE_VERSION="3.12.4")
     assert str(with_uv.path / "python3.12") in result.stdout

@@ -12,9 +12,8 @@
 # Two folders are made, both ignored by git: .venv (the packages) and .uv (uv itself if the machine has none,
 # a log, and a mark that stands while packages are being installed). The machine's own Python is not touched.
 #
-# Apple Silicon: PyTorch's MPS device is found and reported, but lessons run on the CPU unless `--device mps`
-# is given. Small networks are slower on MPS, it has no float64, and generating text on it has known faults.
-# JAX runs on the CPU: jax-metal, the plug-in for Apple's GPU, is no longer developed.
+# Apple Silicon: PyTorch's MPS device is found and reported, for your own work; the lessons run on the CPU.
+# Small networks are slower on MPS, it has no float64, and generating text on it has known faults. JAX runs on the CPU: jax-metal, the plug-in for Apple's GPU, is no longer developed.
 #
 # Written for bash 3.2, which is what macOS has: no `timeout`, `mapfile`, `readlink -f` or GNU-only flags.
 #
@@ -44,8 +43,8 @@ Needs Python 3.11, 3.12 or 3.13 with pip, on Linux (x86_64, aarch64) or on a Mac
 uv is found on the PATH, in Python (`python3 -m uv`) or in ~/.local/bin, and otherwise installed into .uv/ here.
 Behind a mirror of the package index, set UV_DEFAULT_INDEX (for uv) and PIP_INDEX_URL (for pip) to its address.
 
-Apple Silicon: the lessons run on the CPU. PyTorch's MPS is reported by `rl doctor` and used only with
-`--device mps` (slower for small networks, no float64). JAX is CPU only there; jax-metal is dead.
+Apple Silicon: the lessons run on the CPU, which is faster than MPS for small networks and has float64.
+PyTorch's MPS is there for your own work (`rl doctor` reports it). JAX is CPU only; jax-metal is dead.
 TEXT
 }
 
@@ -176,7 +175,7 @@ find_python() {
       case $candidate in */*) [ ! -x "$started_in/$candidate" ] || candidate=$started_in/$candidate ;; esac
       try_python "$candidate" && return 0
     done
-    fail "--python $wanted_python is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}"
+    fail "--python $wanted_python is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}" 2
   fi
   for candidate in "$root/.venv/bin/python" python3.11 python3 python python3.12 python3.13 \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[123]*/bin/python "$HOME"/.local/bin/python3.1[123] \

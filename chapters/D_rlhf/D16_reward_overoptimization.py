@@ -243,15 +243,13 @@ the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold
 finds what is too rare among the pairs to count: praise without measure, words said again and again. Gold
 falls, the proxy climbs on; and this is the *good* proxy, near D3's ceiling.
 
-*Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; the gold
-reward dislikes a symbol that repeats the one before it, and counts of symbols cannot see that. More pairs
-raise the peak. The lowest of five proxies puts the fall off, but all five are blind in the same place. The
-proxy that is shown repeats keeps what it gains.
+*Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; gold
+dislikes a symbol that repeats the one before it, which counts cannot see. More pairs raise the peak. The
+lowest of five puts the fall off, but all are blind in the same place; one shown repeats keeps its gains.
 
 **The verdict.** The learnt reward goes on rising, by (5) always; the true one rises with it at first and
-falls as soon as the policy writes what the two disagree on. How far one may go is not decided by the accuracy
-on held-out pairs, but by what the proxy cannot see, and found by looking: at gold, or at people, on what the
-policy writes now.
+falls as soon as the policy writes what the two disagree on. How far one may go is decided not by accuracy on
+held-out pairs but by what the proxy cannot see: let gold, or people, judge what the policy writes now.
 
 <!-- results: D16 -->
 

@@ -71,6 +71,8 @@ class Config(ppo.Settings):  # D2's settings of PPO are inherited
     """Rate in the terminal: the same as --rater terminal."""
     rate_web: bool = False
     """Rate on a page that is served to this machine only: the same as --rater web."""
+    port: Annotated[int, in_range(0, 65535)] = 0
+    """The page's port, for an address that can be forwarded; 0 takes any that is free."""
     num_ratings: Annotated[int, in_range(2, 10_000)] = 40
     """Pairs that you are asked about; one in ten comes twice, to see how sure you are."""
     human_share: Annotated[float, in_range(0.0, 1.0)] = 0.3

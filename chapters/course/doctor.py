@@ -91,9 +91,9 @@ def check_torch() -> Finding:
 
     devices = ["cpu"]
     if torch.backends.mps.is_available():
-        devices.append("mps (opt in with --device mps; slower than the CPU for small networks)")
+        devices.append("mps (there for your own work; the lessons use the CPU, faster for small networks)")
     if torch.cuda.is_available():
-        devices.append("cuda (opt in with --device cuda)")
+        devices.append("cuda (there for your own work; the lessons use the CPU)")
     product = float(torch.ones(2, 2) @ torch.ones(2) @ torch.ones(2))
     return Finding("PyTorch", product == 4.0, f"{torch.__version__}: {', '.join(devices)}", REINSTALL)
 

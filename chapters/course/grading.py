@@ -113,6 +113,8 @@ def tasks_for(item: Item, name: str) -> dict[str, Task]:
 
 def text_of(path: Path) -> str:
     """A learner's file. Raises UsageError if it cannot be read."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: not a file (`rl exercise` writes one into practice/)")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -287,7 +289,7 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
             return
         grade.state = "failed"
     said = " ".join(str(error).split())[:200] if error else ""
-    if said.startswith(("Not equal to tolerance", "assert")):
+    if said.startswith(("Not equal to tolerance", "assert")) or (pairs and said.startswith("Tensor-likes")):
         said = ""
     grade.said = said or ("a value differs from the definition" if pairs else "the check refuses it")
     if broken := next((call for call in (*calls, *answers) if call.error is not None), None):
@@ -383,6 +385,8 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
         "expected": in_words(theirs.error) if theirs.error else shown(theirs.answer),
         "found": in_words(mine.error) if mine.error else shown(mine.answer),
     }
+    if theirs.answer is None and mine.answer is None and not (theirs.error or mine.error):
+        return found | left_otherwise(own, mine, theirs)
     index = None if mine.error or theirs.error else first_difference(mine.answer, theirs.answer)
     if index:
         right, wrong = (shown(as_array(call.answer)[index]) for call in (theirs, mine))
@@ -394,6 +398,20 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
         at = f" ({', '.join(there)})" if there else ""
         found["index"] = f"{list(index)}: {right} expected, {wrong} found{at}"
     return found
+
+
+def left_otherwise(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
+    """Expected and found of the first argument that two calls changed differently; of a network, its weights."""
+    ends = [named_arguments(own, Call(call.left, call.left)) for call in (theirs, mine)]
+    for (name, right), (_, wrong) in zip(*ends):
+        parts = {name: (right, wrong)}
+        if hasattr(right, "state_dict"):
+            weights = wrong.state_dict()
+            parts = {f"{name}.{key}": (value, weights[key]) for key, value in right.state_dict().items()}
+        for part, (one, other) in parts.items():
+            if not alike(one, other):
+                return {"expected": f"{part} {shown(one)}", "found": f"{part} {shown(other)}"}
+    return {}
 
 
 def other_kind(mine: Call, theirs: Call) -> str:

@@ -17,6 +17,7 @@ from chapters.rating import (
     rate_in_browser,
     rate_in_terminal,
 )
+from chapters.rating.web import listen_on
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import RunLog
 
@@ -32,7 +33,7 @@ Prefers = Callable[[str, str, str], float]
 def who_rates(cfg: Any) -> str:
     """The one rater that --rater, --rate and --rate-web ask for. Raises UsageError if they disagree.
 
-    A person is told what happens before the first pair appears.
+    A person is told what happens before the first pair appears. Nor is a port that cannot be had found late.
     """
     asked = {f"--rater {cfg.rater}": cfg.rater} if cfg.rater != "heuristic" else {}
     asked |= {"--rate": "terminal"} if cfg.rate else {}
@@ -40,6 +41,8 @@ def who_rates(cfg: Any) -> str:
     if len(set(asked.values())) > 1:
         raise UsageError(f"{' and '.join(asked)}: more than one rater (allowed: one of them)")
     who = next(iter(asked.values()), "heuristic")
+    if who == "web":
+        listen_on(cfg.port).close()  # a port in use is told now, not when the texts are written
     if who in ("terminal", "web"):
         where = "here" if who == "terminal" else "on a page whose address stands here then"
         print(
@@ -86,7 +89,7 @@ def ask(who: str, pairs: Sequence[Pair], prefers: Prefers, cfg: Any, log: RunLog
         elif who == "terminal":
             rate_in_terminal(session)
         else:
-            rate_in_browser(session)
+            rate_in_browser(session, cfg.port)
         try:
             export(store, store.pairs(), log.folder / "ratings.jsonl")
         except NoPreference:

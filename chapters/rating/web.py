@@ -50,17 +50,15 @@ HEADERS = {
 }
 
 
-def rate_in_browser(session: Session, port: int | None = None, open_browser: bool = True) -> Progress:
+def rate_in_browser(session: Session, port: int = 0, open_browser: bool = True) -> Progress:
     """Serve the page on 127.0.0.1 until its Finish button. Every answer is kept, also when Ctrl-C interrupts.
 
-    Without a port, RL_PORT names one; 0 takes any that is free. Raises UsageError if the port cannot be had.
+    Port 0 takes any that is free. Raises UsageError if the port cannot be had.
     For a machine far away, give a port and forward the same one (`ssh -L 8765:127.0.0.1:8765 …`).
     """
     import uvicorn
 
-    port = port_of_environment() if port is None else port
-
-    with contextlib.closing(_listen(port)) as listening:
+    with contextlib.closing(listen_on(port)) as listening:
         app = RatingApp(
             session, listening.getsockname()[1], finish=lambda: setattr(server, "should_exit", True)
         )
@@ -85,21 +83,13 @@ def rate_in_browser(session: Session, port: int | None = None, open_browser: boo
     return session.progress
 
 
-def port_of_environment() -> int:
-    """RL_PORT, or 0 for any free one. Raises UsageError if it is no number of a port."""
-    text = os.environ.get("RL_PORT", "0")
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise UsageError(f"RL_PORT={text[:40]!r}: no port (allowed: 0 to 65535; 0 takes any free one)")
-    return int(text)
-
-
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a line of the server's log is worth showing: that Finish cut somebody off is not."""
     cut_off = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not cut_off and "graceful shutdown" not in record.getMessage()
 
 
-def _listen(port: int) -> socket.socket:
+def listen_on(port: int) -> socket.socket:
     """A socket that already listens on 127.0.0.1, so that a port in use is known before anything starts."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

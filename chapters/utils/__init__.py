@@ -12,7 +12,6 @@ os.environ.setdefault("PJRT_NPROC", "1")
 
 from chapters.utils import plotting
 from chapters.utils.claims import Claim
-from chapters.utils.device import pick_device
 from chapters.utils.evaluation import bootstrap_interval
 from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError, in_range, run_lesson
@@ -27,7 +26,6 @@ __all__ = [
     "UsageError",
     "bootstrap_interval",
     "in_range",
-    "pick_device",
     "plotting",
     "run_lesson",
     "seed_everything",
