@@ -1,5 +1,6 @@
 """Definition checks of B4: each function against its equation, written out one number at a time."""
 
+import itertools
 import math
 
 import numpy as np
@@ -58,16 +59,22 @@ def check_ReplayBuffer(ReplayBuffer):
 
 def check_move_average(move_average):
     torch.manual_seed(7)
-    for rate in (0.0, 0.01, 0.5, 1.0):
-        average, network = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    for sizes, rate in itertools.product(((1, 1), (3, 2)), (0.0, 0.01, 0.5, 1.0)):
+        average, network = torch.nn.Linear(*sizes), torch.nn.Linear(*sizes)
         before = [p.detach().clone() for p in average.parameters()]
         goal = [p.detach().clone() for p in network.parameters()]
         move_average(average, network, rate)
         for moved, start, end, untouched in zip(
             average.parameters(), before, goal, network.parameters(), strict=True
         ):
-            torch.testing.assert_close(moved.detach(), (1 - rate) * start + rate * end)
             assert torch.equal(untouched, end), "the network itself must stay as it is"
+            weights = (part.detach().flatten().tolist() for part in (moved, start, end))
+            for found, old, new in zip(*weights, strict=True):
+                expected = (1 - rate) * old + rate * new
+                assert math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-6), (
+                    f"rate {rate}, average's weight {old:.4f}, the network's {new:.4f}: "
+                    f"expected {expected:.4f}, found {found:.4f}"
+                )
 
 
 EDITS = {
