@@ -401,7 +401,7 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
 
 
 def left_otherwise(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
-    """Expected and found of the first argument that two calls changed differently; of a network, its weights."""
+    """Expected and found of the first argument that two calls left differently; of a network, its weights."""
     ends = [named_arguments(own, Call(call.left, call.left)) for call in (theirs, mine)]
     for (name, right), (_, wrong) in zip(*ends):
         parts = {name: (right, wrong)}
