@@ -155,6 +155,7 @@ class ValueAgent:
     """Sample averages, and a rule `choose(estimates, counts, num_plays, rng)` that picks arms by them."""
 
     def __init__(self, shape: tuple[int, int], choose: Callable):
+        # two tables, `estimates` and `counts` of pulls, and the rule
         self.estimates = np.zeros(shape)  # [B, K]
         self.counts = np.zeros(shape)  # [B, K]
         self.choose = choose
