@@ -34,17 +34,19 @@ def check_first_visits(first_visits):
 
 def check_visit_sums(visit_sums):
     rng = np.random.default_rng(2)
-    visited, returns = rng.integers(4, size=(6, 5)), rng.normal(size=(6, 5))
-    counted = rng.random((6, 5)) < 0.6
-    sums = visit_sums(visited, returns, counted, 6)
-    for state in range(6):
-        seen = [returns[where] for where in np.ndindex(6, 5) if counted[where] and visited[where] == state]
-        np.testing.assert_allclose(
-            sums[:, state],
-            [len(seen), sum(seen), sum(x * x for x in seen)],
-            atol=1e-12,
-            err_msg=f"count, sum and sum of squares of state {state}",
-        )
+    for ended in (0.0, 0.5):  # what follows an end has the state -1, and is never counted
+        visited, returns = rng.integers(4, size=(6, 5)), rng.normal(size=(6, 5))
+        counted = rng.random((6, 5)) < 0.6
+        visited[~counted & (rng.random((6, 5)) < ended)] = -1
+        sums = visit_sums(visited, returns, counted, 6)
+        for state in range(6):
+            seen = [returns[at] for at in np.ndindex(6, 5) if counted[at] and visited[at] == state]
+            np.testing.assert_allclose(
+                sums[:, state],
+                [len(seen), sum(seen), sum(x * x for x in seen)],
+                atol=1e-12,
+                err_msg=f"count, sum and sum of squares of state {state}",
+            )
 
 
 def check_n_step_parts(n_step_parts):
