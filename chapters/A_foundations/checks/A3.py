@@ -122,12 +122,14 @@ def check_stopping_gap(stopping_gap):
     """The promise is kept exactly in the worst case: one state that pays 1 for ever."""
     for gamma in (0.1, 0.5, 0.9, 0.99):
         gap, V = stopping_gap(gamma, 1e-3), 0.0
+        assert gap > 0.0, f"gamma {gamma}: no change is ever below {gap}"
         while abs(1.0 + gamma * V - V) > gap:
             V = 1.0 + gamma * V
         after = 1.0 + gamma * V
-        assert abs(after - 1 / (1 - gamma)) <= 1e-3 * (1 + 1e-9)  # close enough,
-        assert abs(V - 1 / (1 - gamma)) > 1e-3 * 0.999  # and not a sweep later than needed
-    assert 0.0 < stopping_gap(1.0, 1e-3) < 1e-3
+        assert abs(after - 1 / (1 - gamma)) <= 1e-3 * (1 + 1e-9), f"gamma {gamma}: stops too early"
+        assert abs(V - 1 / (1 - gamma)) > 1e-3 * 0.999, f"gamma {gamma}: stops later than needed"
+    gap = stopping_gap(1.0, 1e-3)
+    assert 0.0 < gap < 1e-3, f"gamma 1 promises nothing; section 3 says what to take in place of {gap}"
 
 
 def check_iterate(iterate):

@@ -58,7 +58,8 @@ def check_collect(collect):
     assert envs.seed == 5
     np.testing.assert_array_equal(batch.obs, np.transpose([[0, 1, 2, 0, 1, 2], [10, 11, 10, 11, 10, 11]]))
     np.testing.assert_array_equal(batch.next_obs, batch.obs + 1)  # also where an episode ends
-    assert np.asarray(batch.next_obs).dtype.kind == "i", "next_obs must hold whole numbers"
+    dtype = np.asarray(batch.next_obs).dtype
+    assert dtype.kind == "i", f"next_obs must hold whole numbers, not {dtype}"
     np.testing.assert_array_equal(batch.rewards, batch.obs + 1.0)
     np.testing.assert_array_equal(
         batch.returned_obs, np.transpose([[1, 2, 0, 1, 2, 0], [11, 10, 11, 10, 11, 10]])
