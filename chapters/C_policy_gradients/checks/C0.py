@@ -29,11 +29,12 @@ def others_by_hand(returns):
 
 def check_score(score):
     rng = np.random.default_rng(5)
-    for num_actions in (2, 4):
-        logits = torch.tensor(rng.normal(size=(6, num_actions)), requires_grad=True)
-        actions = rng.integers(num_actions, size=6)
-        log_probs = torch.log_softmax(logits, dim=1)
-        log_probs[torch.arange(6), torch.from_numpy(actions)].sum().backward()  # autograd knows no formula
+    for shape in ((6, 2), (6, 4), (3, 2, 4)):  # [*B, A]
+        logits = torch.tensor(rng.normal(size=shape), requires_grad=True)
+        actions = rng.integers(shape[-1], size=shape[:-1])
+        log_probs = torch.log_softmax(logits, dim=-1)
+        taken = log_probs.gather(-1, torch.from_numpy(actions)[..., None])
+        taken.sum().backward()  # autograd knows no formula
         found = score(log_probs.exp().detach().numpy(), actions)
         np.testing.assert_allclose(found, logits.grad.numpy(), atol=1e-12)
 
@@ -66,6 +67,8 @@ def check_leave_one_out(leave_one_out):
             atol=1e-9,
             err_msg="what an episode got has no part in its own baseline",
         )
+    many = rng.normal(size=(4, 3, 6))  # a last axis of batches changes nothing
+    np.testing.assert_allclose(leave_one_out(many)[..., 5], others_by_hand(many[..., 5]), atol=1e-9)
 
 
 def check_three_weights(three_weights):
@@ -99,6 +102,8 @@ def check_policy_loss(policy_loss):
         loss.backward()
         np.testing.assert_allclose(log_probs.grad, -2.0 * source.detach() / num_episodes)
         assert source.grad is None, "the weights are constants: no gradient flows into them"
+        loss = policy_loss(log_probs.detach(), 2.0 * source, num_episodes)
+        assert not loss.requires_grad, "the weights are constants: no gradient flows into them"
 
 
 LEARNING = ("fresh_return",)

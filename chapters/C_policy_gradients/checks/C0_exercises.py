@@ -7,7 +7,7 @@ from chapters.utils.edits import Edit
 
 
 def best_baseline(probs: np.ndarray, rewards: np.ndarray) -> float:
-    """The b that makes (E1) least, for the probabilities [A] and the rewards [A] of the actions."""
+    """The b that makes eq. (E1) least, for the probabilities [A] and the rewards [A] of the actions."""
     scores = np.eye(len(probs)) - probs  # a row for each action, eq. (4)
     weights = probs * (scores**2).sum(axis=1)
     return float((weights * rewards).sum() / weights.sum())
