@@ -41,7 +41,7 @@ from chapters.utils import RunLog, in_range, plotting, run_lesson
 Array = np.ndarray | jax.Array  # NumPy's; `solve_with_jax` runs the same functions on JAX's
 Values = Float[Array, " S"]  # a number for each state
 Policy = Float[Array, "S A"]  # the probability of each action in each state
-TIE = 1e-10  # actions count as equally good if they differ by less than this part of the largest value
+TIE = 1e-10  # actions count as equally good if they differ by at most this part of the largest value
 MAX_SWEEPS = 100_000
 MAX_EVALUATIONS = 1000
 

@@ -14,7 +14,7 @@ MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 EXIT_REWARD = {"G": 1.0, "P": -1.0, "T": 0.0}
 """What it pays to enter a goal, a pit, and an end without reward."""
 TIE = 1e-10
-"""Actions count as equally good if they differ by less than this part of the largest value."""
+"""Actions count as equally good if they differ by at most this part of the largest value."""
 MAX_EVALUATIONS = 1000
 """Policies that policy iteration tries before it gives up."""
 

@@ -23,7 +23,7 @@ Table = Float[np.ndarray, "S A"]
 TOLERANCE = 1e-10
 """Value iteration stops at a change below this part of the largest value."""
 TIE = 1e-9
-"""Actions count as equally good if they differ by less than this part of the largest value."""
+"""Actions count as equally good if they differ by at most this part of the largest value."""
 MAX_SWEEPS = 300_000
 """Sweeps that value iteration makes before it gives up."""
 
