@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from chapters.course import graders, tables
+from chapters.course import graders, grading, tables
 from chapters.course.catalog import ROOT, find, lessons
 from chapters.course.parts import exercises_of, tasks_of
 from chapters.utils.edits import Edit
@@ -46,6 +46,23 @@ def test_a_grader_that_refuses_what_is_right_is_noticed():
 
     found = graders.examine(dataclasses.replace(GAE, check=check, edits={}))
     assert "the right one is refused: no" in found.faults
+
+
+def test_what_is_wrong_in_the_gradient_alone_is_shown_and_named():
+    task = tasks_of(find("D15"))["expected_loss"]
+    edit = task.edits["sampling_differentiated"]
+    grade = grading.grade_one(task, task.wrong(edit))
+    assert grade.looks_like == [edit.says]
+    expected, found = (grade.example[key].split(", with slope ") for key in ("expected", "found"))
+    assert expected[0] == found[0]
+    assert expected[1] != found[1]
+
+
+def test_an_answer_that_comes_bit_by_bit_or_in_words_is_compared_too():
+    tasks = tasks_of(find("D6"))
+    for name, mistake in (("minibatches", "on_top"), ("label", "no_luck")):
+        grade = grading.grade_one(tasks[name], tasks[name].wrong(tasks[name].edits[mistake]))
+        assert grade.looks_like == [tasks[name].edits[mistake].says]
 
 
 def test_what_is_not_named_needs_a_reason(monkeypatch):

@@ -295,8 +295,10 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
     if broken := next((call for call in (*calls, *answers) if call.error is not None), None):
         grade.said = f"stops with {in_words(broken.error)}{line_in(own, broken.error)}"
     if pairs:
-        mine, theirs = min(pairs, key=lambda pair: pair[0].size)
+        mine, theirs = min(pairs, key=lambda pair: (only_slopes_differ(*pair), pair[0].size))
         grade.example = example(own, mine, theirs)
+        if only_slopes_differ(mine, theirs):
+            grade.said = said or "the value is right, its gradient is not"
         grade.said = other_kind(mine, theirs) or grade.said
     grade.looks_like = named_mistakes(task, answers, expected, in_words(error))
     grade.inputs = len(answers)
@@ -387,6 +389,8 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
     }
     if theirs.answer is None and mine.answer is None and not (theirs.error or mine.error):
         return found | left_otherwise(own, mine, theirs)
+    if only_slopes_differ(mine, theirs):
+        return found | slope_otherwise(mine, theirs)
     index = None if mine.error or theirs.error else first_difference(mine.answer, theirs.answer)
     if index:
         right, wrong = (shown(as_array(call.answer)[index]) for call in (theirs, mine))
@@ -398,6 +402,26 @@ def example(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:
         at = f" ({', '.join(there)})" if there else ""
         found["index"] = f"{list(index)}: {right} expected, {wrong} found{at}"
     return found
+
+
+def only_slopes_differ(mine: Call, theirs: Call) -> bool:
+    """Whether two calls answer the same and differ in the gradient alone."""
+    if mine.error or theirs.error or not alike(mine.answer, theirs.answer):
+        return False
+    return not alike(mine.slopes, theirs.slopes)
+
+
+def slope_otherwise(mine: Call, theirs: Call) -> dict[str, str]:
+    """Expected and found where two calls have another slope: the first number of it that differs."""
+    for right, wrong in zip(theirs.slopes, mine.slopes):
+        if not alike(right, wrong):
+            index = first_difference(right, wrong) or ()
+            ends = {"expected": (theirs.answer, right), "found": (mine.answer, wrong)}
+            return {
+                what: f"{shown(answer)}, with slope {shown(as_array(slope)[index])}"
+                for what, (answer, slope) in ends.items()
+            }
+    return {}
 
 
 def left_otherwise(own: Callable, mine: Call, theirs: Call) -> dict[str, str]:

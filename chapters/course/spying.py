@@ -10,12 +10,13 @@ import contextlib
 import copy
 import functools
 import inspect
+import itertools
 import math
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class Call:
     left: tuple[tuple, dict]
     answer: Any = None
     error: Exception | None = None
+    slopes: list = field(default_factory=list)
+    """How the answer moves with each tensor and each weight that asked for a gradient."""
 
     @property
     def size(self) -> int:
@@ -41,6 +44,7 @@ class Call:
 
 
 MAX_CALLS = 100  # a check of something random calls it many thousand times
+MAX_PARTS = 10_000  # of an answer that comes bit by bit, and may never end
 
 
 def spied(function: Callable) -> tuple[Callable, list[Call]]:
@@ -105,9 +109,38 @@ def replay(function: Callable, calls: list[Call]) -> Iterator[Call]:
         seed_all()
         try:
             again.answer = function(*args, **kwargs)
+            if isinstance(again.answer, Iterator):
+                again.answer = list(itertools.islice(again.answer, MAX_PARTS))
+            again.slopes = slopes(again.answer, (args, kwargs))
         except Exception as error:
             again.error = error
         yield again
+
+
+def slopes(answer: Any, arguments: Any) -> list:
+    """The gradients of a sum of an answer's numbers, each with a weight of its own, so that none cancels."""
+    ends, starts = ([part for part in tensors(one) if with_gradient(part)] for one in (answer, arguments))
+    if not (ends and starts):
+        return []
+    torch = sys.modules["torch"]
+    weights = [torch.arange(1, end.numel() + 1, device=end.device).view(end.shape) for end in ends]
+    total = sum((weight * end).sum() for weight, end in zip(weights, ends))
+    try:
+        found = torch.autograd.grad(total, starts, allow_unused=True)
+    except RuntimeError:  # something on the way cannot be differentiated
+        return []
+    return [torch.zeros_like(start) if slope is None else slope for start, slope in zip(starts, found)]
+
+
+def tensors(value: Any) -> Iterator[Any]:
+    """torch's tensors in tuples, lists, dictionaries and networks."""
+    if is_tensor(value):
+        yield value
+    elif hasattr(value, "named_parameters"):
+        yield from value.parameters()
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors(part)
 
 
 def seed_all() -> None:
@@ -119,7 +152,7 @@ def seed_all() -> None:
 
 
 def same_answer(one: Call, other: Call) -> bool:
-    """Whether two calls came to the same end: equal values but for rounding, or the same kind of error.
+    """Whether two calls came to the same end: equal but for rounding, slopes too, or the same kind of error.
 
     Where neither answers anything, the end is what they left of their arguments.
     """
@@ -127,7 +160,7 @@ def same_answer(one: Call, other: Call) -> bool:
         return type(one.error) is type(other.error)
     if one.answer is None and other.answer is None:
         return alike(one.left, other.left)
-    return alike(one.answer, other.answer)
+    return alike(one.answer, other.answer) and alike(one.slopes, other.slopes)
 
 
 def copied(value: Any) -> Any:
@@ -153,7 +186,7 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(alike, one, other))
     if hasattr(one, "state_dict") and hasattr(other, "state_dict"):
-        return alike(dict(one.state_dict()), dict(other.state_dict()))
+        return alike(weights_of(one), weights_of(other))
     if is_numeric(one) and is_numeric(other):
         left, right = as_array(one), as_array(other)
         if left.shape != right.shape or with_gradient(one) != with_gradient(other):
@@ -163,10 +196,17 @@ def alike(one: Any, other: Any) -> bool:
         return bool((left == right).all())
     if is_numeric(one) or is_numeric(other):
         return False
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
     try:
         return bool(one == other) or type(one) is type(other)
     except Exception:
         return type(one) is type(other)
+
+
+def weights_of(value: Any) -> dict:
+    """The weights of a network, each with whether it asks for a gradient; or what else has a state."""
+    return dict(value.state_dict(**({"keep_vars": True} if hasattr(value, "named_parameters") else {})))
 
 
 def first_difference(one: Any, other: Any) -> tuple | None:

@@ -12,21 +12,21 @@ class Fixed(torch.nn.Module):
 
     def __init__(self, log_prob, values):
         super().__init__()
-        self.answers = log_prob, values
+        self.log_prob, self.values = torch.nn.Parameter(log_prob), torch.nn.Parameter(values)
 
     def judge(self, obs, actions):
-        return self.answers[0], None
+        return self.log_prob, None
 
     def value(self, obs):
-        return self.answers[1]
+        return self.values
 
 
 def check_policy_loss(policy_loss):
     """Value, ratio, gradients and constants of the loss, one transition at a time."""
     torch.manual_seed(4)
     for size in (6, 25):
-        log_prob = (-torch.rand(size)).requires_grad_()
-        values = torch.randn(size, requires_grad=True)
+        agent = Fixed(-torch.rand(size), torch.randn(size))
+        log_prob, values = agent.log_prob, agent.values
         mini = {
             "obs": torch.zeros(size, 1),
             "actions": torch.zeros(size, dtype=torch.long),
@@ -34,7 +34,6 @@ def check_policy_loss(policy_loss):
             "advantages": torch.randn(size),
             "returns": torch.randn(size),
         }
-        agent = Fixed(log_prob, values)
         loss, ratio, constants = policy_loss(agent, mini)
         numbers, estimates = log_prob.tolist(), values.tolist()
         raw = mini["advantages"].tolist()
