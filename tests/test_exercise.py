@@ -244,6 +244,22 @@ def test_a_loss_that_no_gradient_flows_through_fails():
     assert grade_of(cut, name, lesson).said == "returns a constant: no gradient flows"
 
 
+def test_a_zero_may_be_a_constant():
+    """The mean of no token: a new zero is right though no gradient flows through it."""
+    source = """
+def masked_mean(numbers, mask):
+    return numbers[mask].mean() if mask.any() else torch.zeros(())
+"""
+    assert grade_of(source, "masked_mean", find("D2")).state == "passed"
+    constant = source.replace(".mean()", ".mean().detach()")
+    assert grade_of(constant, "masked_mean", find("D2")).said == "returns a constant: no gradient flows"
+
+
+def test_what_is_learnt_from_may_be_a_constant():
+    source = GAE.replace("def gae", "@torch.no_grad()\ndef gae")
+    assert grade_of(source).state == "passed"
+
+
 def test_no_mask_is_not_taken_for_the_mask_turned_round():
     lesson = find("B3")
     without = "def td_target(r, v, end, gamma):\n    return r + gamma * v\n"
@@ -254,6 +270,9 @@ def test_no_mask_is_not_taken_for_the_mask_turned_round():
 def test_names_of_functions_and_arguments():
     grade = grade_of(GAE.replace("def gae", "def compute_gae"))
     assert (grade.state, grade.said) == ("not begun", "there is no 'gae' in this file, but 'compute_gae'")
+    other = "def evaluate_exactly(mdp, policy):\n    return 0\n"  # similar, and an exercise of its own
+    (grade,) = grading.graded(find("A3"), other, "evaluate_iteratively")
+    assert (grade.state, grade.said) == ("not begun", "")
     assert "the lesson calls its arguments rewards, values" in grade_of(SHORT).remarks[0]
     stub_below = GAE + "\ndef gae(rewards):\n    ...\n"
     assert grade_of(stub_below).state == "not begun", "the last definition counts"

@@ -77,10 +77,11 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
     defined = last_definitions(parsed(source, file))
     begun = {function for function, node in defined.items() if not is_stub(node)}
     module = executed(item, source, begun & set(tasks), file)
+    strangers = [other for other in defined if other not in tasks_of(item)]
     return [
         grade_one(task, getattr(module, function), vars(module))
         if function in begun
-        else Grade(function, "not begun", said=misnamed(function, defined))
+        else Grade(function, "not begun", said="" if function in defined else misnamed(function, strangers))
         for function, task in tasks.items()
     ]
 
@@ -172,11 +173,9 @@ def last_definitions(tree: ast.Module) -> dict[str, ast.stmt]:
     return found
 
 
-def misnamed(function: str, defined: dict[str, ast.stmt]) -> str:
-    """A line, if the file lacks the function and has one of a similar name."""
-    if function in defined:
-        return ""
-    close = difflib.get_close_matches(function, defined, 1, 0.6) or [n for n in defined if function in n]
+def misnamed(function: str, strangers: list[str]) -> str:
+    """A line, if a function that no exercise asks for has a similar name."""
+    close = difflib.get_close_matches(function, strangers, 1, 0.6) or [n for n in strangers if function in n]
     return f"there is no {function!r} in this file, but {close[0]!r}" if close else ""
 
 
@@ -307,14 +306,25 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
 def other_kinds(
     task: Task, own: Callable, answers: list[Call], expected: list[Call]
 ) -> list[tuple[Call, Call]]:
-    """Pairs of calls whose answers are of another kind, also when every argument asks for a gradient."""
-    asking = [Call(wanting_gradients(call.arguments), call.arguments) for call in expected]
+    """Pairs of calls whose answers are of another kind, also when every argument asks for a gradient.
+
+    None is wanted of a function that answers constants, nor where the right answer is 0.
+    """
+    wanted = [] if task.constant else expected
+    asking = [Call(wanting_gradients(call.arguments), call.arguments) for call in wanted]
     try:
         with within(SECONDS):
-            again = list(zip(replay(own, asking), replay(task.right, asking)))
+            again = [
+                pair for pair in zip(replay(own, asking), replay(task.right, asking)) if not zero(pair[1])
+            ]
     except OverTime:
         again = []
     return [pair for pair in (*zip(answers, expected), *again) if other_kind(*pair)]
+
+
+def zero(call: Call) -> bool:
+    """Whether nothing but 0 was answered."""
+    return is_numeric(call.answer) and not as_array(call.answer).any()
 
 
 @functools.cache

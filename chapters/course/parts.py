@@ -25,6 +25,8 @@ class Task:
     edits: dict[str, Edit]
     exercise: Exercise | None = None
     """The exercise, if it goes beyond the lesson."""
+    constant: bool = False
+    """Its answer is a constant to whoever learns from it: no gradient needs to flow."""
 
     @property
     def right(self) -> Callable:
@@ -68,10 +70,11 @@ def tasks_of(item: Item) -> dict[str, Task]:
     """Every function that a learner can write and have graded: the lesson's, then those beyond it."""
     lesson, edits = lesson_of(item), edits_of(item)
     checks = function_checks(checks_of(item))
+    constant = getattr(checks_of(item), "CONSTANT", ())
     found = {}
     for name in sorted(checks, key=list(vars(lesson)).index):
         own = {key: edit for key, edit in edits.items() if edit.function == name}
-        found[name] = Task(item, name, lesson, checks[name], own)
+        found[name] = Task(item, name, lesson, checks[name], own, constant=name in constant)
     for exercise in exercises_of(item).values():
         if exercise.solution and exercise.check:
             name = exercise.solution.__name__

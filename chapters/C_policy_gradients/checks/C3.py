@@ -11,6 +11,7 @@ from chapters.envs.agents import ActorCritic
 from chapters.utils.edits import Edit
 
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (T, N), or (B, A)
+CONSTANT = ("gae",)  # of the weights: it may be written with or without a gradient
 
 
 def check_gae(gae):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 
+@torch.no_grad()
 def gae__float_masks(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
     not_terminated, not_truncated = 1.0 - terminated.float(), 1.0 - truncated.float()
     advantages = []

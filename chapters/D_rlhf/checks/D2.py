@@ -12,6 +12,11 @@ from chapters.utils.edits import Edit
 
 PAD, STOP, NUM_IDS = 0, 1, 7
 SHAPES = ((1, 1), (2, 3), (5, 7), (16, 4))  # (B, T)
+CONSTANT = (
+    "token_rewards",
+    "gae",
+    "whiten",
+)  # of the weights: they may be written with or without a gradient
 
 
 class Toy(torch.nn.Module):
@@ -192,6 +197,8 @@ def check_masked_mean(masked_mean):
         numbers, mask = grids(seed + 20, shape, 1)
         chosen = [float(number) for number, exists in zip(numbers.flatten(), mask.flatten()) if exists]
         assert math.isclose(masked_mean(numbers, mask), sum(chosen) / len(chosen), abs_tol=1e-12)
+    none = torch.zeros(2, 3, dtype=torch.bool)
+    assert masked_mean(torch.ones(2, 3), none) == 0.0, "without any token the mean is 0"
 
 
 def check_whiten(whiten):
@@ -206,7 +213,10 @@ def check_whiten(whiten):
             deviation = math.sqrt(sum((x - mean) ** 2 for x in chosen) / (len(chosen) - 1))
             expected = (filled - mean) / deviation * mask
             assert torch.allclose(found, expected, atol=1e-6)
-    assert torch.isfinite(whiten(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool))).all()
+    mask = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    for constant in (1.0, 0.9, 123456.789):  # the mean of 7 such numbers is not quite theirs
+        found = whiten(torch.full(mask.shape, constant), mask)
+        assert (found == 0.0).all(), f"equal advantages {constant}: expected 0, found {found[0, 0]:.3g}"
 
 
 def config(function, **changes):
@@ -277,6 +287,7 @@ def check_minibatch_loss(minibatch_loss):
             total += 0.7 * float(value - returns[b, t]) ** 2 - min(w * a, min(max(w, 0.9), 1.1) * a)
             count += 1
             assert math.isclose(ratio[b, t], w, rel_tol=1e-4)
+        assert (ratio[b, len(completion) :] == 1.0).all(), "padding has no ratio but 1"
     assert math.isclose(loss, total / count, rel_tol=1e-4)
 
 
@@ -592,6 +603,12 @@ EDITS = {
         new="(numbers * mask).mean()",
         says="over all columns",
     ),
+    "mean_of_nothing": Edit(
+        function="masked_mean",
+        old="mask.sum().clamp(min=1)",
+        new="mask.sum()",
+        says="0 / 0 where there is no token",
+    ),
     "mean_of_rows": Edit(
         function="masked_mean",
         old="(numbers * mask).sum() / mask.sum().clamp(min=1)",
@@ -615,6 +632,12 @@ EDITS = {
         old="(advantages - masked_mean(advantages, mask)) * mask",
         new="advantages - masked_mean(advantages, mask)",
         says="padding whitened too",
+    ),
+    "rounding_divided": Edit(
+        function="whiten",
+        old=" * mask * differ",
+        new=" * mask",
+        says="divides rounding by rounding where all advantages are equal",
     ),
     "variance": Edit(
         function="whiten",
