@@ -113,12 +113,12 @@ def check_RewardModel(RewardModel):
     body = Body()
     model = RewardModel(Language(body), 1, 6)
     assert body.embedding.weight.flatten().tolist() == list(range(10)), "the language model stays as it is"
-    assert model.body.embedding.weight.flatten().tolist() == [0, 6, *range(2, 10)], (
-        "EOS starts as a full stop"
-    )
-    heads = [p for name, p in model.named_parameters() if not name.startswith("body")]
-    assert [p.numel() for p in heads] == [3], "one weight for each hidden unit"
-    weights = model.score.weight.detach()[0]
+    (copied,) = (part for part in model.modules() if isinstance(part, Body))
+    assert copied.embedding.weight.flatten().tolist() == [0, 6, *range(2, 10)], "EOS starts as a full stop"
+    inside = {id(weights) for weights in copied.parameters()}
+    heads = [weights for weights in model.parameters() if id(weights) not in inside]
+    assert [head.numel() for head in heads] == [3], "one weight for each hidden unit"
+    weights = heads[0].detach().flatten()
     texts = [[5, 3, 9], [2], [7, 7, 7, 7, 4]]
     for side in ("left", "right"):
         ids, mask = torch.full((3, 6), 8), torch.zeros(3, 6, dtype=torch.long)
@@ -131,15 +131,18 @@ def check_RewardModel(RewardModel):
 
 
 def check_step_size(step_size):
-    for num_steps, share in ((10, 0.3), (100, 0.1), (7, 0.5)):
-        warmup = int(share * num_steps)
+    for num_steps, share in ((10, 0.3), (100, 0.1), (8, 0.5)):
+        warmup = round(share * num_steps)  # a whole number: how to round is not asked
         for step in range(num_steps + 1):
-            down = (num_steps - step) / (num_steps - warmup)
-            assert math.isclose(step_size(step, num_steps, share), step / warmup if step < warmup else down)
+            expected = step / warmup if step < warmup else (num_steps - step) / (num_steps - warmup)
+            found = step_size(step, num_steps, share)
+            assert math.isclose(found, expected, abs_tol=1e-9), (
+                f"step {step} of {num_steps}, warm-up {share}: expected {expected:.6g}, found {found:.6g}"
+            )
 
 
 def check_train_reward_model(train_reward_model):
-    """One step on one batch moves the head against the loss's slope; the pairs come first in their order."""
+    """Steps move the head against the loss's slope; each pass takes every pair once, in another order."""
     lesson = sys.modules[train_reward_model.__module__]
     seen = []
 
@@ -165,12 +168,17 @@ def check_train_reward_model(train_reward_model):
     assert (trained[:8] > 0).all()
     assert (trained[8:16] < 0).all()
     assert (trained[16:] == 0).all()
-    assert seen[:2] == [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]]
-    assert len(seen) == 6
-    for first, second in ((seen[2], seen[3]), (seen[4], seen[5])):  # each pass takes every pair once
-        assert sorted(first[:4] + second[:4]) == list(range(8))
-        assert all(b == a + 8 for half in (first, second) for a, b in zip(half[:4], half[4:]))
-    assert seen[2][:4] != seen[0][:4] or seen[4][:4] != seen[0][:4], "later passes are shuffled"
+    texts = [text for ids in seen for text in ids]
+    assert len(texts) == 48, "3 passes over 8 pairs"
+    passes = []
+    for k in range(0, 48, 8):  # a step: 4 pairs, in one call or in two
+        chosen = [text for text in texts[k : k + 8] if text < 8]
+        rejected = [text - 8 for text in texts[k : k + 8] if text >= 8]
+        assert sorted(chosen) == sorted(rejected), "the texts of a pair go together"
+        passes.append(chosen)
+    orders = [first + second for first, second in zip(passes[::2], passes[1::2])]
+    assert all(sorted(order) == list(range(8)) for order in orders), "each pass takes every pair once"
+    assert not orders[0] == orders[1] == orders[2], "later passes are shuffled"
 
 
 def check_reliability(reliability):
@@ -215,7 +223,6 @@ def check_calibration_slope(calibration_slope):
     assert calibration_slope(-truth, 1 / (1 + np.exp(-truth))) < 1e-6, "the wrong way round: no slope helps"
 
 
-LOGISTIC = "-(first - second) / temperature"
 EDITS = {
     "sign_difference": Edit(
         function="preference_probability",
