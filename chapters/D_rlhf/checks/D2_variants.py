@@ -143,7 +143,7 @@ def token_rewards__scatter(scores, log_ratio, completion_mask, beta):
 
 
 def token_rewards__next_column(scores, log_ratio, completion_mask, beta):
-    exists = completion_mask.to(log_ratio.dtype)
+    exists = completion_mask.float()
     is_last = exists - F.pad(exists[:, 1:], (0, 1))
     return is_last * scores[:, None] - beta * exists * log_ratio
 
@@ -199,9 +199,9 @@ def masked_mean__selected(numbers, mask):
     return numbers[mask].mean()
 
 
-def masked_mean__masked_fill(numbers, mask):
-    count = max(int(mask.sum()), 1)
-    return numbers.masked_fill(~mask, 0.0).sum() / count
+def masked_mean__weights(numbers, mask):
+    weights = mask.float() / max(int(mask.sum()), 1)
+    return (numbers.masked_fill(~mask, 0.0) * weights).sum()
 
 
 def masked_mean__where(numbers, mask):
