@@ -3,7 +3,6 @@
 import copy
 import math
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from chapters.envs.rewriter import draw_requests, encode_prompts
 from chapters.text.models import pretrained
 from chapters.text.recipes import rewriter_recipe
 from chapters.text.rewriting import Pairs, RewardModel
+from chapters.utils import RunLog
 from chapters.utils.edits import Edit
 
 
@@ -76,6 +76,19 @@ def check_imitation_loss(imitation_loss):
     assert math.isclose(found.item(), total / count, rel_tol=1e-4)
 
 
+class Forgetful(RunLog):
+    """Takes what a lesson logs and keeps none of it."""
+
+    def __init__(self):
+        pass
+
+    def write(self, step, **metrics):
+        pass
+
+    def track(self, steps, unit, show=None):
+        return iter(steps)
+
+
 def check_fit_reward_model(fit_reward_model):
     """Polite or curt: anybody can tell. Learnt from 12 pairs; 0 on average; and it learns no more."""
     lesson, (lm, _) = sys.modules[fit_reward_model.__module__], small_model()
@@ -84,10 +97,8 @@ def check_fit_reward_model(fit_reward_model):
     pairs = Pairs(
         [request.text for request in requests], polite, [f"{request.core} now ." for request in requests]
     )
-    log = SimpleNamespace(track=lambda steps, *_, **__: steps, write=lambda *_, **__: None)
-    model = fit_reward_model(
-        lm.model, lm, pairs, Pairs([], [], []), lesson.Config(rm_epochs=12), log, "check"
-    )
+    cfg = lesson.Config(rm_epochs=12)
+    model = fit_reward_model(lm.model, lm, pairs, Pairs([], [], []), cfg, Forgetful(), "check")
     chosen, rejected = (rewards.detach() for rewards in model.margins(lm, pairs))
     assert (chosen > rejected).all(), "the chosen text is the better one"
     assert abs(torch.cat([chosen, rejected]).mean()) < 1e-4, "0 on average over the pairs"

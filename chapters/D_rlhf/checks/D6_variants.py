@@ -113,7 +113,7 @@ def fit_reward_model__at_one_step_size(model, lm, pairs, human, cfg, log, name="
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        log.write(step, **{name + "_loss": float(loss)})
+        log.write(step, **{name + "_loss": loss.item()})
     with torch.no_grad():
         chosen, rejected = found.margins(lm, pairs)
         found.score.bias.sub_((chosen.mean() + rejected.mean()) / 2)
