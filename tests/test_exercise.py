@@ -255,6 +255,14 @@ def masked_mean(numbers, mask):
     assert grade_of(constant, "masked_mean", find("D2")).said == "returns a constant: no gradient flows"
 
 
+def test_a_stop_is_not_said_of_an_input_that_shows_another_mistake():
+    """The check stops at the first mistake; that a later input would raise is nothing to begin with."""
+    source = "def score(probs, actions):\n    found = -probs\n    found[actions] += 1\n    return found\n"
+    grade = grade_of(source, "score", find("C0"))
+    assert grade.said == "a value differs from the definition"
+    assert grade.example["found"].startswith("[[")
+
+
 def test_what_is_learnt_from_may_be_a_constant():
     source = GAE.replace("def gae", "@torch.no_grad()\ndef gae")
     assert grade_of(source).state == "passed"

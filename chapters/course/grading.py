@@ -291,11 +291,14 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
     if said.startswith(("Not equal to tolerance", "assert")) or (pairs and said.startswith("Tensor-likes")):
         said = ""
     grade.said = said or ("a value differs from the definition" if pairs else "the check refuses it")
-    if broken := next((call for call in (*calls, *answers) if call.error is not None), None):
-        grade.said = f"stops with {in_words(broken.error)}{line_in(own, broken.error)}"
+    stopped = error if any(call.error is error for call in calls if call.error) else None
     if pairs:
         mine, theirs = min(pairs, key=lambda pair: (only_slopes_differ(*pair), pair[0].size))
         grade.example = example(own, mine, theirs)
+        stopped = stopped or (None if theirs.error else mine.error)
+    if stopped:
+        grade.said = f"stops with {in_words(stopped)}{line_in(own, stopped)}"
+    elif pairs:
         if only_slopes_differ(mine, theirs):
             grade.said = said or "the value is right, its gradient is not"
         grade.said = other_kind(mine, theirs) or grade.said

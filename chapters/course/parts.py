@@ -79,7 +79,7 @@ def tasks_of(item: Item) -> dict[str, Task]:
         if exercise.solution and exercise.check:
             name = exercise.solution.__name__
             home = importlib.import_module(exercise.solution.__module__)
-            found[name] = Task(item, name, home, exercise.check, exercise.edits, exercise)
+            found[name] = Task(item, name, home, exercise.check, exercise.edits, exercise, name in constant)
     return found
 
 

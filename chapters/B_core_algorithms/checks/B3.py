@@ -7,6 +7,8 @@ import torch
 
 from chapters.utils.edits import Edit
 
+CONSTANT = ("td_target", "max_value")  # to the loss: they may be written with or without a gradient
+
 
 def check_td_target(td_target):
     torch.manual_seed(0)

@@ -33,6 +33,7 @@ def td_target__where(rewards, next_values, terminated, gamma):
     return torch.where(terminated, rewards, rewards + gamma * next_values)
 
 
+@torch.no_grad()
 def td_target__masked_fill(rewards, next_values, terminated, gamma):
     return rewards + gamma * next_values.masked_fill(terminated, 0.0)
 
@@ -50,6 +51,7 @@ def max_value__max_values(target_q):
 
 
 def max_value__gather(target_q):
+    target_q = target_q.detach()
     best = torch.argmax(target_q, dim=-1, keepdim=True)
     return target_q.gather(1, best).squeeze(1)
 

@@ -10,6 +10,7 @@ from chapters.B_core_algorithms.checks import B3
 from chapters.utils.edits import Edit
 
 SHAPES = ((1, 1), (3, 2), (8, 5), (64, 2))  # (B, A)
+CONSTANT = ("td_target", "double_value", "n_step_targets")  # to the loss: with or without a gradient
 
 
 def check_td_target(td_target):

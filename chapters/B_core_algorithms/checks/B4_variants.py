@@ -17,12 +17,14 @@ def td_target__where(rewards, next_values, terminated, gamma):
     return torch.add(rewards, rest, alpha=gamma)
 
 
+@torch.no_grad()
 def td_target__set_to_zero(rewards, next_values, terminated, gamma):
     rest = gamma * next_values
     rest[terminated] = 0.0
     return rewards + rest
 
 
+@torch.no_grad()
 def double_value__index(online_q, target_q):
     rows = torch.arange(len(target_q))
     return target_q[rows, online_q.argmax(dim=1)]
@@ -119,6 +121,7 @@ def move_average__state_dict(average, network, rate):
     average.load_state_dict({name: (1 - rate) * now[name] + rate * goal[name] for name in now})
 
 
+@torch.no_grad()
 def n_step_targets__forward(rewards, next_values, terminated, truncated, n, gamma):
     num_steps, num_envs = rewards.shape
     targets = torch.zeros_like(rewards)
