@@ -1,5 +1,7 @@
 """Exercises of C1: its functions, n steps ahead, a time limit with one mask, and the two ends of lambda."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ def rewards_for_one_mask(
 def rollouts():
     """Rewards, values, next values, terminated, truncated [T, N]: random, with few and with many ends."""
     torch.manual_seed(22)
-    for T, N in ((1, 1), (5, 2), (9, 3)):
+    for T, N in ((1, 1), (3, 1), (5, 2), (9, 3)):
         for share in (0.0, 0.2, 0.5):
             rewards, values, next_values = torch.randn(3, T, N, dtype=torch.float64)
             terminated, truncated = torch.rand(2, T, N) < share
@@ -56,7 +58,11 @@ def check_n_step_advantages(n_step_advantages):
                         break
                 if not terminated[row, i]:
                     total += 0.9 ** (row - t + 1) * float(next_values[row, i])
-                assert np.isclose(found[t, i], total, rtol=1e-9, atol=1e-12)
+                assert math.isclose(found[t, i], total, rel_tol=1e-5, abs_tol=1e-5), (
+                    f"row {t} of {len(rewards)}, n {n}, the sum stops at row {row}, "
+                    f"terminated {terminated[row, i]}, truncated {truncated[row, i]}: "
+                    f"expected {total:.4f}, found {found[t, i]:.4f}"
+                )
 
 
 def check_rewards_for_one_mask(rewards_for_one_mask):
@@ -73,7 +79,10 @@ def check_rewards_for_one_mask(rewards_for_one_mask):
                     with_two = delta + goes_on * with_two
                     delta = float(found[t, i]) + (0.0 if ends or cut else ahead) - float(values[t, i])
                     with_one = delta + goes_on * with_one
-                    assert np.isclose(with_one, with_two, rtol=1e-9, atol=1e-12)
+                    assert math.isclose(with_one, with_two, rel_tol=1e-5, abs_tol=1e-5), (
+                        f"terminated {ends}, truncated {cut}, gamma {gamma}, lambda {lam}: "
+                        f"the advantage should be {with_two:.4f}, with one mask it is {with_one:.4f}"
+                    )
 
 
 EXERCISES = {
@@ -111,6 +120,12 @@ rollout ends before. (In a rollout $V(s_{t+1})$ is `next_values[t]`, which at an
                 old="next_values * ~terminated",
                 new="next_values * ~(terminated | truncated)",
                 says="takes a time limit for an end: the state that it cuts is worth nothing",
+            ),
+            "next_row": Edit(
+                function="n_step_advantages",
+                old="gamma * next_values * ~terminated",
+                new="gamma * torch.cat([values[1:], next_values[-1:]]) * ~terminated",
+                says="takes the next row's value for the successor's: after an end that is another episode's",
             ),
             "next_episode": Edit(
                 function="n_step_advantages",
