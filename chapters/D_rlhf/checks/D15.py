@@ -12,6 +12,8 @@ from chapters.envs.token_world import token_world
 from chapters.text import tasks
 from chapters.utils.edits import Edit
 
+CONSTANT = ("penalised_rewards", "exact_advantages")  # of the weights: with or without a gradient
+
 
 def small_world(seed):
     """(world of 2 prompts and 7 completions each, a policy in it that is not the reference), in float64."""
@@ -124,7 +126,7 @@ def check_exact_advantages(exact_advantages):
     counts = torch.tensor([[1, 2, 3, 4], [4, 1, 4, 1]])
     rewards = torch.tensor([[0.5, -1.0, 2.0, 0.0], [3.0, 1.0, -2.0, 0.0]], dtype=torch.float64)
     for divide in (True, False):
-        found = exact_advantages(rewards, counts / 10.0, divide)
+        found = exact_advantages(rewards, counts.double() / 10.0, divide)
         for n in range(2):
             group = rewards[n].repeat_interleave(counts[n]).numpy()
             expected = (rewards[n].numpy() - group.mean()) / (group.std() if divide else 1.0)
