@@ -75,6 +75,12 @@ def check_cartpole_step(cartpole_step):
         near_the_edge = min(abs(abs(env.state[0]) - 2.4), abs(abs(env.state[2]) - math.radians(12))) < 1e-6
         assert bool(terminated[i]) == end or near_the_edge
     assert 50 < np.asarray(terminated).sum() < 350
+    edges = jnp.array(
+        [[2.4, 0, 0, 0], [-2.4, 0, 0, 0], [0, 0, math.radians(12), 0], [0, 0, -math.radians(12), 0]]
+    )
+    assert not cartpole_step(edges, jnp.ones(4, dtype=int))[2].any(), "at an edge is not beyond it"
+    beyond = cartpole_step(edges * 1.001, jnp.ones(4, dtype=int))[2]
+    assert beyond.all(), "on either side"
 
 
 def check_env_step(env_step):

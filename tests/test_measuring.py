@@ -1,5 +1,6 @@
 """What claims are measured with, on cases whose answer is known: worked out by hand, or seen by a spy."""
 
+import itertools
 import math
 from datetime import datetime
 from types import SimpleNamespace
@@ -89,6 +90,13 @@ def test_sums_are_graded_by_their_digits_from_behind():
     assert arithmetic.verify(["07+35=", "07+35=", "04+04="], ["24", "42", "8"]).tolist() == [1.0, 0.0, 1.0]
     with pytest.raises(ValueError, match="zip"):
         arithmetic.verify(["07+35="], [])
+
+
+def test_one_content_in_eight_is_kept_for_testing_whatever_frame_it_stands_in():
+    contents = list(itertools.product(rewriter.VERBS, ("", *rewriter.KINDS), rewriter.PAPERS, rewriter.TIMES))
+    held = [{rewriter.Request(*content, frame).held_out for frame in rewriter.BLUNT} for content in contents]
+    assert all(len(answers) == 1 for answers in held)
+    assert abs(np.mean([answers == {True} for answers in held]) - 1 / 8) < 4 * (0.11 / len(held)) ** 0.5
 
 
 def test_the_split_keeps_a_fifth_of_the_sums_and_no_pair_stands_on_both_sides():
