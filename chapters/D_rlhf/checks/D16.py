@@ -9,6 +9,8 @@ import torch
 from chapters.envs.token_world import token_world
 from chapters.utils.edits import Edit
 
+CONSTANT = ("leave_one_out",)  # of the weights: with or without a gradient
+
 
 def check_best_of_n(best_of_n):
     """Against every subset of that size, one by one."""
