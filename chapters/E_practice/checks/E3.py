@@ -53,6 +53,9 @@ def check_policy_loss(policy_loss):
             "minus the gain, plus half the error"
         )
         assert constants == 0, "neither advantages nor old log-probabilities carry a gradient"
+        for name in ("advantages", "old_log_probs"):
+            told = policy_loss(agent, mini | {name: mini[name].clone().requires_grad_()})[2]
+            assert told == 1, f"{name} carries a gradient: expected 1, found {told}"
         loss.backward()
         slope = (values.detach() - mini["returns"]) / size
         assert values.grad is not None, "the value loss reaches the critic"
