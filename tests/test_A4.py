@@ -300,3 +300,11 @@ def test_action_spaces_have_a_generator_of_their_own():
     env.action_space.seed(1)
     env.reset(seed=7)
     assert [env.action_space.sample() for _ in range(20)] == first
+
+
+def test_seeds_by_hand_make_the_same_steps_over_several_episodes_and_other_seeds_do_not(monkeypatch):
+    assert evidence.seed_differences(3, 120, seed=5) == 0
+    assert lesson.collect(make_envs("GridWorld-v0", 3), 120, 5).terminated.sum() > 3, "episodes did end"
+    collect = lesson.collect
+    monkeypatch.setattr(lesson, "collect", lambda envs, steps, seed: collect(envs, steps, seed + 1))
+    assert evidence.seed_differences(3, 120, seed=5) > 0

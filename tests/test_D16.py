@@ -154,3 +154,10 @@ def test_a_proxy_with_many_pairs_that_sees_all_is_the_gold_reward(monkeypatch):
     monkeypatch.setitem(evidence.WORLDS, "ensemble", (50, False, 5))
     doubtful = evidence.fitted_proxies(world, log_probs, gold, "ensemble", 40, 2.0, generator)
     assert doubtful.shape == (40, len(gold))
+
+
+def test_the_slope_of_any_reward_is_its_covariance_with_the_proxy(monkeypatch):
+    assert lesson.covariance_gap(token_world(3)) < 1e-6
+    right = lesson.covariance
+    monkeypatch.setattr(lesson, "covariance", lambda *args: -right(*args))
+    assert lesson.covariance_gap(token_world(3)) > 1e-3

@@ -259,6 +259,12 @@ def test_a_few_healthy_updates_break_no_identity_and_repeat_to_the_bit(learner):
     assert json.dumps(rows) == json.dumps(again)
 
 
+def test_scores_are_taken_at_multiples_and_after_the_last_update():
+    cfg = replace(TINY, num_updates=5, check_every=2)
+    rows, _ = evidence.run_one(cfg, replace(SHORT, run_length=1.0), "ppo")
+    assert [step + 1 for step, _ in rows["eval_return"]] == [2, 4, 5]
+
+
 def test_the_lesson_and_its_evidence_run_ppo_alike():
     """What `main` hands over is what the evidence would have measured itself."""
     for bug in ("none", "unseeded_environment"):

@@ -513,10 +513,15 @@ def test_a3_takes_the_fastest_of_at_least_three_calls_and_solves_ever_larger_wor
     monkeypatch.setattr(evidence.time, "perf_counter", clock)
     assert evidence.seconds(lambda: clock.work(next(costs))) == 3.0
     assert next(costs) == 1.0, "three calls that are slow enough, no fourth"
-    sizes = []
+    sizes, discounts = [], set()
 
     def solve(seconds):
-        return lambda mdp, *_: sizes.append(mdp.R.shape[0]) or clock.work(seconds)
+        def solver(mdp, *_):
+            sizes.append(mdp.R.shape[0])
+            discounts.add(mdp.gamma)
+            clock.work(seconds)
+
+        return solver
 
     monkeypatch.setattr(evidence, "solve_in_one_program", solve(1.0))
     monkeypatch.setattr(lesson, "value_iteration", solve(2.0))
@@ -528,6 +533,7 @@ def test_a3_takes_the_fastest_of_at_least_three_calls_and_solves_ever_larger_wor
     assert [log.series(f"{name}_seconds") for name in names] == [([16, 32], [s, s]) for s in (1.0, 2.0, 4.0)]
     assert log.series("jax_first_call_seconds")[1] == [1.0, 1.0]
     assert set(sizes) == {16, 32}
+    assert all(0 < gamma < 1 for gamma in discounts), "there is something to converge to"
 
 
 def test_a3_errors_are_distances_whichever_side_is_larger(monkeypatch):
