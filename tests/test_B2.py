@@ -324,3 +324,18 @@ def test_the_best_step_size_is_taken_for_each_n(tmp_path, monkeypatch):
     steps, errors = log.series(f"walk_error_{lesson.NUM_AHEAD[0]}")
     assert steps == [round(1000 * alpha) for alpha in lesson.ALPHAS]
     assert errors[-1] == 3.0 + lesson.NUM_AHEAD[0]
+
+
+def test_hands_of_a_coin_tosser_are_weighted_until_they_end_and_no_longer():
+    """The mean weight is 1, and weighted returns average the other policy's value."""
+    policy, num_hands = np.full(SHAPE, STICK), 20_000
+    policy[:, :, :16] = HIT
+    start = (0, 5, 13)
+    hands = tuple(np.full(num_hands, part) for part in start)
+    rewards, ratios = evidence.play_by_coin(policy, hands, np.random.default_rng(4))
+    weights = ratios.prod(axis=0)
+    assert set(np.unique(ratios)) == {0.0, 1.0, 2.0}
+    assert (rewards[:-1] * (ratios[1:] != 1.0) == 0).all(), "no weight after a hand was paid"
+    weighted = weights * rewards.sum(axis=0)
+    for found, expected in ((weights, 1.0), (weighted, policy_values(policy)[start])):
+        assert abs(found.mean() - expected) < 4.5 * found.std() / num_hands**0.5

@@ -186,6 +186,15 @@ def test_hotelling_is_a_quantile_under_the_null():
     assert evidence.hotelling(np.stack([first, -first], axis=2), shifted) > 3.0
 
 
+def test_of_one_number_hotelling_is_students_t_squared():
+    from scipy import stats
+
+    numbers = np.array([0.4, 1.1, -0.3, 2.0])
+    t = stats.ttest_1samp(numbers, 0.25).statistic
+    found = evidence.hotelling(np.stack([numbers, -numbers], axis=1)[:, None], np.array([[0.25, -0.25]]))
+    assert math.isclose(found, t**2 / stats.t.ppf(0.9995, len(numbers) - 1) ** 2)
+
+
 def test_what_the_text_says_of_the_seeds():
     """With a baseline all seeds but one end at the top, and that one had been there; without it few do."""
     runs = load(find("C0"))["runs"]
