@@ -106,7 +106,7 @@ def test_judging_reads_the_policy_that_it_is_given(tmp_path):
 
 
 def test_the_best_of_n_by_each_proxy_keeps_what_it_must(tmp_path, monkeypatch):
-    """Texts worth 0 to 3. All pairs teach the truth, a quarter nothing, a sixteenth the opposite."""
+    """Texts worth 0, 1, 2 and 10; proxies know their order, and no more. All pairs teach the truth, a quarter nothing, a sixteenth the opposite."""
     trained, gains = [], []
 
     def train(model, pairs, cfg, log):
@@ -119,7 +119,7 @@ def test_the_best_of_n_by_each_proxy_keeps_what_it_must(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence.preferences, "RewardModel", lambda *_: None)
     monkeypatch.setattr(evidence.preferences, "marks", lambda *_: (0, 1))
     monkeypatch.setattr(evidence, "write_texts", lambda base, prompts, *_: (["0", "1", "2", "3"], None))
-    monkeypatch.setattr(evidence, "gold_reward", lambda pool: np.array([0.0, 1.0, 2.0, 3.0]))
+    monkeypatch.setattr(evidence, "gold_reward", lambda pool: np.array([0.0, 1.0, 2.0, 10.0]))
     monkeypatch.setattr(
         evidence, "score_texts", lambda scorer, tokenizer, pool: sign[scorer] * np.arange(4.0) / 2.0
     )
@@ -131,12 +131,13 @@ def test_the_best_of_n_by_each_proxy_keeps_what_it_must(tmp_path, monkeypatch):
     evidence.choose(whole, cfg, evidence.Config(pool_size=4), log)
     log.close()
     assert trained == [(4, 16), (16, 4)], "as many steps on a share of the pairs"
-    two = 14 / 6 - 1.5  # the six pairs' larger numbers, less the mean
-    by_hand = {"gold_1": [0, two, 1.5], "gold_16": [0, -two, -1.5], "proxy_1": [0, two, 1.5]}
+    two = 14 / 6 - 1.5  # the six pairs' larger ranks, less the mean
+    larger, smaller = 35 / 6 - 3.25, 4 / 6 - 3.25  # and the same of what they are worth
+    by_hand = {"gold_1": [0, larger, 6.75], "gold_16": [0, smaller, -3.25], "proxy_1": [0, two, 1.5]}
     by_hand |= {"proxy_16": [0, two, 1.5], "proxy_4": [0, 0, 0]}
     for name, gain in by_hand.items():
         assert gains[0][name] == pytest.approx(gain), name
-    assert log.series("best_of_n_gold_1") == ([1, 2, 4], pytest.approx([0, two, 1.5]))
+    assert log.series("best_of_n_gold_1") == ([1, 2, 4], pytest.approx([0, larger, 6.75]))
 
 
 def test_a_proxy_with_many_pairs_that_sees_all_is_the_gold_reward(monkeypatch):

@@ -203,3 +203,16 @@ def test_the_library_trained_on_our_pairs_ends_where_ours_does(tmp_path):
     torch.testing.assert_close(scorer(ids, mask), ours(ids, mask), atol=1e-5, rtol=1e-4)
     assert seconds > 0
     assert megabytes > 50
+
+
+def test_the_librarys_loss_of_a_padded_batch_is_ours():
+    seed_everything(0)
+    recipe = review_recipe(1)
+    tokenizer = make_tokenizer(recipe)
+    base = LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
+    sides = [[f"i adored it {'. it is' * i}" for i in range(4)], ["the plot was dull ."] * 4]
+    batch = preferences.as_tokens({"texts": sides, "labels": np.arange(4) % 2 > 0}, tokenizer)
+    model = lesson.new_model(base, lesson.Config())
+    chosen, rejected = model(*(values.flatten(0, 1) for values in batch.values())).chunk(2)
+    ours = lesson.bradley_terry_loss(chosen, rejected).item()
+    assert D3_trl.trl_loss(model.body, model.score, tokenizer, batch, lesson.Config()) == pytest.approx(ours)

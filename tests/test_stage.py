@@ -33,11 +33,12 @@ def test_claims_on_known_runs(tmp_path):
 
 def test_checks_are_kept_evenly_apart_and_in_pendulums_units(tmp_path):
     quiet, log = RunLog(tmp_path / "a", "C0"), RunLog(tmp_path / "b", "C3")
-    for number in range(1, 8):  # REINFORCE's log counts episodes and has the steps beside them
+    for number in range(8):  # REINFORCE's log counts episodes and has the steps beside them
         steps = 3200 * number
         values = {"return": -10.0 * number, "env_steps": steps, "cpu_seconds": 0.1 * number}
         quiet.write(16 * number, **{f"leave_one_out_{name}": value for name, value in values.items()})
     stage.keep("reinforce", "leave_one_out", quiet, log)
     steps, returns = log.series("stage_reinforce_return")
+    assert steps[0] == 0
     assert all(later // stage.CHECK_EVERY > step // stage.CHECK_EVERY for step, later in pairwise(steps))
     assert returns == [pytest.approx(-100.0 * step / 3200) for step in steps]
