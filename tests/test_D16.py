@@ -106,7 +106,7 @@ def test_judging_reads_the_policy_that_it_is_given(tmp_path):
 
 
 def test_the_best_of_n_by_each_proxy_keeps_what_it_must(tmp_path, monkeypatch):
-    """Texts worth 0, 1, 2 and 10; proxies know their order, and no more. All pairs teach the truth, a quarter nothing, a sixteenth the opposite."""
+    """Texts worth 0, 1, 2, 10. All pairs teach their order, a quarter nothing, a sixteenth the opposite."""
     trained, gains = [], []
 
     def train(model, pairs, cfg, log):
