@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -411,3 +412,35 @@ def test_each_kind_of_label_is_learnt_from_what_its_name_says(known, monkeypatch
     assert found["ipo"] < 1.0, "IPO's optimum is another"
     assert known.last("token_rounds_soft") == 2
     assert known.last("token_optimum_kl") == pytest.approx(float(world.kl(world.optimum(0.5))))
+
+
+def test_the_race_trains_ours_by_the_lesson_and_the_others_by_the_library(tmp_path, monkeypatch):
+    """Each from the base, on the same pairs; the lesson's claims beside TRL's come after our time was taken."""
+    done, linear = [], torch.nn.Linear(2, 1)
+
+    def train(policy, pairs, cfg, log, name):
+        done.append((name, pairs, cfg.loss))
+        return policy
+
+    def trainer(model, pairs, tokenizer, cfg, folder, precomputed):
+        done.append(("trl", pairs, precomputed))
+        return SimpleNamespace(model=copy.deepcopy(linear), train=lambda: None)
+
+    monkeypatch.setattr(evidence, "review_pairs", lambda *_: "pairs")
+    monkeypatch.setattr(evidence, "copy_of_base", lambda log: copy.deepcopy(linear))
+    monkeypatch.setattr(evidence, "dpo_trainer", trainer)
+    monkeypatch.setattr(lesson, "add_reference", lambda pairs, model: f"{pairs} with reference")
+    monkeypatch.setattr(lesson, "train", train)
+    monkeypatch.setattr(evidence, "claim_prompt", lambda pairs, cfg, log: done.append(("prompt", pairs)))
+    monkeypatch.setattr(evidence, "claim_parity", lambda pairs, cfg, log: done.append(("parity", pairs)))
+    log = RunLog(tmp_path, "D4")
+    log.keep(lm=SimpleNamespace(model=linear, tokenizer=None))
+    policies, costs = evidence.race(lesson.Config(), log)
+    log.close()
+    assert done == [
+        ("raced", "pairs with reference", lesson.Config().loss), ("prompt", "pairs"),
+        ("parity", "pairs with reference"), ("trl", "pairs", False), ("trl", "pairs", True),
+        ("ipo", "pairs with reference", "ipo"),
+    ]  # fmt: skip
+    assert list(costs) == ["ours", "trl", "trl_precomputed"]
+    assert set(policies) == {*costs, "ipo"}
