@@ -415,7 +415,7 @@ def test_each_kind_of_label_is_learnt_from_what_its_name_says(known, monkeypatch
 
 
 def test_the_race_trains_ours_by_the_lesson_and_the_others_by_the_library(tmp_path, monkeypatch):
-    """Each from the base, on the same pairs; the lesson's claims beside TRL's come after our time was taken."""
+    """Each from the base, on the same pairs; claims beside TRL come after our time was taken."""
     done, linear = [], torch.nn.Linear(2, 1)
 
     def train(policy, pairs, cfg, log, name):
