@@ -448,3 +448,18 @@ class Shifted(torch.nn.Module):
 
     def forward(self, *inputs):
         return self.answer(*inputs) + self.shift
+
+
+def test_the_library_gets_our_settings_and_computes_as_we_do():
+    cfg = lesson.Config()
+    found = D6_trl.ppo_settings(cfg, "folder")
+    ours = {
+        "kl_coef": cfg.beta, "cliprange": cfg.clip_eps, "vf_coef": cfg.vf_coef, "lam": cfg.gae_lambda,
+        "learning_rate": cfg.learning_rate, "num_ppo_epochs": cfg.num_epochs, "seed": cfg.seed,
+        "num_mini_batches": cfg.num_minibatches, "response_length": cfg.num_tokens, "gamma": 1.0,
+        "total_episodes": cfg.num_prompts * cfg.num_updates, "temperature": 1.0,
+        "gradient_accumulation_steps": 1,
+    }  # fmt: skip
+    assert {name: found[name] for name in ours} == ours
+    assert found["use_cpu"]
+    assert not (found["bf16"] or found["gradient_checkpointing"]), "single precision, nothing computed twice"
