@@ -462,4 +462,5 @@ def test_the_library_gets_our_settings_and_computes_as_we_do():
     }  # fmt: skip
     assert {name: found[name] for name in ours} == ours
     assert found["use_cpu"]
-    assert not (found["bf16"] or found["gradient_checkpointing"]), "single precision, nothing computed twice"
+    assert not found["bf16"], "single precision"
+    assert not found["gradient_checkpointing"], "nothing is computed twice"
