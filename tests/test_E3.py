@@ -263,6 +263,9 @@ def test_scores_are_taken_at_multiples_and_after_the_last_update():
     cfg = replace(TINY, num_updates=5, check_every=2)
     rows, _ = evidence.run_one(cfg, replace(SHORT, run_length=1.0), "ppo")
     assert [step + 1 for step, _ in rows["eval_return"]] == [2, 4, 5]
+    rows = {}
+    E3_dqn.train(E3_dqn.Settings(num_updates=5, check_every=2), rows, make_envs("CartPole-v1", 2))
+    assert [step + 1 for step, _ in rows["eval_return"]] == [2, 4, 5]
 
 
 def test_the_lesson_and_its_evidence_run_ppo_alike():
@@ -433,3 +436,34 @@ def test_a_run_that_is_never_evaluated_is_refused():
     """Its score is claimed; only the short repetition of a run goes without."""
     with pytest.raises(UsageError, match=r"--check-every 0 is out of range \(allowed: 1 to"):
         check_ranges(replace(TINY, check_every=0))
+
+
+def test_returns_of_tokens_are_the_score_less_the_penalties_still_to_come():
+    """Of the tokens of one completion, by hand; each costs beta times its own log-ratio."""
+    torch.manual_seed(0)
+    learner = E3_text.TextLearner(E3.Config(num_envs=8), fresh_seed=1)
+    policy, rows = learner.agent.policy, {}
+    with torch.no_grad():
+        policy.table += 0.3 * torch.randn_like(policy.table)
+        policy.value_table += torch.randn_like(policy.value_table)
+    generator = learner.generator.get_state()
+    batch = learner.batch(rows, 0)
+    learner.generator.set_state(generator)
+    prompt_ids = learner.world.prompt_ids.repeat(8 // learner.world.num_prompts, 1)
+    with torch.no_grad():
+        written = learner.write(prompt_ids)
+        scores = learner.cfg.reward_scale * learner.world.reward(prompt_ids, written)
+        own, ref = (
+            model.table.log_softmax(dim=-1)[batch["obs"], batch["actions"]]
+            for model in (policy, learner.reference)
+        )
+    assert (own - ref).abs().max() > 0.1
+    place = 0
+    for row, score in zip(written, scores):
+        length = next((t + 1 for t, token in enumerate(row) if token == E3_text.EOS), len(row))
+        for t in range(length):
+            penalty = E3_text.BETA * (own - ref)[place + t : place + length].sum()
+            assert batch["returns"][place + t] == pytest.approx(float(score - penalty), abs=1e-5)
+        place += length
+    assert place == len(batch["returns"])
+    torch.testing.assert_close(batch["advantages"], batch["returns"] - batch["values"])
