@@ -361,9 +361,61 @@ def test_torn_and_odd_files_are_read_up_to_there(tmp_path):
     assert told(tmp_path / "deep.jsonl")[1].startswith("1. learning_rate_too_high")
 
 
+def tables(log: dict) -> dict[str, bytes]:
+    """A log as people have it: one file for each habit."""
+    names = ["step", *log]
+    rows = [[i, *(rows[i][1] for rows in log.values())] for i in range(COUNT)]
+    text = "".join(",".join(map(str, row)) + "\n" for row in [names, *rows])
+    lines = [json.dumps(dict(zip(names, row))) for row in rows]
+    turned = [[*row[:1], *row[:0:-1]] for row in [names, *rows]]
+    anew = "".join(",".join(map(str, row)) + "\n" for row in [names, *rows[:20], turned[0], *turned[21:]])
+    return {
+        "pipes.csv": text.replace(",", "|").encode(),
+        "spaces.csv": text.replace(",", " ").encode(),
+        "decimal-commas.csv": text.replace(",", ";").replace(".", ",").encode(),
+        "sep.csv": b"sep=,\n" + text.encode(),
+        "comment.csv": b'#{"t_start": 1.5}\n' + text.encode(),
+        "savetxt.csv": b"# " + text.encode(),
+        "blank.csv": b"\n\n" + text.encode(),
+        "LOUD.CSV": text.encode(),
+        "anew.csv": anew.encode(),
+        "wide.csv": text.encode("utf-16"),
+        "wide.jsonl": "\n".join(lines).encode("utf-16"),
+        "wide.json": f"[{','.join(lines)}]".encode("utf-16-le"),
+        "columns.json": json.dumps(dict(zip(names, zip(*rows)))).encode(),
+        "torn-first.jsonl": "\n".join(['{"step": 1, "tr', *lines]).encode(),
+        "blank.jsonl": ("\n" + "\n\n".join(lines)).encode(),
+        "mixed.jsonl": "\n".join([*lines[:9], "null", "[1, 2]", *lines[9:]]).encode(),
+    }
+
+
+@pytest.mark.parametrize("name", tables(sb3()))
+def test_logs_that_people_have_read_like_any_other(name, tmp_path):
+    plain = {ours: [value for _, value in rows] for ours, rows in one(sb3()).metrics.items()}
+    for log, says in ((sb3(), "no alarm"), (sb3(approx_kl=course(2.0, 5.0)), "1. learning_rate_too_high")):
+        (tmp_path / name).write_bytes(tables(log)[name])
+        assert told(tmp_path / name)[1].startswith(says)
+    (tmp_path / name).write_bytes(tables(sb3())[name])
+    read = one(logs.read(tmp_path / name).metrics).metrics
+    assert {ours: [value for _, value in rows] for ours, rows in read.items()} == plain
+
+
+def test_what_a_log_holds_no_number_of_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("step,train/approx_kl\n1,12%\n2,13%\n")
+    assert told(tmp_path / "a.csv")[1].startswith("nothing to go on: train/approx_kl holds no number")
+
+
+def test_holes_in_a_healthy_log_are_no_divergence():
+    values = [(i, 10.0 if i % 3 else math.nan) for i in range(COUNT)]
+    assert not math.isfinite(values[-1][1])
+    assert first_of(sb3(value_loss=values)) == "none"
+    assert first_of(sb3(value_loss=values[:-1] + [(COUNT + i, math.nan) for i in range(5)])) != "none"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("a.csv", b"step,kl,kl\n1,2,3\n"),
         ("a.json", b"{"), ("a.json", b"7"), ("a.json", b"[1, 2]"), ("a.json", b""), ("a.csv", b""),
         ("a.csv", b"1,2\n3,4\n"), ("a.json", b"[" * 100_000), ("a.jsonl", b"\xff\xfe\0"), ("a.txt", b"step"),
         ("trainer_state.json", b'{"log_history": 7}'), ("a.csv", b'step,"' + b"x" * 200_000),

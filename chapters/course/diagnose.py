@@ -10,7 +10,7 @@ from chapters.course import catalog
 from chapters.course.progress import runs_of
 from chapters.diagnosis import files as logs
 from chapters.diagnosis.logs import ADVICE, NEEDS, everything, judged, suspects
-from chapters.diagnosis.names import Learner, learners_of, shown, unread
+from chapters.diagnosis.names import Learner, is_known, learners_of, shown, unread
 from chapters.diagnosis.rules import not_logged
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import read_metrics
@@ -83,7 +83,9 @@ def report(path: Path) -> Iterator[str]:
     learners = learners_of(log.metrics)
     yield f"{_in_a_line(path.parent.name)}/{_in_a_line(path.name)} ({log.source})"
     if not learners:
-        yield f"nothing to go on: no name in it is known; log these: {', '.join(ADVICE[''])}"
+        empty = [name for name, rows in log.metrics.items() if not rows and is_known(name)]
+        why = f"{shown(empty[0])} holds no number" if empty else "no name in it is known"
+        yield f"nothing to go on: {why}; log these: {', '.join(ADVICE[''])}"
     for learner in learners:
         yield from _of(learner)
     for learner in learners:

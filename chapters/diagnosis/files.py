@@ -6,14 +6,17 @@ what they mean. What is torn at its end is read up to there; what cannot be read
 
 from __future__ import annotations
 
+import codecs
 import csv
+import itertools
 import json
 import math
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from chapters.utils.lesson import UsageError
 
@@ -77,11 +80,12 @@ def read(path: Path) -> Log:
             return Log("TensorBoard", _tensorboard(sorted(path.glob("*tfevents*"))))
         if "tfevents" in path.name:
             return Log("TensorBoard", _tensorboard([path]))
-        if path.suffix == ".wandb":
+        ending = path.suffix.lower()
+        if ending == ".wandb":
             return Log("a W&B run", _wandb(path))
-        if path.suffix in (".csv", ".tsv"):
+        if ending in (".csv", ".tsv"):
             return Log("CSV", _csv(path))
-        if path.suffix in (".json", ".jsonl", ".ndjson"):
+        if ending in (".json", ".jsonl", ".ndjson"):
             return _json(path)
     except (OSError, ValueError, RecursionError, OverflowError, csv.Error) as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -126,6 +130,8 @@ class Rows:
                 self._nested(step, name, value, DEPTH)
             elif (number := as_number(value)) is not None:
                 self.metrics.setdefault(name, []).append((step, number))
+            else:
+                self.metrics.setdefault(name, [])
 
     def _nested(self, step: int, name: str, record: dict[str, Any], depth: int) -> None:
         for key, value in record.items():
@@ -135,45 +141,82 @@ class Rows:
                 self.metrics.setdefault(f"{name}/{key}", []).append((step, number))
 
 
+def _text(path: Path) -> IO[str]:
+    """A file's text: in UTF-16 where its first bytes show that, as spreadsheets write it, else in UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    wide = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = wide.get(start, "utf-16-le" if start.endswith(b"\0") else "utf-8-sig")
+    return path.open(encoding=encoding, errors="replace", newline="")
+
+
 def _csv(path: Path) -> Metrics:
-    """A table with its names in the first line; empty cells are not logged."""
+    """A table with its names in the first line; empty cells are not logged.
+
+    Before it there may be comments; the names may come again, and others, where a run was taken up anew.
+    """
     rows = Rows()
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        head = file.readline()
-        mark = max("\t;,", key=head.count)
-        file.seek(0)
-        lines = csv.reader((line.replace("\0", "") for line in file), delimiter=mark)
-        names = [name.strip() for name in next(lines, [])]
+    with _text(path) as file:
+        plain = (line.replace("\0", "") for line in file)
+        head, first = _head(plain)
+        mark = max("\t;,|", key=head.count)
+        if mark not in head:
+            mark = " "
+        lines = csv.reader(itertools.chain([head, *first], plain), delimiter=mark, skipinitialspace=True)
+        names = _names(next(lines, []))
         if not names or all(as_number(name) is not None for name in names):
             raise ValueError("the first line does not name the columns")
+        comma = mark != "," and _has_decimal_commas(path)
         for cells in lines:
+            if {*cells} & {*names} - {""} and all(as_number(cell) is None for cell in cells):
+                names = _names(cells)
+                continue
+            cells = [cell.replace(",", ".") for cell in cells] if comma else cells
             rows.add({name: cell for name, cell in zip(names, cells) if cell and name})
     return rows.metrics
 
 
+def _head(lines: Iterator[str]) -> tuple[str, list[str]]:
+    """The line that names the columns, and what was read behind it: names may stand in the last comment."""
+    comment = ""
+    for line in lines:
+        if line.startswith("#"):
+            comment = line.lstrip("# ")
+        elif line.strip() and not line.startswith("sep="):
+            numbers = all(as_number(cell) is not None for cell in re.split(r"[\t;,|\s]+", line.strip()))
+            return (comment, [line]) if comment and numbers else (line, [])
+    return "", []
+
+
+def _names(cells: list[str]) -> list[str]:
+    """Names of columns. Raises ValueError for two of the same name: which of them counts?"""
+    names = [cell.strip() for cell in cells]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise ValueError(f"two columns are called {name}")
+    return names
+
+
+def _has_decimal_commas(path: Path) -> bool:
+    """Whether numbers are written as 0,5: then nowhere in the table as 0.5."""
+    with _text(path) as file:
+        return not any(re.search(r"\d\.\d", line) for line in file)
+
+
 def _json(path: Path) -> Log:
-    """A trainer's state, a list of records, or a record a line."""
+    """A trainer's state, a list of records, a record of columns, or a record a line."""
     rows = Rows()
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
+    with _text(path) as file:
+        first = next((line for line in file if line.strip()), "")
         try:
             one_a_line = isinstance(json.loads(first), dict)
         except RecursionError:  # a record nested too deep is left out like a torn one
             one_a_line = first.startswith("{")
         except ValueError:
             one_a_line = False
+        more = one_a_line and any(line.strip() for line in file)
         file.seek(0)
-        if one_a_line and file.readline() and file.readline():
-            file.seek(0)
-            source = "JSON lines"
-            records: Iterator[Any] = _lines(file)
-        else:
-            file.seek(0)
-            whole = json.loads(file.read())
-            source = "JSON"
-            if isinstance(whole, dict) and "log_history" in whole:
-                source, whole = "a trainer's state (transformers, TRL)", whole["log_history"]
-            records = iter(whole if isinstance(whole, list) else [whole])
+        source, records = ("JSON lines", _lines(file)) if more else _whole(file.read())
         for record in records:
             if not isinstance(record, dict):
                 raise ValueError("its records are no names with values")
@@ -181,13 +224,40 @@ def _json(path: Path) -> Log:
     return Log(source, rows.metrics)
 
 
-def _lines(file: Any) -> Iterator[Any]:
-    """The records of a file, one a line; a line that is torn is left out."""
-    for line in file:
+def _whole(text: str) -> tuple[str, Iterator[Any]]:
+    """The records of one JSON value; or of lines, of which the first is torn."""
+    try:
+        whole = json.loads(text.removeprefix("\ufeff"))
+    except ValueError:
+        found = list(_lines(text.splitlines()))
+        if not found:
+            raise
+        return "JSON lines", iter(found)
+    if isinstance(whole, dict) and "log_history" in whole:
+        source, whole = "a trainer's state (transformers, TRL)", whole["log_history"]
+    elif isinstance(whole, dict) and any(isinstance(column, list) for column in whole.values()):
+        columns = {name: column for name, column in whole.items() if isinstance(column, list)}
+        source, whole = (
+            "JSON, by columns",
+            [
+                {name: column[i] for name, column in columns.items() if i < len(column)}
+                for i in range(max(map(len, columns.values())))
+            ],
+        )
+    else:
+        source = "JSON"
+    return source, iter(whole if isinstance(whole, list) else [whole])
+
+
+def _lines(lines: Iterable[str]) -> Iterator[dict]:
+    """The records among lines, one each; a line that is torn, or is something else, is left out."""
+    for line in lines:
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict):
+            yield record
 
 
 def _tensorboard(paths: list[Path]) -> Metrics:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 from statistics import fmean
 
 from chapters.diagnosis.names import HOMES, Learner
@@ -213,10 +214,17 @@ def prefers_the_rejected(m: Logged) -> Finding | None:
 
 
 def no_number(metrics: dict[str, list[tuple[int, float]]]) -> Finding | None:
-    """What ends as no number; a share of no variance and a mean of no episode are none without any fault."""
+    """What ends as no number; a share of no variance and a mean of no episode are none without any fault.
+
+    Nor is a hole, as wide tables have where nothing was logged: only an end longer than any hole before it.
+    """
     for name in ("value_loss", "td_loss", "approx_kl", "entropy", "kl_ref", "q_mean", "grad_norm", "return"):
         rows = metrics.get(name) or [(0, 0.0)]
         if math.isfinite(rows[-1][1]) or not any(math.isfinite(value) for _, value in rows):
+            continue
+        runs = [(known, len(list(run))) for known, run in groupby(math.isfinite(value) for _, value in rows)]
+        *before, (_, end) = runs[runs[0][0] is False :]  # what comes before the first number is no hole
+        if end <= max((length for known, length in before if not known), default=0):
             continue
         last = max(step for step, value in rows if math.isfinite(value))
         evidence = f"{name} is no longer a number after step {last}"

@@ -178,6 +178,11 @@ def unread(metrics: Metrics, learners: list[Learner]) -> list[str]:
     return [name for name in metrics if name not in used]
 
 
+def is_known(name: str) -> bool:
+    """Whether a log's name means something to the rules, for a learner of any name."""
+    return _split(name) is not None
+
+
 def shown(name: str) -> str:
     """A name as it can be printed: short, and without what no terminal can write."""
     text = "".join(letter if letter.isprintable() else "?" for letter in name)
