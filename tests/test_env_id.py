@@ -1,6 +1,7 @@
 """Environments that a user brings with --env-id: one's own work, and what is wrong is said in a line."""
 
 import collections
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -137,8 +138,40 @@ class Broken(Good):
     def __init__(self):
         raise RuntimeError("no licence\\nfor this")
 
+class NoSpaces(gym.Env):
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+
+class LateSpaces(Good):
+    @property
+    def observation_space(self):
+        raise RuntimeError("not\\nyet")
+
+class Countless(Good):
+    action_space = spaces.Discrete(10**9)
+
+class Word(Good):
+    def step(self, action):
+        obs, reward, _, *rest = super().step(action)
+        return obs, reward, "no", *rest
+
+class BeyondFloats(Good):
+    reward = 1e300
+
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError
+
+class NoWords(Good):
+    def step(self, action):
+        raise Speechless
+
+class BrokenClose(Good):
+    def close(self):
+        raise RuntimeError("cannot\\nclose")
+
 for name, found in list(globals().items()):
-    if isinstance(found, type) and issubclass(found, Good):
+    if isinstance(found, type) and issubclass(found, gym.Env):
         limit = None if name == "Endless" else 20
         gym.register(f"{name}-v0", entry_point=found, max_episode_steps=limit)
 """
@@ -163,6 +196,13 @@ WRONG = {
     "visitors_of_test:Image-v0": r"observations of Box\(0, 255, \(4, 4, 3\)",
     "visitors_of_test:MultiDiscrete-v0": r"actions of MultiDiscrete.*allowed: Discrete, or a Box",
     "visitors_of_test:Matrix-v0": "actions of Box",
+    "visitors_of_test:NoSpaces-v0": "AttributeError in its spaces",
+    "visitors_of_test:LateSpaces-v0": "RuntimeError in its spaces: not yet",
+    "visitors_of_test:Countless-v0": r"actions of Discrete\(1000000000\) \(allowed: up to 100,000",
+    "visitors_of_test:Word-v0": "terminated is 'no', neither True nor False",
+    "visitors_of_test:BeyondFloats-v0": r"a reward is 1e\+300",
+    "visitors_of_test:NoWords-v0": "Speechless in its first step",
+    "visitors_of_test:BrokenClose-v0": "RuntimeError in close: cannot close",
     "visitors_of_test:Broken-v0": "RuntimeError: no licence for this",
 }
 
@@ -290,3 +330,25 @@ def test_looking_at_an_environment_first_moves_no_number(module):
     assert (envs.reset(seed=5)[0] == plain.reset(seed=5)[0]).all()
     for action in ([0, 1], [2, 2], [1, 0]):
         assert (envs.step(np.array(action))[0] == plain.step(np.array(action))[0]).all()
+
+
+@pytest.mark.parametrize("env_id", ["GridWorld-v0", "TokenWorld-v0", "\udcff-v0"])
+def test_the_command_refuses_what_its_lessons_cannot_learn_from(env_id, tmp_path):
+    """Of the course's own worlds too; and a name that is no UTF-8 can still be written down."""
+    program = "from chapters.course.cli import main; main()"
+    given = [
+        sys.executable,
+        "-c",
+        program,
+        "run",
+        "C1",
+        "--smoke",
+        "--out",
+        str(tmp_path),
+        "--env-id",
+        env_id,
+    ]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --env-id ")
+    assert done.stderr.count("\n") == 1

@@ -25,6 +25,10 @@ COUNTED = "allowed in this lesson: Discrete, a number of actions"
 ENDS = "allowed: episodes that end, by max_episode_steps if by nothing else"
 LONGEST = 100_000
 """Steps of an episode beyond which nobody waits for its end."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What is beyond is infinite for a network."""
+WIDEST = 100_000
+"""Numbers of an observation, or actions, beyond which a network's layers would fill the memory."""
 STEP = "allowed: as in gymnasium, reset(seed=...) -> (obs, info) and step(action) -> 5 values"
 
 
@@ -81,7 +85,8 @@ def inspect(env_id: str, **kwargs: Any) -> None:
             _check_spaces(env_id, env)
             _try(env_id, env)
         finally:
-            env.close()
+            with _in_a_line(env_id, "close"):
+                env.close()
 
 
 def _make(env_id: str, **kwargs: Any) -> gym.Env:
@@ -95,11 +100,15 @@ def _make(env_id: str, **kwargs: Any) -> gym.Env:
 
 
 def _check_spaces(env_id: str, env: gym.Env) -> None:
-    obs, action = env.observation_space, env.action_space
+    with _in_a_line(env_id, "its spaces"):
+        obs, action = env.observation_space, env.action_space
     if not isinstance(obs, gym.spaces.Box) or len(obs.shape) != 1:
         raise refusal(env_id, f"observations of {_sentence(obs)} ({OBSERVATIONS})")
     if not isinstance(action, gym.spaces.Discrete | gym.spaces.Box) or len(action.shape) > 1:
         raise refusal(env_id, f"actions of {_sentence(action)} ({ACTIONS})")
+    if max(obs.shape[0], getattr(action, "n", 0)) > WIDEST:
+        told = f"observations of {_sentence(obs)}, actions of {_sentence(action)}"
+        raise refusal(env_id, f"{told} (allowed: up to {WIDEST:,} of each)")
 
 
 def _try(env_id: str, env: gym.Env) -> None:
@@ -109,7 +118,10 @@ def _try(env_id: str, env: gym.Env) -> None:
         dict(info)
         env.action_space.seed(0)
         obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
-        float(reward), bool(terminated), bool(truncated), dict(info)
+        float(reward), dict(info)
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if bool(flag) != flag:  # a word is not False, whatever it says
+                raise TypeError(f"{name} is {flag!r}, neither True nor False")
     except (Exception, SystemExit) as error:
         told = f"{type(error).__name__} in its first step: {_sentence(error)}"
         raise refusal(env_id, f"{told} ({STEP})") from None
@@ -122,9 +134,11 @@ def _try(env_id: str, env: gym.Env) -> None:
 def check_finite(env_id: str, rewards: np.ndarray, obs: np.ndarray) -> None:
     """Raises UsageError for the first reward or observation that is no finite number."""
     for what, numbers in (("a reward", rewards), ("an observation", obs)):
-        finite = np.isfinite(numbers)
+        finite = np.abs(numbers) <= LARGEST  # not so for nan
         if not finite.all():
-            raise refusal(env_id, f"{what} is {numbers[~finite].flat[0]} (allowed: finite numbers)")
+            raise refusal(
+                env_id, f"{what} is {numbers[~finite].flat[0]} (allowed: finite numbers of 32 bits)"
+            )
 
 
 class CheckedVectorEnv(gym.vector.SyncVectorEnv):
@@ -174,4 +188,8 @@ def refusal(env_id: str, what: str) -> UsageError:
 
 def _sentence(thing: object) -> str:
     """On one line, not too long, without the full stop."""
-    return " ".join(str(thing).split())[:200].rstrip(".")
+    try:
+        text = str(thing)
+    except Exception:  # a user's own error may fail to say what it is
+        text = f"a {type(thing).__name__} without words"
+    return " ".join(text.split())[:200].rstrip(".")

@@ -15,7 +15,8 @@ from typing import Any
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write `content` beside `path` under a temporary name, then rename: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
+    # a name of a file that is no UTF-8 holds what cannot be encoded: in JSON its escape is the same text
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
