@@ -7,6 +7,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,9 @@ def main() -> None:
             code, told = WRONG_USAGE, f"error: the output cannot be written ({error.strerror})"
     if told:
         print(told, file=sys.stderr)
+    others = {*threading.enumerate()} - {threading.main_thread()}
+    if not all(thread.daemon for thread in others):  # a learner's file started one: nobody waits for its end
+        os._exit(code)
     sys.exit(code)
 
 
@@ -130,6 +134,7 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
         return
     item = find(lesson)
     _look_at_model(item, ctx.args)
+    _look_at_env(item, ctx.args)
     sys.argv = [str(item.path), *ctx.args]
     stopping.then("leave")  # until it has something to keep
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
@@ -137,12 +142,27 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
 
 def _look_at_model(item: catalog.Item, flags: list[str]) -> None:
     """Refuse a --model that cannot be had now, not after the seconds that a lesson's imports take."""
-    words = [word for flag in flags for word in flag.split("=", 1)]
-    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--model"]
-    if after and "\n    model: str" in item.path.read_text(encoding="utf-8"):
+    if (name := _given(item, flags, "model")) is not None:
         from chapters.text.models import find_model
 
-        find_model(after[-1])
+        find_model(name)
+
+
+def _look_at_env(item: catalog.Item, flags: list[str]) -> None:
+    """Refuse a world of the course's own whose observations are no vectors: lessons trust those."""
+    if (name := _given(item, flags, "env-id")) in ("GridWorld-v0", "TokenWorld-v0"):
+        from chapters.envs import registration  # noqa: F401 — makes them known to gymnasium
+        from chapters.envs.visitors import inspect
+
+        inspect(name)
+
+
+def _given(item: catalog.Item, flags: list[str], name: str) -> str | None:
+    """What stands behind a flag, if it does and the lesson has it."""
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == f"--{name}"]
+    known = f"\n    {name.replace('-', '_')}: str" in item.path.read_text(encoding="utf-8")
+    return after[-1] if after and known else None
 
 
 @app.command("break")

@@ -40,7 +40,7 @@ from chapters.course.spying import (
     with_gradient,
     within,
 )
-from chapters.course.worked import by_hand
+from chapters.course.worked import by_hand, words_of
 from chapters.utils.lesson import UsageError
 
 SECONDS = 20.0  # a check of a right function takes well under a second
@@ -83,7 +83,7 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
     strangers = [other for other in defined if other not in tasks_of(item)]
     return [
         grade_one(task, getattr(module, function), vars(module))
-        if function in begun
+        if function in begun and hasattr(module, function)
         else Grade(function, "not begun", said="" if function in defined else misnamed(function, strangers))
         for function, task in tasks.items()
     ]
@@ -120,7 +120,7 @@ def text_of(path: Path) -> str:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: not a file (`rl exercise` writes one into practice/)")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file (`rl exercise` writes one into practice/)") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -135,7 +135,9 @@ def last_saved(path: Path) -> int:
         return 0
 
 
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+BLOCKS = (ast.If, ast.Try, ast.With)
 
 
 class NoPython(UsageError):
@@ -153,6 +155,8 @@ def parsed(source: str, file: str) -> ast.Module:
         raise NoPython(f"{file}{line}: is no Python ({error.msg})" + pointed_at(error)) from None
     except ValueError as error:
         raise UsageError(f"{file}: is no Python ({error})") from None
+    except (MemoryError, RecursionError):
+        raise UsageError(f"{file}: is nested too deep for Python") from None
 
 
 def pointed_at(error: SyntaxError) -> str:
@@ -173,6 +177,9 @@ def last_definitions(tree: ast.Module) -> dict[str, ast.stmt]:
             found[node.name] = node
         elif isinstance(node, ast.Assign):
             found |= {ast.unparse(target): node for target in node.targets}
+        elif isinstance(node, BLOCKS):
+            parts = [*node.body, *getattr(node, "orelse", []), *getattr(node, "finalbody", [])]
+            found |= last_definitions(ast.Module(parts, []))
     return found
 
 
@@ -189,7 +196,7 @@ def is_stub(node: ast.stmt) -> bool:
     """
     if isinstance(node, ast.ClassDef):
         return all(is_stub(part) for part in node.body)
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, FUNCTIONS):
         return all(is_stub(part) for part in node.body)
     if isinstance(node, ast.Raise):
         return "NotImplementedError" in ast.unparse(node)
@@ -282,7 +289,7 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
     try:
         with within(SECONDS):
             answers = list(replay(own, expected))
-    except OverTime:
+    except (OverTime, SystemExit):
         answers = []
     pairs = [(mine, theirs) for mine, theirs in zip(answers, expected) if not same_answer(mine, theirs)]
     if error is None:
@@ -290,7 +297,9 @@ def explain(grade: Grade, task: Task, own: Callable, calls: list[Call], error: B
         if not pairs:
             return
         grade.state = "failed"
-    said = " ".join(str(error).split())[:200] if error else ""
+    said = words_of(error) if error else ""
+    if isinstance(error, SystemExit):
+        said = f"stops with {in_words(error)}{line_in(own, error)}"
     if said.startswith(("Not equal to tolerance", "assert")) or (pairs and said.startswith("Tensor-likes")):
         said = ""
     grade.said = said or ("a value differs from the definition" if pairs else "the check refuses it")
@@ -378,7 +387,7 @@ def refusal(task: Task, wrong: Callable) -> str:
             task.check(wrong)
     except OverTime:
         return ""
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return in_words(error)
     return ""
 
@@ -497,7 +506,7 @@ def named_arguments(own: Callable, call: Call) -> list[tuple[str, object]]:
 
 def in_words(error: BaseException | None) -> str:
     """An exception in one line."""
-    text = " ".join(str(error).split())[:200]
+    text = words_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

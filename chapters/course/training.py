@@ -114,7 +114,7 @@ def train(item: Item, source: str, file: str, seed: int, smoke: bool, out: Path)
         log = execute(module.main, module.Config(**settings), item.path, options, print_claims=False)
     except UsageError:
         raise
-    except Exception as error:  # whatever a mistake can do
+    except (Exception, SystemExit) as error:  # whatever a mistake can do
         found.stopped = f"{in_words(error)}{line_of(error, file)}"
         yield f"it stops with {found.stopped}"
     else:
@@ -136,7 +136,7 @@ def probed(item: Item, module: types.ModuleType, file: str) -> Iterator[Probed]:
             log = RunLog(Path(folder), item.id)
             try:
                 yield Probed(name, float(probes.wrongness(module, name, log)), allowed)
-            except Exception as error:  # whatever a mistake can do
+            except (Exception, SystemExit) as error:  # whatever a mistake can do
                 yield Probed(name, float("nan"), allowed, f"{in_words(error)}{line_of(error, file)}")
             finally:
                 log.close()

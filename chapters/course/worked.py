@@ -66,10 +66,18 @@ def outcome(source: str, scope: dict) -> str:
     try:
         with contextlib.redirect_stdout(printed):
             exec(compile(source, "<worked example>", "single"), scope)
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        return f"stops with {type(error).__name__}: {text}".rstrip(": ")
+    except (Exception, SystemExit) as error:
+        return f"stops with {type(error).__name__}: {words_of(error)}".rstrip(": ")
     return printed.getvalue()
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says, in one line that any terminal can show; nothing if it fails to say it."""
+    try:
+        text = " ".join(str(error).split())[:200]
+    except Exception:  # a learner's own
+        return ""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def agree(want: str, found: str) -> bool:
