@@ -309,6 +309,18 @@ def with_more_layers(folder: Path) -> None:
     change_json(folder / "config.json", n_layer=3)
 
 
+def with_fewer_layers(folder: Path) -> None:
+    change_json(folder / "config.json", n_layer=0)
+
+
+def with_a_weight_that_is_no_number(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.wte.weight"][1, 1] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def with_a_torn_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "gpt2", ')
 
@@ -331,6 +343,8 @@ DAMAGE = (
     (as_a_pointer, "Git LFS pointer"),
     (with_another_width, "cannot be loaded"),
     (with_more_layers, "no whole causal language model"),
+    (with_fewer_layers, "which its config does not"),
+    (with_a_weight_that_is_no_number, "no finite numbers"),
     (with_a_torn_config, "cannot be loaded"),
     (with_a_torn_tokenizer, "cannot be loaded"),
     (of_no_known_type, "cannot be loaded"),

@@ -328,8 +328,18 @@ def _load(name: object, source: Path | str, **options: Any) -> LoadedModel:
         raise _refusal(name, f"is no whole causal language model: no weights for {missing[0]}{more}")
     if found["mismatched_keys"]:
         raise _refusal(name, "cannot be loaded: its weights do not have the shapes that its config gives")
+    of_layers = f"{model.base_model_prefix}."
+    if unused := [key for key in sorted(found["unexpected_keys"]) if _is_weight(key, of_layers)]:
+        raise _refusal(name, f"cannot be loaded: it has weights for {unused[0]}, which its config does not")
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        raise _refusal(name, "cannot be loaded: some of its weights are no finite numbers")
     _check_vocabulary(name, model, tokenizer)
     return _ready(model, tokenizer)
+
+
+def _is_weight(key: str, of_layers: str) -> bool:
+    """Whether a key belongs to the layers: a value head beside them, or an old buffer, is no matter."""
+    return key.startswith(of_layers) and key.endswith(".weight")
 
 
 def _short(error: Exception) -> str:
