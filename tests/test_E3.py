@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from chapters.diagnosis import rules as diagnosis
 from chapters.E_practice import E3_bug_zoo as E3
 from chapters.E_practice.checks.E3 import EDITS
 from chapters.E_practice.evidence import E3 as evidence
-from chapters.E_practice.evidence import E3_dqn, E3_text
+from chapters.E_practice.evidence import E3_dqn, E3_text, E3_zoo
 from chapters.envs import make_envs
 from chapters.envs.probes import ANSWERS
 from chapters.utils.edits import Edit, edited
@@ -467,3 +468,30 @@ def test_returns_of_tokens_are_the_score_less_the_penalties_still_to_come():
         place += length
     assert place == len(batch["returns"])
     torch.testing.assert_close(batch["advantages"], batch["returns"] - batch["values"])
+
+
+def test_the_wrong_sign_needs_eight_small_updates_and_no_more():
+    def with_updates(count):
+        return {"alignment": diagnosis.Series("alignment", list(range(count)), [-0.3, -0.31] * (count // 2))}
+
+    assert diagnosis.wrong_sign(with_updates(8)).bug == "wrong_sign"
+    assert diagnosis.wrong_sign(with_updates(6)) is None
+
+
+def test_a_return_that_rose_beyond_its_noise_clears_a_still_policy(monkeypatch):
+    still = {"approx_kl": diagnosis.Series("approx_kl", [0, 1], [0.0, 0.0])}
+    for rise, suspected in ((20.0, True), (40.0, False)):
+        monkeypatch.setattr(diagnosis, "trend", lambda m, rise=rise: (100.0, 100.0 + rise, 10.0))
+        assert (diagnosis.never_moves(still) is not None) == suspected
+
+
+def test_the_first_suspect_has_its_number_and_none_has_0():
+    found = [SimpleNamespace(bug="second"), SimpleNamespace(bug="first")]
+    assert E3_zoo.first_suspect(found, ["none", "first", "second"]) == 2
+    assert E3_zoo.first_suspect([], ["none", "first", "second"]) == 0
+
+
+def test_what_no_rule_reads_is_listed():
+    learners = [names.Learner("", sources={"approx_kl": "train/approx_kl"})]
+    metrics = {"train/approx_kl": [], "train/fps": [], "moon": []}
+    assert names.unread(metrics, learners) == ["train/fps", "moon"]

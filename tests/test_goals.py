@@ -4,6 +4,7 @@ import pytest
 
 from chapters.course import cli, goals
 from chapters.course.catalog import find, items
+from chapters.course.parts import exercises_of
 
 FIRST, SECOND = "B1/20260101-000000-seed0", "B1/20260102-000000-seed0"
 GOALS = """# Goals
@@ -177,3 +178,22 @@ def test_a_run_that_left_claims_out_is_partial(course):
     assert goals.state(goal, course.runs)[0] == goals.NOT_YET
     course.run("E3/20260102-000000-seed0", own)
     assert own_status(lesson, course.runs) == "passed"
+
+
+def test_an_exercise_is_done_when_all_its_functions_passed():
+    item = find("C3")
+    table = list(exercises_of(item).values())
+    number = next(i for i, one in enumerate(table, 1) if one.functions)
+    functions = [f"C3.{name}" for name in table[number - 1].functions]
+    book = {name: {"passed": "20260101"} for name in functions}
+    assert goals._done("C3", str(number), book)
+    assert not goals._done("C3", str(number), {name: {"failed": "20260101"} for name in functions})
+    assert not goals._done("C3", "x", book)
+    assert not goals._done("B1", "1", book)
+    beyond = next(i for i, one in enumerate(table, 1) if one.solution and not one.functions)
+    solved = {f"C3.{table[beyond - 1].solution.__name__}": {"passed": "20260101"}}
+    assert goals._done("C3", str(beyond), solved)
+    assert not goals._done("C3", str(beyond), book)
+    bug = str(len(table) + 1)
+    assert goals._done("C3", bug, {"C3.bug": {"found": "20260101"}})
+    assert not goals._done("C3", bug, book)
