@@ -43,7 +43,7 @@ from chapters.course.spying import (
 from chapters.course.worked import by_hand, words_of
 from chapters.utils.lesson import UsageError
 
-SECONDS = 20.0  # a check of a right function takes well under a second
+SECONDS = 10.0  # a check of a right function takes well under a second
 REPLAY_SECONDS = 3.0
 
 
@@ -66,11 +66,14 @@ class Grade:
     inputs: int = 0
     """On how many inputs they do."""
     remarks: list[str] = field(default_factory=list)
-    """What is not wrong and yet worth saying: it prints, it changes an argument."""
+    """What is not wrong and yet worth saying: it prints, it names its arguments otherwise."""
 
 
 def graded(item: Item, source: str, name: str = "", file: str = "your file") -> list[Grade]:
     """Grade every function of a lesson's exercises, or those that `name` stands for, in a learner's text.
+
+    Each is judged by itself: what else it calls of the exercises is the right one, so that a mistake in one
+    function is not looked for in another.
 
     Raises UsageError if the text is no Python or stops when it is run, or if there is no such function.
     """
@@ -79,11 +82,16 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
         torch.set_num_threads(1)  # more wait for each other on a busy machine, and all count against SECONDS
     defined = last_definitions(parsed(source, file))
     begun = {function for function, node in defined.items() if not is_stub(node)}
-    module = executed(item, source, begun & set(tasks), file)
+    executed(item, source, begun & set(tasks), file)  # a file that stops is told whatever is begun
+    own = {
+        function: getattr(executed(item, source, {function}, file), function, None)
+        for function in tasks
+        if function in begun
+    }
     strangers = [other for other in defined if other not in tasks_of(item)]
     return [
-        grade_one(task, getattr(module, function), vars(module))
-        if function in begun and hasattr(module, function)
+        grade_one(task, own[function], getattr(own[function], "__globals__", {}))
+        if own.get(function) is not None
         else Grade(function, "not begun", said="" if function in defined else misnamed(function, strangers))
         for function, task in tasks.items()
     ]
@@ -204,7 +212,7 @@ def is_stub(node: ast.stmt) -> bool:
 
 
 def executed(item: Item, source: str, names: set[str], file: str) -> types.ModuleType:
-    """The learner's file, run among the lesson's names; what he has not begun is the right one.
+    """The learner's file, run among the lesson's names; of the exercises only `names` are the learner's own.
 
     Raises UsageError if it stops.
     """
@@ -216,6 +224,7 @@ def executed(item: Item, source: str, names: set[str], file: str) -> types.Modul
     module.__dict__.update({key: value for key, value in (vars(lesson) | right).items() if key not in names})
     module.__dict__["__name__"] = lesson.__name__
     run_in(module, source, file)
+    module.__dict__.update({name: one for name, one in right.items() if name not in names})
     return module
 
 
@@ -263,7 +272,18 @@ def grade_one(task: Task, own: Callable, names: dict | None = None) -> Grade:
         explain(grade, task, own, calls, error)
         if grade.state == "failed":
             grade.by_hand = by_hand(task, own, names or {})
+    if changed := spoilt(task, own, calls):  # most likely the cause of all else
+        grade.state = "failed"
+        grade.said = ": ".join(filter(None, [f"it changes its argument {changed!r} in place", grade.said]))
     return grade
+
+
+def spoilt(task: Task, own: Callable, calls: list[Call]) -> str:
+    """The argument that a learner's function changes in place and the right one leaves as it is, or ""."""
+    changed = changed_argument(own, calls)
+    if changed and changed == changed_argument(task.right, inputs_of(task.item, task.name)):
+        return ""
+    return changed
 
 
 def remarks(task: Task, own: Callable, calls: list[Call], printed: str) -> list[str]:
@@ -271,8 +291,6 @@ def remarks(task: Task, own: Callable, calls: list[Call], printed: str) -> list[
     found = []
     if printed:
         found.append("it prints: a function of the course says nothing")
-    if changed := changed_argument(own, calls):
-        found.append(f"it changes its argument {changed!r} in place")
     names = [list(inspect.signature(one).parameters) for one in (own, task.right)]
     if calls and names[0] != names[1]:
         found.append(f"the lesson calls its arguments {', '.join(names[1])}: who names them needs the same")
@@ -485,11 +503,11 @@ def other_kind(mine: Call, theirs: Call) -> str:
 
 
 def changed_argument(own: Callable, calls: list[Call]) -> str:
-    """The name of an array that a call left different from how it came; networks, generators may change."""
+    """The name of numbers that a call left different from how they came; networks, generators may change."""
     for call in calls:
         came = dict(named_arguments(own, call))
         for name, value in named_arguments(own, Call(call.left, call.left)):
-            if hasattr(value, "shape") and not alike(came[name], value):
+            if (hasattr(value, "shape") or type(value) in (list, dict)) and not alike(came[name], value):
                 return name
     return ""
 

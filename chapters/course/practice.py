@@ -91,8 +91,9 @@ def first_line(node: ast.FunctionDef | ast.ClassDef) -> int:
 def imports(item: Item) -> str:
     """The lesson's imports and names of shapes."""
     source = item.path.read_text(encoding="utf-8")
+    lines = source.splitlines()
     kept = [
-        ast.get_source_segment(source, node)
+        "\n".join(lines[node.lineno - 1 : node.end_lineno])  # with the comment behind it
         for node in ast.parse(source).body
         if isinstance(node, (ast.Import, ast.ImportFrom)) or is_alias(node)
     ]
@@ -110,8 +111,11 @@ def head(item: Item) -> str:
 
 
 def is_alias(node: ast.stmt) -> bool:
-    """Whether a statement names a kind of array: `Grid = Float[Tensor, "T N"]`."""
-    return isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+    """Whether a statement names kinds of array: `Grid, Mask = Float[Tensor, "T N"], Bool[Tensor, "T N"]`."""
+    if not isinstance(node, ast.Assign):
+        return False
+    kinds = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+    return all(isinstance(kind, ast.Subscript) for kind in kinds)
 
 
 def cell(task: Task) -> str:

@@ -111,7 +111,7 @@ def replay(function: Callable, calls: list[Call]) -> Iterator[Call]:
             again.answer = function(*args, **kwargs)
             if isinstance(again.answer, Iterator):
                 again.answer = list(itertools.islice(again.answer, MAX_PARTS))
-            again.slopes = slopes(again.answer, (args, kwargs))
+            again.slopes = slopes(again.answer, (args, kwargs)) or slopes_in_jax(function, args, again.answer)
         except Exception as error:
             again.error = error
         yield again
@@ -130,6 +130,19 @@ def slopes(answer: Any, arguments: Any) -> list:
     except RuntimeError:  # something on the way cannot be differentiated
         return []
     return [torch.zeros_like(start) if slope is None else slope for start, slope in zip(starts, found)]
+
+
+def slopes_in_jax(function: Callable, args: tuple, answer: Any) -> list:
+    """The gradients of a number that JAX answers, in each array of real numbers among the arguments."""
+    if not is_real_jax(answer) or answer.ndim:
+        return []
+    places = tuple(place for place, value in enumerate(args) if is_real_jax(value))
+    return list(sys.modules["jax"].grad(function, places)(*args)) if places else []
+
+
+def is_real_jax(value: Any) -> bool:
+    """Whether it is an array of real numbers of JAX."""
+    return "jax" in sys.modules and isinstance(value, sys.modules["jax"].Array) and value.dtype.kind == "f"
 
 
 def tensors(value: Any) -> Iterator[Any]:

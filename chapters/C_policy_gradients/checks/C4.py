@@ -3,6 +3,7 @@
 What C4 shares with others, its world, networks and optimiser, is checked in tests/test_jax_learners.py.
 """
 
+import inspect
 import sys
 
 import jax
@@ -24,6 +25,14 @@ def module_of(function):
 
 def close(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=tolerance, atol=tolerance)
+
+
+def can_be_compiled(function, *arrays):
+    """Refuse a function that asks for values: while JAX traces it, arrays have only a shape."""
+    try:
+        jax.eval_shape(inspect.unwrap(function), *arrays)
+    except jax.errors.JAXTypeError:
+        raise AssertionError("cannot be compiled: while it is traced, arrays have no values") from None
 
 
 def normal(seed, *shape):
@@ -84,6 +93,7 @@ def check_sample_actions(sample_actions):
         close(share, np.exp(log_softmax(logits)), 3e-4)
     rows = jnp.array([[0.0, 9.0], [9.0, 0.0]])  # each row has its own probabilities
     assert sample_actions(rows, jnp.array([0.5, 0.5])).tolist() == [1, 0]
+    can_be_compiled(sample_actions, rows, jnp.array([0.5, 0.5]))
 
 
 def check_rollout(rollout):
@@ -126,6 +136,8 @@ def check_gae(gae):
             terminated, truncated = rng.random((T, N)) < terminates, rng.random((T, N)) < cuts
             found = gae(*map(jnp.asarray, (rewards, values, next_values, terminated, truncated)), 0.9, 0.8)
             close(found, gae_by_hand(rewards, values, next_values, terminated, truncated, 0.9, 0.8))
+    given = map(jnp.asarray, (rewards, values, next_values, terminated, truncated))
+    can_be_compiled(lambda *arrays: inspect.unwrap(gae)(*arrays, 0.9, 0.8), *given)
 
 
 def some_rollout(seed=0, T=5, N=3):
@@ -209,9 +221,8 @@ def check_loss(loss):
     theirs = torch.tensor(np.asarray(theta), requires_grad=True)
     value = loss_by_hand(theirs, mini, 0.2, cfg, shapes)
     value.backward()
-    ours, gradient = jax.value_and_grad(loss)(theta, mini, 0.2, cfg, shapes)
-    close(ours, value.item())
-    close(gradient, theirs.grad.numpy())
+    close(loss(theta, mini, 0.2, cfg, shapes), value.item())
+    close(jax.grad(inspect.unwrap(loss))(theta, mini, 0.2, cfg, shapes), theirs.grad.numpy())
     without = loss(theta, mini._replace(advantages=jnp.zeros(len(mini.advantages))), 0.2, cfg, shapes)
     assert jnp.isfinite(without), "equal advantages must not divide by zero"
     for constant in (0.3, 0.9, 123456.789):
