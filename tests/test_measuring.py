@@ -584,3 +584,16 @@ def test_c3_counts_two_operations_for_each_product(monkeypatch):
 
     monkeypatch.setattr(evidence, "seconds_of", lambda work, calls: 0.5 if work().shape == (8, 8) else 0.0)
     assert evidence.matmul_rate(8) == pytest.approx(2 * 8**3 / 0.5 / 1e9)
+
+
+def test_c3_counts_the_products_of_a_forward_and_a_backward_pass(monkeypatch):
+    """Output and gradient of the weights for each layer, and of its input unless that is the observation."""
+    from chapters.C_policy_gradients.evidence import C3_profile as evidence
+
+    seen = []
+    monkeypatch.setattr(evidence, "seconds_of", lambda work: seen.extend(work()) or 0.25)
+    layers = [torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)]
+    gflop, seconds = evidence.product_cost(layers, num_rows=16, obs_size=4)
+    assert gflop == pytest.approx(2e-9 * 16 * (2 * 4 * 8 + 3 * 8 * 2))
+    assert [tuple(one.shape) for one in seen] == [(16, 8), (8, 4), (16, 2), (2, 8), (16, 8)]
+    assert seconds == 0.25
