@@ -126,6 +126,22 @@ def test_a_wrong_rule_is_noticed(old, new):
         check_rules(edited(diagnosis, Edit("", old, new, "a wrong rule")))
 
 
+@pytest.mark.parametrize(
+    ("bug", "metrics"),
+    [
+        ("wrong_sign", {"alignment": series(-0.3)}),
+        ("kl_sign", {"kl_penalty": series(0.5)}),
+        ("learning_rate_too_high", {"q_mean": series(1.0), "return_bound": series(0.0)}),
+        ("learning_rate_too_high", {"approx_kl": series(1e308)}),
+        ("learning_rate_too_high", {"descended": series(-1e308, 1e308)}),
+    ],
+)
+def test_numbers_that_are_all_equal_or_enormous_are_judged_too(bug, metrics):
+    """Their standard error is 0, or their sum no float."""
+    found = {finding.bug: finding.score for finding in diagnosis.diagnose(metrics)}
+    assert 0.6 <= found[bug] < 0.9
+
+
 def test_proof_ranks_above_bounds_and_bounds_above_symptoms():
     metrics = healthy() | {
         "explained_variance": series(0.0),
@@ -181,6 +197,10 @@ def check_diagnostics(module) -> None:
     places = {"terminated": terminated, "truncated": truncated & ~terminated}
     for name, where in {**places, "inside": ~(terminated | truncated)}.items():
         assert math.isclose(found[f"gap_{name}"], float(error[where].mean()) / 2, rel_tol=1e-5)
+        # in units, whatever those are
+        small = module.gaps(1e-12 * error, torch.tensor(2e-12), terminated, truncated)
+        assert math.isclose(small[f"gap_{name}"], found[f"gap_{name}"], rel_tol=1e-5)
+        assert module.gaps(error, torch.tensor(0.0), terminated, truncated)[f"gap_{name}"] > 0
     assert "gap_terminated" not in module.gaps(error, torch.tensor(1.0), terminated & False, truncated)
 
     a, b = torch.randn(2, 50)
@@ -193,6 +213,12 @@ def check_diagnostics(module) -> None:
     residue = float(((b - a) - (b - a).mean()).square().mean() / (b - b.mean()).square().mean())
     assert math.isclose(module.explained_variance(a, b), 1 - residue, rel_tol=1e-5)
     assert module.explained_variance(a, torch.ones(50)) == 0
+    for unit in (1e-8, 1.0, 1e8):
+        assert module.explained_variance(unit * a, unit * b) == pytest.approx(1 - residue, rel=1e-4)
+        assert module.alignment(unit * a, 1e-8 * b) == pytest.approx(np.corrcoef(a, b)[0, 1])
+        equal = torch.full((1023,), 0.7 * unit)  # of whose mean nothing but rounding is left
+        assert module.explained_variance(torch.arange(1023.0), equal) == 0
+        assert module.alignment(torch.arange(1023.0), equal.double() / 3) == 0
 
 
 def test_what_a_learner_logs_is_what_it_is_called():

@@ -64,6 +64,14 @@ def check_where_it_ends(where_it_ends):
     policy = rng.dirichlet(np.ones(3), size=6)
     np.testing.assert_array_equal(where_it_ends(restarting(mdp), policy), mdp.terminal)
     assert where_it_ends(restarting(mdp._replace(R=0.0 * mdp.R)), policy).all()  # paid behind an end: never
+    for scale in (1e-8, 1.0, 1e8):  # 0.1 + 0.2 - 0.3 is rounding: nothing is paid on average
+        fair = exact.MDP(np.ones((1, 3, 1)), scale * np.array([[0.1, 0.2, -0.3]]), np.zeros(1, bool), 1.0)
+        assert where_it_ends(fair, np.full((1, 3), 1 / 3)).all()
+        assert refused(lambda: where_it_ends(fair, np.array([[0.3, 0.3, 0.4]])))  # noqa: B023
+    leaking = np.zeros((2, 1, 2))
+    leaking[0, 0], leaking[1, 0, 1] = (1.0, 1e-17), 1.0
+    leaking = exact.MDP(leaking, np.array([[-1.0], [0.0]]), np.array([False, True]), 1.0)
+    assert refused(lambda: where_it_ends(leaking, np.ones((2, 1))))
 
 
 CHECKS = {
@@ -96,6 +104,8 @@ WRONG = (
     Edit("where_it_ends", "if mdp.gamma < 1.0:", "if mdp.gamma <= 1.0:", "no look at gamma = 1"),
     Edit("where_it_ends", "mdp.terminal | ~reaching", "mdp.terminal & ~reaching", "walled-in cells go on"),
     Edit("where_it_ends", "chain * ~mdp.terminal, paid", "chain, paid", "looks behind the ends"),
+    Edit("where_it_ends", "> ROUNDING * parts.shape[1] * np.abs(parts).max(axis=1)", "> 0", "pays rounding"),
+    Edit("where_it_ends", "np.where(chain > ROUNDING, chain, 0.0)", "chain", "ends by rounding"),
     Edit("where_it_ends", "if not reaching(chain, over).all()", "if False", "never refuses"),
     Edit("where_it_ends", "if not reaching(chain, over).all()", "if True", "always refuses"),
 )

@@ -73,6 +73,11 @@ def check_any_scale(module):
         scaled = module.value_iteration(model._replace(rewards=unit * model.rewards), 0.9)
         np.testing.assert_allclose(scaled, unit * q, rtol=1e-7)
         np.testing.assert_array_equal(module.greedy_policy(scaled), module.greedy_policy(q))
+    # beside a state that pays much and ends at once: it does not hide that the others have not settled
+    beside = np.zeros((4, 2, 4))
+    beside[:3, :, :3] = model.transitions
+    both = Model(beside, np.concatenate([model.rewards, [[1e6, 0.0]]]), np.zeros(4))
+    np.testing.assert_allclose(module.value_iteration(both, 0.9)[:3], q, rtol=1e-7)
 
 
 def check_greedy_policy(module):
@@ -148,9 +153,10 @@ WRONG = {
     "forgets the probability of a reward": (check_read_model, "+= probability * reward", "+= reward"),
     "overwrites a successor": (check_read_model, "action, successor] +=", "action, successor] ="),
     "forgets the discount": (check_value_iteration, "gamma * model.transitions @ q", "model.transitions @ q"),
-    "worst action": (check_value_iteration, "q.max(axis=1)\n        if", "q.min(axis=1)\n        if"),
-    "stops too soon": (check_value_iteration, ".max() <= TOLERANCE", ".max() >= TOLERANCE"),
-    "absolute tolerance": (check_any_scale, "<= TOLERANCE * np.abs(updated).max()", "<= TOLERANCE"),
+    "worst action": (check_value_iteration, "q.max(axis=1)\n        sizes", "q.min(axis=1)\n        sizes"),
+    "stops too soon": (check_value_iteration, "<= np.maximum(TOL", ">= np.maximum(TOL"),
+    "absolute tolerance": (check_any_scale, "TOLERANCE * sizes, ", "TOLERANCE, "),
+    "measured by the largest": (check_any_scale, "TOLERANCE * sizes, ", "TOLERANCE * sizes.max(), "),
     "absolute ties": (check_any_scale, "- TIE * np.abs(q).max()", "- TIE"),
     "rounding breaks ties": (check_greedy_policy, " - TIE * np.abs(q).max()", ""),
     "weights only": (check_greedy_policy, "best / best.sum(axis=1, keepdims=True)", "best * 1.0"),
@@ -182,6 +188,9 @@ def test_a_world_without_a_finite_answer_is_refused(monkeypatch):
     with pytest.raises(RuntimeError, match="does every episode end"):
         time_limits.value_iteration(endless, 1.0)
     np.testing.assert_allclose(time_limits.value_iteration(endless, 0.9), 10.0)
+    beside_much = Model(np.diag([1.0, 0.0])[:, None], np.array([[0.5], [1e12]]), np.ones(2))
+    with pytest.raises(RuntimeError, match="does every episode end"):
+        time_limits.value_iteration(beside_much, 1.0)
 
 
 def test_episodes_played_agree():

@@ -27,6 +27,7 @@ from chapters.diagnosis.rules import (
     Finding,
     Series,
     finite,
+    over,
     ranked,
     strength,
     trend,
@@ -68,7 +69,7 @@ def impossible_kl(m: Logged) -> Finding | None:
     for name in ("kl_ref", "approx_kl"):
         found = m.get(name)
         if found and len(found.values) >= LONG and found.mean + SURE * found.standard_error < -ROUNDED:
-            errors = -found.mean / found.standard_error if found.standard_error else math.inf
+            errors = over(-found.mean, found.standard_error)
             evidence = (
                 f"{name} is {found.mean:.3g} on average, {errors:.0f} standard errors below 0: "
                 "impossible for samples of the policy itself (other sampling settings, or padding counted?)"

@@ -32,21 +32,31 @@ def gaps(residual: Tensor, unit: Tensor, terminated: Tensor, truncated: Tensor) 
         "truncated": truncated & ~terminated,
         "terminated": terminated,
     }
-    size = residual.abs() / (unit + 1e-8)
+    size = residual.abs() / unit if unit > 0 else residual.abs()
     return {f"gap_{place}": size[where].mean().item() for place, where in places.items() if where.any()}
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
     """1 for a perfect critic, negative for one that is worse than a constant; 0 if nothing varies."""
     spread = returns.var(correction=0)
-    return (1.0 - (returns - values).var(correction=0) / spread).item() if spread > 1e-12 else 0.0
+    known = spread > 0 and _vary(returns)
+    return (1.0 - (returns - values).var(correction=0) / spread).item() if known else 0.0
 
 
 def alignment(surprise: Tensor, log_ratio: Tensor) -> float:
-    """Correlation of how much better it went than expected with how much likelier it became; 0 if neither."""
+    """Correlation of how much better it went than expected with how much likelier it became.
+
+    0 if either is the same everywhere.
+    """
+    known = _vary(surprise) and _vary(log_ratio)
     surprise, log_ratio = (values.double() - values.double().mean() for values in (surprise, log_ratio))
     norms = surprise.norm() * log_ratio.norm()
-    return (surprise @ log_ratio / norms).item() if norms > 1e-12 else 0.0
+    return (surprise @ log_ratio / norms).item() if known and norms > 0 else 0.0
+
+
+def _vary(values: Tensor) -> bool:
+    """Whether they differ, whatever their size: of equal ones the mean leaves nothing but rounding."""
+    return bool((values != values.flatten()[:1]).any())
 
 
 def repeat_gap(rows: dict[str, list[tuple[int, float]]], again: dict[str, list[tuple[int, float]]]) -> float:

@@ -36,6 +36,8 @@ FEW = 30
 """Steps below which no share of steps is judged."""
 SURE = 3.0
 """Standard errors that a mean must lie beyond a bound before it counts."""
+HUGE = 1e100
+"""Larger numbers count as this: sums and squares of them would not be floats any more."""
 
 DIAGNOSTICS = {
     "gap_inside": "targets against their definition, within episodes: 0",
@@ -185,6 +187,11 @@ def strength(kind: float, times: float) -> float:
     return kind + 0.09 * (1.0 - 1.0 / max(times, 1.0))
 
 
+def over(size: float, limit: float) -> float:
+    """How many times a limit; of numbers that are all equal the standard error is 0."""
+    return size / limit if limit else math.inf
+
+
 def zero(metrics: dict[str, Series], name: str, bug: str, limit: float, why: str) -> Finding | None:
     """An identity: the metric must be 0 up to `limit`, all the time."""
     if name not in metrics:
@@ -193,7 +200,7 @@ def zero(metrics: dict[str, Series], name: str, bug: str, limit: float, why: str
     if abs(worst) <= limit:
         return None
     evidence = f"{name} reached {worst:.3g} at step {step}: {why}"
-    return Finding(bug, strength(IDENTITY, abs(worst) / limit if limit else math.inf), evidence)
+    return Finding(bug, strength(IDENTITY, over(abs(worst), limit)), evidence)
 
 
 def still(metrics: dict[str, Series], name: str, bug: str, why: str) -> Finding | None:
@@ -301,7 +308,8 @@ def wrong_sign(m: dict[str, Series]) -> Finding | None:
         f"alignment is {found.mean:.2f} on average: updates make worse than expected actions more likely, "
         f"and better ones less"
     )
-    return Finding("wrong_sign", strength(BOUND + 0.2, -found.mean / found.standard_error / SURE), evidence)
+    score = strength(BOUND + 0.2, over(-found.mean, SURE * found.standard_error))
+    return Finding("wrong_sign", score, evidence)
 
 
 def kl_sign(m: dict[str, Series]) -> Finding | None:
@@ -309,7 +317,7 @@ def kl_sign(m: dict[str, Series]) -> Finding | None:
     if "kl_penalty" not in m or (found := m["kl_penalty"]).mean - SURE * found.standard_error <= 0:
         return None
     evidence = f"kl_penalty is {found.mean:+.3g} on average: leaving the reference is rewarded, not charged"
-    return Finding("kl_sign", strength(BOUND + 0.2, found.mean / found.standard_error / SURE), evidence)
+    return Finding("kl_sign", strength(BOUND + 0.2, over(found.mean, SURE * found.standard_error)), evidence)
 
 
 def reward_scale(m: dict[str, Series]) -> Finding | None:
@@ -338,9 +346,8 @@ def learning_rate_too_high(m: dict[str, Series]) -> Finding | None:
     if "q_mean" in m and "return_bound" in m:
         (step, q), (_, bound) = m["q_mean"].worst(), m["return_bound"].worst()
         if abs(q) > OVER * abs(bound):
-            seen.append(
-                (abs(q / bound), f"q_mean is {q:.3g} at step {step}; no policy earns over {bound:.3g}")
-            )
+            what = f"q_mean is {q:.3g} at step {step}; no policy earns over {bound:.3g}"
+            seen.append((over(abs(q), abs(bound)), what))
     if not seen:
         return None
     times, evidence = max(seen)
@@ -451,7 +458,7 @@ def series_of(metrics: Metrics) -> dict[str, Series]:
 
 def finite(name: str, rows: list[tuple[int, float]]) -> Series:
     """A metric without what is no number."""
-    kept = [(step, value) for step, value in rows if math.isfinite(value)]
+    kept = [(step, max(-HUGE, min(value, HUGE))) for step, value in rows if math.isfinite(value)]
     return Series(name, [step for step, _ in kept], [value for _, value in kept])
 
 

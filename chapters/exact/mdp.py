@@ -15,6 +15,8 @@ EXIT_REWARD = {"G": 1.0, "P": -1.0, "T": 0.0}
 """What it pays to enter a goal, a pit, and an end without reward."""
 TIE = 1e-10
 """Actions count as equally good if they differ by at most this part of the largest value."""
+ROUNDING = 1e-15
+"""Chances, and parts of a sum, that are lost beside 1."""
 MAX_EVALUATIONS = 1000
 """Policies that policy iteration tries before it gives up."""
 
@@ -75,12 +77,15 @@ def where_it_ends(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Bool[np.ndarray
 
     These are the terminal ones; and without a discount also those from which no reward can be reached any
     more, a walled-in cell for instance. Raises RuntimeError if, without a discount, some state never comes to
-    such a place: it is paid for ever, and its value is not finite.
+    such a place: it is paid for ever, and its value is not finite. Or it comes there with so small a chance
+    that no float holds 1 less it.
     """
     if mdp.gamma < 1.0:
         return mdp.terminal
     chain = np.einsum("sa,sat->st", policy, mdp.P)  # [S, S]
-    paid = (policy * mdp.R).sum(axis=1) != 0.0  # [S]
+    chain = np.where(chain > ROUNDING, chain, 0.0)
+    parts = policy * mdp.R  # [S, A]: what cancels in their sum but for rounding is not paid
+    paid = np.abs(parts.sum(axis=1)) > ROUNDING * parts.shape[1] * np.abs(parts).max(axis=1)  # [S]
     over = mdp.terminal | ~reaching(chain * ~mdp.terminal, paid)
     if not reaching(chain, over).all():
         raise RuntimeError("at gamma = 1 some value is not finite: does every episode end?")

@@ -21,7 +21,9 @@ Values = Float[np.ndarray, " S"]
 Table = Float[np.ndarray, "S A"]
 
 TOLERANCE = 1e-10
-"""Value iteration stops at a change below this part of the largest value."""
+"""Value iteration stops where no value changes by more than this part of itself."""
+ROUNDING = 1e-15
+"""Part of the largest value below which a change is none."""
 TIE = 1e-9
 """Actions count as equally good if they differ by at most this part of the largest value."""
 MAX_SWEEPS = 300_000
@@ -57,7 +59,8 @@ def value_iteration(model: Model, gamma: float) -> Table:
     q = np.zeros_like(model.rewards)
     for _ in range(MAX_SWEEPS):
         updated = model.rewards + gamma * model.transitions @ q.max(axis=1)
-        if np.abs(updated - q).max() <= TOLERANCE * np.abs(updated).max():
+        sizes = np.abs(updated)
+        if (np.abs(updated - q) <= np.maximum(TOLERANCE * sizes, ROUNDING * sizes.max())).all():
             return updated
         q = updated
     raise RuntimeError(
