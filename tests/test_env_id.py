@@ -12,6 +12,7 @@ import pytest
 from chapters.course.catalog import find
 from chapters.course.parts import lesson_of
 from chapters.envs import make_envs
+from chapters.envs.agents import units_of
 from chapters.utils.lesson import RunOptions, UsageError, execute
 
 MODULE = """
@@ -37,6 +38,20 @@ class Good(gym.Env):
 
 class Box(Good):
     action_space = spaces.Box(-1, 1, (2,))
+
+class Whole(Good):
+    action_space = spaces.Box(0, 5, (2,), np.int64)
+
+    def step(self, action):
+        assert action in self.action_space
+        obs, _, *rest = super().step(action)
+        return obs, float(action.sum()), *rest
+
+class Wide(Whole):
+    action_space = spaces.Box(np.array([0.0, 0.1]), np.array([0.1, 5.0]), dtype=np.float64)
+
+class BelowNothing(Good):
+    observation_space = spaces.Box(np.array([-4, -1, 0], "f"), np.array([0, 1, 0], "f"))
 
 class FromFive(Good):
     action_space = spaces.Discrete(2, start=5)
@@ -98,6 +113,25 @@ class LateNan(Good):
     def step(self, action):
         obs, reward, *rest = super().step(action)
         return obs, float("nan") if self.time == 4 else reward, *rest
+
+class HugeReward(Good):
+    reward = 1e38
+
+class NoNumbers(Good):
+    observation_space = spaces.Box(-1, 1, (0,))
+
+class NoActions(Good):
+    action_space = spaces.Box(-1, 1, (0,))
+
+class Scalar(Good):
+    action_space = spaces.Box(-1, 1, ())
+
+class NoSpaces(Good):
+    observation_space = None
+
+class Unclosed(Good):
+    def close(self):
+        raise RuntimeError("door\\nstuck")
 
 class NanObservation(Good):
     def step(self, action):
@@ -187,6 +221,12 @@ WRONG = {
     "visitors_of_test:InfiniteReward-v0": "a reward is inf",
     "visitors_of_test:NoReward-v0": "in its first step",
     "visitors_of_test:NanObservation-v0": "an observation is nan",
+    "visitors_of_test:HugeReward-v0": r"a reward is 1e\+38 \(allowed: finite numbers, of at most 1e\+15",
+    "visitors_of_test:NoNumbers-v0": r"observations of Box.*\(0,\)",
+    "visitors_of_test:NoActions-v0": r"actions of Box.*\(0,\)",
+    "visitors_of_test:Scalar-v0": r"actions of Box.*\(\)",
+    "visitors_of_test:NoSpaces-v0": "observations of None",
+    "visitors_of_test:Unclosed-v0": "RuntimeError in close: door stuck",
     "visitors_of_test:OldReset-v0": r"in its first step: .*allowed: as in gymnasium, reset\(seed",
     "visitors_of_test:OldResetWithSeed-v0": "in its first step",
     "visitors_of_test:OldStep-v0": "in its first step",
@@ -261,6 +301,36 @@ def test_actions_are_counted_from_zero_whatever_the_environment_counts_from(modu
     assert envs.single_action_space.start == 0
     envs.reset(seed=0)
     assert envs.step(np.array([0, 1]))[1].tolist() == [5, 6]
+
+
+def test_an_environment_is_given_actions_of_its_own_space(module):
+    """Policies act in 32-bit numbers; what its Box holds may be whole ones, or bounds that 32 bits miss."""
+    given = np.array([[2.6, 5.0], [0.0, 0.4]], dtype=np.float32)
+    for name, expected in (("Whole", [8, 0]), ("Wide", [5.1, 0.4])):
+        envs = make_envs(f"visitors_of_test:{name}-v0", 2)
+        assert envs.single_action_space.dtype == np.float32
+        envs.reset(seed=0)
+        np.testing.assert_allclose(envs.step(given)[1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lesson", ["C0", "C1", "C3"])
+@pytest.mark.parametrize("env_id", ["GridWorld-v0", "TokenWorld-v0"])
+def test_worlds_of_the_course_without_vectors_are_refused_too(tmp_path, lesson, env_id):
+    lesson = lesson_of(find(lesson))
+    cfg = lesson.Config(**{**lesson.SMOKE, "env_id": env_id})
+    with pytest.raises(UsageError, match=r"observations of .*allowed: vectors") as error:
+        execute(lesson.main, cfg, Path("C0_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
+    assert str(error.value).startswith(f"--env-id {env_id}: ")
+
+
+def test_a_number_that_is_always_0_or_never_above_it_has_a_unit(module, tmp_path):
+    """Divided by its bound it would be no number, and nothing would be learned from it."""
+    lesson = lesson_of(find("C3"))
+    cfg = lesson.Config(**{**lesson.SMOKE, "env_id": "visitors_of_test:BelowNothing-v0"})
+    log = execute(lesson.main, cfg, Path("C3_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)
+    assert np.isfinite(log.series("ours_kl")[1]).all()
+    space = make_envs("visitors_of_test:BelowNothing-v0", 1).single_observation_space
+    assert units_of(space).tolist() == [4, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["Double", "Bytes"])

@@ -99,9 +99,10 @@ def units_of(space: gym.Space) -> Float[np.ndarray, " D"]:
     """
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise UsageError(f"observations of {space}: only vectors, a Box of one dimension, are known here")
-    if (space.high < 1e6).all():
-        return space.high
-    return np.ones_like(space.high)
+    largest = np.maximum(np.abs(space.low), np.abs(space.high))
+    if (largest < 1e6).all():
+        return np.where(largest > 0, largest, 1).astype(largest.dtype)
+    return np.ones_like(largest)
 
 
 class ActorCritic(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from chapters.utils import lesson
+
 if TYPE_CHECKING:
     import gymnasium as gym
     import numpy as np
@@ -55,6 +57,21 @@ def _made(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
     from chapters.envs import visitors
 
     return visitors.make(env_id, num_envs, **kwargs)
+
+
+def check_env_id(cfg: Any) -> None:
+    """Whoever takes `--env-id` learns from vectors: UsageError for a world of the course that has none."""
+    if not hasattr(cfg, "env_id"):
+        return
+    import gymnasium as gym
+
+    from chapters.envs import registration, visitors  # noqa: F401 — makes the course's own known
+
+    if cfg.env_id in gym.registry and str(gym.registry[cfg.env_id].entry_point).startswith("chapters."):
+        visitors.check_spaces(cfg.env_id, gym.make(cfg.env_id))
+
+
+lesson.CHECKS.append(check_env_id)
 
 
 def true_next_obs(obs: np.ndarray, done: np.ndarray, infos: dict) -> np.ndarray:

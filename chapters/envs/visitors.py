@@ -23,10 +23,10 @@ OBSERVATIONS = "allowed: vectors, a Box of one dimension"
 ACTIONS = "allowed: Discrete, or a Box of one dimension"
 COUNTED = "allowed in this lesson: Discrete, a number of actions"
 ENDS = "allowed: episodes that end, by max_episode_steps if by nothing else"
+LARGEST = 1e15
+"""Rewards and observations beyond which a sum of squares is no 32-bit number any more."""
 LONGEST = 100_000
 """Steps of an episode beyond which nobody waits for its end."""
-LARGEST = float(np.finfo(np.float32).max)
-"""What is beyond is infinite for a network."""
 WIDEST = 100_000
 """Numbers of an observation, or actions, beyond which a network's layers would fill the memory."""
 STEP = "allowed: as in gymnasium, reset(seed=...) -> (obs, info) and step(action) -> 5 values"
@@ -44,19 +44,31 @@ def make(env_id: str, num_envs: int, **kwargs: Any) -> gym.vector.VectorEnv:
 
 
 def _one(env_id: str, **kwargs: Any) -> gym.Env:
-    """One copy, as learners take it: observations are 32-bit numbers, actions are counted from 0."""
+    """One copy, as learners take it: all numbers have 32 bits, actions are counted from 0."""
     env = gym.make(env_id, disable_env_checker=True, **kwargs)
     space = env.observation_space
     if space.dtype != np.float32:
-        with np.errstate(over="ignore"):  # what is beyond them is as good as infinite
-            low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-        wide = gym.spaces.Box(low, high, dtype=np.float32)
-        env = gym.wrappers.TransformObservation(env, partial(np.asarray, dtype=np.float32), wide)
+        cast = partial(np.asarray, dtype=np.float32)
+        env = gym.wrappers.TransformObservation(env, cast, _in_32_bits(space))
     space = env.action_space
+    if isinstance(space, gym.spaces.Box) and space.dtype != np.float32:
+        return gym.wrappers.TransformAction(env, partial(_as_in, space), _in_32_bits(space))
     if isinstance(space, gym.spaces.Discrete) and space.start:
         first, from_zero = int(space.start), gym.spaces.Discrete(int(space.n))
         return gym.wrappers.TransformAction(env, lambda action: action + first, from_zero)
     return env
+
+
+def _in_32_bits(space: gym.spaces.Box) -> gym.spaces.Box:
+    """The same bounds as 32-bit numbers."""
+    with np.errstate(over="ignore"):  # what is beyond them is as good as infinite
+        return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+
+
+def _as_in(space: gym.spaces.Box, action: np.ndarray) -> np.ndarray:
+    """An action as the environment's own kind of number, the nearest that is in its space."""
+    nearest = action if np.issubdtype(space.dtype, np.floating) else np.rint(action)
+    return np.clip(nearest, space.low, space.high).astype(space.dtype)
 
 
 class Continuous(gym.spaces.Box):
@@ -82,7 +94,7 @@ def inspect(env_id: str, **kwargs: Any) -> None:
         warnings.simplefilter("ignore")  # gymnasium's checks say in many lines what is said here in one
         env = _make(env_id, **kwargs)
         try:
-            _check_spaces(env_id, env)
+            check_spaces(env_id, env)
             _try(env_id, env)
         finally:
             with _in_a_line(env_id, "close"):
@@ -99,16 +111,21 @@ def _make(env_id: str, **kwargs: Any) -> gym.Env:
         raise refusal(env_id, f"{told} ({ALLOWED})") from None
 
 
-def _check_spaces(env_id: str, env: gym.Env) -> None:
+def check_spaces(env_id: str, env: gym.Env) -> None:
+    """Raises UsageError for spaces that no learner here knows."""
     with _in_a_line(env_id, "its spaces"):
         obs, action = env.observation_space, env.action_space
-    if not isinstance(obs, gym.spaces.Box) or len(obs.shape) != 1:
+    if not _is_vector(obs):
         raise refusal(env_id, f"observations of {_sentence(obs)} ({OBSERVATIONS})")
-    if not isinstance(action, gym.spaces.Discrete | gym.spaces.Box) or len(action.shape) > 1:
+    if not isinstance(action, gym.spaces.Discrete) and not _is_vector(action):
         raise refusal(env_id, f"actions of {_sentence(action)} ({ACTIONS})")
     if max(obs.shape[0], getattr(action, "n", 0)) > WIDEST:
         told = f"observations of {_sentence(obs)}, actions of {_sentence(action)}"
         raise refusal(env_id, f"{told} (allowed: up to {WIDEST:,} of each)")
+
+
+def _is_vector(space: Any) -> bool:
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
 
 
 def _try(env_id: str, env: gym.Env) -> None:
@@ -132,13 +149,12 @@ def _try(env_id: str, env: gym.Env) -> None:
 
 
 def check_finite(env_id: str, rewards: np.ndarray, obs: np.ndarray) -> None:
-    """Raises UsageError for the first reward or observation that is no finite number."""
+    """Raises UsageError for the first reward or observation that is no finite number, or no usable one."""
     for what, numbers in (("a reward", rewards), ("an observation", obs)):
-        finite = np.abs(numbers) <= LARGEST  # not so for nan
-        if not finite.all():
-            raise refusal(
-                env_id, f"{what} is {numbers[~finite].flat[0]} (allowed: finite numbers of 32 bits)"
-            )
+        usable = np.abs(numbers) <= LARGEST  # of NaN neither
+        if not usable.all():
+            allowed = f"allowed: finite numbers, of at most {LARGEST:g}"
+            raise refusal(env_id, f"{what} is {numbers[~usable].flat[0]} ({allowed})")
 
 
 class CheckedVectorEnv(gym.vector.SyncVectorEnv):
@@ -164,6 +180,11 @@ class CheckedVectorEnv(gym.vector.SyncVectorEnv):
         if self.elapsed.max() >= LONGEST:
             raise refusal(self.env_id, f"an episode did not end in {LONGEST:,} steps ({ENDS})")
         return obs, rewards, terminated, truncated, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """As in gymnasium."""
+        with _in_a_line(self.env_id, "close"):
+            super().close_extras(**kwargs)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,8 @@ from chapters.utils.tracking import TRACKERS, make_trackers
 
 PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "unexpected pos")
+CHECKS: list[Callable[[Any], None]] = []
+"""What other rooms look at before a run: each is called with its Config, and may raise UsageError."""
 RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
 
 
@@ -210,6 +212,8 @@ def execute(
     import psutil
 
     lesson = lesson_id(lesson_file)
+    for check in CHECKS:
+        check(cfg)
     evidence = find_evidence(lesson_file) if options.evidence else None
     try:
         folder = new_run_folder(Path(options.out), lesson, cfg.seed)
