@@ -4,14 +4,18 @@ import inspect
 import math
 import sys
 import types
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+from chapters.course.catalog import find
+from chapters.course.parts import lesson_of
 from chapters.envs import agents, make_envs
 from chapters.utils import UsageError
+from chapters.utils.lesson import RunOptions, execute
 
 SHAPES = ((1, 1), (2, 3), (7, 2), (20, 5))  # (B, A)
 
@@ -178,3 +182,13 @@ def test_other_observation_spaces_are_refused_in_one_line(space):
     with pytest.raises(UsageError, match="only vectors") as refused:
         agents.units_of(space)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("lesson", ["C3", "E3"])
+@pytest.mark.parametrize("changes", [{"minibatch_size": 341}, {"num_envs": 1, "num_steps": 1}])
+def test_a_transition_alone_in_its_minibatch_is_refused(tmp_path, lesson, changes):
+    """1024 = 3 * 341 + 1: of the one no spread is known, and the weights would be no numbers ever after."""
+    lesson = lesson_of(find(lesson))
+    cfg = lesson.Config(**{**lesson.SMOKE, "num_envs": 16, "num_steps": 64, **changes})
+    with pytest.raises(UsageError, match=r"--minibatch-size \d+ leaves a minibatch of one .*allowed"):
+        execute(lesson.main, cfg, Path("C3_x.py"), RunOptions(smoke=True, out=tmp_path), print_claims=False)

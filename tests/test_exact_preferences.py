@@ -42,6 +42,12 @@ def check_displacement(displacement):
                 moved += share * (wins * np.array([h[a], h[b]]) + (1 - wins) * np.array([h[b], h[a]]))
     found = displacement(world.optimum(beta) - log_probs, world.rewards, log_probs)
     assert np.allclose(found, moved, rtol=1e-9)
+    never = log_probs.clone()
+    never[:, 0] = -math.inf  # as the best of n samples leaves out the worst completion
+    never = never.log_softmax(1)
+    assert displacement(never - log_probs, world.rewards, never) == pytest.approx(
+        displacement((never - log_probs).clamp(min=-99.0), world.rewards, never)
+    )
     mean = float((log_probs.exp() * (world.optimum(beta) - log_probs)).sum(1).mean())
     assert math.isclose(sum(found) / 2, mean, rel_tol=1e-9), "chosen and rejected are all"
 

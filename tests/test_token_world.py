@@ -107,14 +107,26 @@ def test_the_optimum_is_optimal(world):
     check_optimum(world)
 
 
+@pytest.mark.parametrize("beta", [0.0, 1e-320, 1e-6])
+def test_without_a_price_the_best_is_all_that_is_left(world, beta):
+    """The limit of small beta, where r / beta is no float any more."""
+    best = world.optimum(beta)
+    assert best.exp().sum(1).tolist() == pytest.approx([1.0] * world.num_prompts)
+    highest = world.rewards.amax(1)
+    assert float(world.expected_reward(best)) == pytest.approx(float(highest.mean()))
+    assert float(world.kl(best)) > 0
+    assert world.gap_closed(best, beta) == pytest.approx(1.0)
+    assert world.gap_closed(world.reference_log_probs(), beta) == 0.0
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("self.reference_log_probs() + self.rewards / beta", "self.rewards / beta"),
-        ("self.rewards / beta).log_softmax(1)", "self.rewards * beta).log_softmax(1)"),
+        ("self.reference_log_probs() + tilt", "tilt"),
+        ("tilt = self.rewards / beta", "tilt = self.rewards * beta"),
         (
-            "self.reference_log_probs() + self.rewards / beta",
-            "self.reference_log_probs() - self.rewards / beta",
+            "self.reference_log_probs() + tilt",
+            "self.reference_log_probs() - tilt",
         ),
         ("self.expected_reward(log_probs) - beta", "self.expected_reward(log_probs) + beta"),
         ("ratio = log_probs - self.reference_log_probs()", "ratio = self.reference_log_probs() - log_probs"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from chapters.utils import lesson
 from chapters.utils.lesson import UsageError
 from chapters.utils.networks import in_numpy, tanh_mlp
 
@@ -103,6 +105,19 @@ def units_of(space: gym.Space) -> Float[np.ndarray, " D"]:
     if (largest < 1e6).all():
         return np.where(largest > 0, largest, 1).astype(largest.dtype)
     return np.ones_like(largest)
+
+
+def check_minibatches(cfg: Any) -> None:
+    """Who normalises in a minibatch needs two transitions: one has no spread. UsageError if one is alone."""
+    if not all(hasattr(cfg, name) for name in ("num_envs", "num_steps", "minibatch_size")):
+        return
+    size = cfg.num_envs * cfg.num_steps
+    if cfg.minibatch_size == 1 or size % cfg.minibatch_size == 1:
+        told = f"--minibatch-size {cfg.minibatch_size} leaves a minibatch of one of {size} transitions"
+        raise UsageError(f"{told} (allowed: 2 and more in each, --num-envs times --num-steps in all)")
+
+
+lesson.CHECKS.append(check_minibatches)
 
 
 class ActorCritic(nn.Module):

@@ -160,8 +160,12 @@ class TokenWorld:
         return self.expected_reward(log_probs) - beta * self.kl(log_probs)
 
     def optimum(self, beta: float) -> Float[Tensor, "N M"]:
-        """Log-probabilities of the best policy, pi_ref exp(r / beta) / Z."""
-        return (self.reference_log_probs() + self.rewards / beta).log_softmax(1)
+        """Log-probabilities of the best policy, pi_ref exp(r / beta) / Z; at 0 only the best are left."""
+        tilt = self.rewards / beta
+        if not tilt.isfinite().all():
+            best = self.rewards == self.rewards.amax(1, keepdim=True)
+            tilt = torch.zeros_like(tilt).masked_fill(~best, -torch.inf)
+        return (self.reference_log_probs() + tilt).log_softmax(1)
 
     def gap_closed(self, log_probs: Float[Tensor, "N M"], beta: float) -> float:
         """Share of the way from the reference's objective (0) to the optimum's (1)."""

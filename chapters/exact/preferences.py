@@ -31,5 +31,6 @@ def displacement(log_ratios: Table, rewards: Table, log_probs: Table) -> tuple[f
     Both completions of a pair are drawn by `log_probs`; which one is chosen, by Bradley and Terry's rule.
     """
     wins, probs = chance_to_win(rewards, log_probs), log_probs.exp()
+    log_ratios = log_ratios.masked_fill(probs == 0, 0.0)  # what is never written counts nothing
     chosen, rejected = ((2 * share * probs * log_ratios).sum(1).mean() for share in (wins, 1 - wins))
     return float(chosen), float(rejected)
