@@ -1,5 +1,8 @@
 """Day01: files and graders in the service's format, and a submission that survives what networks do."""
 
+import base64
+import errno
+import html
 import importlib.util
 import itertools
 import json
@@ -10,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from types import SimpleNamespace
 
 import jsonschema
@@ -104,6 +108,8 @@ class TestFiles:
         [
             ("{", "no JSON"),
             ("[]", "not of type 'object'"),
+            pytest.param("[" * 100_000, "no JSON", id="deep"),
+            pytest.param('{"messages": ' + "9" * 5000 + "}", "no JSON", id="long number"),
             ('{"messages": []}', "line 2"),
             ('{"messages": [{"role": "user", "content": "1+1="}]}', "reference_answer"),
             ('{"messages": [{"role": "system", "content": "x"}], "reference_answer": "2"}', "system"),
@@ -121,6 +127,17 @@ class TestFiles:
             rft.read_lines(tmp_path / "training.jsonl")
         assert "line 2" in str(refused.value)
         assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 300
+
+    def test_only_the_end_of_a_line_ends_it(self, tmp_path):
+        item = {**rft.make_line(1, 2), "note": "one\u2028two\x85three"}
+        (tmp_path / "training.jsonl").write_text(
+            json.dumps(item, ensure_ascii=False) + "\r\n", encoding="utf-8"
+        )
+        assert rft.read_lines(tmp_path / "training.jsonl") == [item]
+        (tmp_path / "training.jsonl").write_text("")
+        with pytest.raises(rft.FormatError, match="is empty"):
+            rft.read_lines(tmp_path / "training.jsonl")
 
 
 class TestGraders:
@@ -195,22 +212,53 @@ class TestGraders:
 
     @pytest.mark.parametrize(
         ("formula", "value"),
-        [("0.5 * a + b / 4", 0.75), ("min(a, b)", 1.0), ("-a + max(b, 3)", 2.0), ("a / (b - b)", 0.0)],
+        [
+            ("0.5 * a + b / 4", 0.75),
+            ("min(a, b)", 1.0),
+            ("-a + max(b, 3)", 2.0),
+            ("a / (b - b)", 0.0),
+            ("1e999 * a", 0.0),
+            ("1e999 - 1e999 + b", 0.0),
+        ],
     )
     def test_formulas(self, formula, value):
         assert rft.calculate(formula, {"a": 1.0, "b": 1.0}) == value
 
     @pytest.mark.parametrize(
-        "formula", ["c", "__import__('os')", "a.real", "a if b else 1", "a +", "(lambda: 1)()", "a[0]"]
-    )
+        "formula",
+        ["c", "__import__('os')", "a.real", "a if b else 1", "a +", "(lambda: 1)()", "a[0]",
+         "\ud800", f"1{'0' * 400} * a", f"{'1' * 5000} * a", "-" * 50_000 + "a", "+".join("a" * 20_000)],
+        ids=lambda formula: ascii(formula[:9]),
+    )  # fmt: skip
     def test_a_formula_that_is_more_than_arithmetic_is_refused(self, formula):
-        with pytest.raises(rft.FormatError):
+        with pytest.raises(rft.FormatError) as refused:
             rft.calculate(formula, {"a": 1.0, "b": 1.0})
+        assert len(str(refused.value)) < 300
+
+    @pytest.mark.parametrize("source", ["return 1 +", "return '\0'", "pass\nimport sys\nsys.exit(3)"])
+    def test_a_python_grader_that_cannot_be_run_is_refused(self, source):
+        grader = {"type": "python", "source": f"def grade(sample, item):\n {source}"}
+        with pytest.raises(rft.FormatError, match="cannot be run"):
+            rft.grade(grader, self.ITEM, "24")
+
+    def test_a_python_grader_that_leaves_gives_nothing(self):
+        source = "import sys\ndef grade(sample, item): sys.exit(3)"
+        assert rft.grade({"type": "python", "source": source}, self.ITEM, "24") == 0.0
+
+    @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000])
+    def test_a_grader_that_no_reader_takes_is_one_line(self, command, tmp_path, monkeypatch, content):
+        (tmp_path / "x.json").write_text(content)
+        monkeypatch.setattr(rft, "GRADERS", tmp_path)
+        code, _, err = command("--grader", "x")
+        assert (code, err.count("\n")) == (2, 1)
+        assert len(err) < 300
 
     def test_an_unknown_field_is_named(self):
         grader = {**rft.read_grader(rft.GRADERS / "string_check.json"), "reference": "{{item.answer}}"}
         with pytest.raises(rft.FormatError, match="'answer'"):
             rft.grade(grader, self.ITEM, "24")
+        with pytest.raises(rft.FormatError, match="'0'"):
+            rft.grade({**grader, "reference": "{{item.messages.0}}"}, self.ITEM, "24")
 
 
 class TestDryRun:
@@ -266,6 +314,51 @@ class TestDryRun:
             (tmp_path / f"{name}.jsonl").write_text(line)
         code, _, err = command("--files", str(tmp_path))
         assert (code, "both files" in err) == (2, True)
+
+    @pytest.mark.parametrize("name", ["x" * 5000, "../graders/multi", ""])
+    def test_a_grader_is_one_of_those_there(self, command, name):
+        code, _, err = command("--grader", name)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "there are: multi" in err
+        assert len(err) < 300
+
+    @pytest.mark.parametrize("every", ["nan", "inf", "1e12"])
+    def test_a_wait_that_no_clock_knows_is_refused(self, command, every):
+        code, _, err = command("--every", every)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "--every" in err
+
+    def test_an_output_that_cannot_be_written_is_one_line(self):
+        with open("/dev/full", "w") as full:
+            found = subprocess.run(
+                [sys.executable, str(DAY / "submit.py")], stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert found.returncode == 2
+        *_, last = found.stderr.splitlines()
+        assert last == "error: the output cannot be written: No space left on device"
+        assert "Traceback" not in found.stderr
+
+
+ENCODED = {
+    "upper": str.upper,
+    "broken": lambda key: f"{key[:9]}\n{key[9:]}",
+    "base64": lambda key: base64.b64encode(key.encode()).decode(),
+    "in a page": lambda key: html.escape(key),
+    "in an address": lambda key: urllib.parse.quote_plus(key),
+}
+
+
+JOBS = {
+    "no files": ({"status": "succeeded", "result_files": None}, 0),
+    "letters for files": ({"status": "succeeded", "result_files": "abc"}, 1),
+    "an empty file": ({"status": "succeeded", "result_files": [""]}, 1),
+    "an error without parts": ({"status": "failed", "error": "boom"}, 1),
+    "an error of parts": ({"status": "failed", "error": ["boom"]}, 1),
+    "half a letter": ({"status": "succeeded", "fine_tuned_model": "\ud800"}, 0),
+    "half a state": ({"status": "\udfff"}, 1),
+    "an empty id": ({"id": ""}, 1),
+    "an id that is a path": ({"id": "../x"}, 1),
+}
 
 
 class TestSubmission:
@@ -350,6 +443,86 @@ class TestSubmission:
         assert (code, err.count("\n")) == (1, 1)
         assert "<key>" in err
 
+    def test_nothing_is_sent_on_to_where_a_redirect_leads(self, command, serve):
+        stub, other = serve(), serve()
+        stub.server.RequestHandlerClass.do_POST = lambda handler: handler.reply(
+            307, b"", {"Location": other.address + handler.path, "Connection": "close"}
+        )
+        code, _, err = command("--submit", stub=stub)
+        assert (code, err.count("\n"), other.requests) == (1, 1, [])
+
+    @pytest.mark.parametrize("form", ENCODED)
+    def test_the_key_is_known_in_other_forms(self, command, serve, tmp_path, monkeypatch, form):
+        key = "k3y+with 'all'/that-can-be"
+        monkeypatch.setattr(sys.modules[__name__], "KEY", key)
+        said = ENCODED[form](key)
+        stub = serve(statuses=("running", "failed"), error={"code": "x", "message": said, "param": None})
+        stub.event = said
+        code, out, err = command("--submit", stub=stub)
+        assert code == 1
+        assert "failed: <key>" in err
+        assert "<key>" in out
+        assert " ".join(said.split()) not in out + err
+
+    @pytest.mark.parametrize("kind", JOBS)
+    def test_whatever_a_job_looks_like(self, command, serve, kind):
+        fields, expected = JOBS[kind]
+        stub = serve()
+        stub.job = lambda job_id, status: {
+            **AzureStub.job(stub, job_id, status),
+            **(fields if stub.looks else {}),
+        }
+        code, _, err = command("--submit", stub=stub)
+        assert (code, err.count("\n")) == (expected, expected), err
+
+    @pytest.mark.parametrize(
+        "answer", [b"[" * 100_000, b'{"id":' + b"9" * 5000 + b"}", b'{"id":"\xff"}', b'{"id":""}']
+    )
+    def test_an_answer_that_no_reader_takes_is_one_line(self, command, serve, answer):
+        stub = serve()
+        stub.answer = lambda method, path, body: (
+            (201, answer)
+            if (method, path) == ("POST", "/fine_tuning/jobs")
+            else AzureStub.answer(stub, method, path, body)
+        )
+        code, _, err = command("--submit", stub=stub)
+        assert (code, err.count("\n")) == (1, 1)
+        assert err.startswith("error: the service")
+
+    def test_events_that_have_always_one_more_page_come_to_an_end(self, command, serve):
+        stub = serve()
+        stub.event = "\ud800\x1b[31m"
+        stub.answer = lambda method, path, body: (
+            (
+                200,
+                AzureStub.answer(stub, method, path, body)[1].replace(
+                    b'"has_more": false', b'"has_more": true'
+                ),
+            )
+            if path.endswith("/events")
+            else AzureStub.answer(stub, method, path, body)
+        )
+        code, out, err = command("--submit", stub=stub)
+        assert (code, err) == (0, "")
+        assert "  ??[31m" in out
+        assert sum(path.endswith("/events") for _, path, _ in stub.requests) <= 3 * submit.PAGES
+
+    @pytest.mark.parametrize("state", ["/proc/job.json", "/etc/passwd/job.json"])
+    def test_a_job_that_could_not_be_remembered_is_not_created(self, command, serve, state):
+        stub = serve()
+        code, _, err = command("--submit", "--state", state, stub=stub)
+        assert (code, err.count("\n"), stub.requests) == (2, 1, [])
+        assert "--state" in err
+
+    def test_a_job_whose_note_is_lost_is_named(self, command, serve, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(submit, "write_json", full)
+        code, _, err = command("--submit", stub=serve())
+        assert (code, err.count("\n")) == (2, 1)
+        assert "ftjob-1" in err
+
     @pytest.mark.parametrize("key", [KEY, 'k%y/with+odd=\\signs"', "schlüssel"])
     def test_whatever_a_job_says_the_key_is_neither_shown_nor_stored(
         self, command, serve, tmp_path, monkeypatch, key
@@ -378,7 +551,9 @@ class TestSubmission:
     @pytest.mark.parametrize(
         "address",
         ["http://example.com", "http://10.0.0.1:80", "https://", "example.com", "https://host:abc", "https://host:",
-         "http://127.0.0.1:", "https://host:99999", "https://me:secret@host", "ftp://host", "https://[", "http://[::"],
+         "http://127.0.0.1:", "https://host:99999", "https://me:secret@host", "ftp://host", "https://[", "http://[::",
+         "https://host?code=secret",
+         "https://host#secret", " https://host", "https://ho\tst", "https://a..b", f"https://{'a' * 300}"],
     )  # fmt: skip
     @pytest.mark.parametrize("flag", ["--submit", "--resume"])
     def test_an_address_to_which_no_key_may_go_is_refused(
@@ -397,7 +572,10 @@ class TestSubmission:
         code, _, err = command("--submit", stub=serve())
         assert (code, "--resume" in err) == (2, True)
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", '{"job": 3}'])
+    @pytest.mark.parametrize(
+        "content",
+        ["", "{", "[]", '{"job": 3}', '{"job": ""}', '{"job": "../x"}', '{"job": "\\ud800"}', "[" * 100_000],
+    )
     def test_a_broken_note_of_the_job_is_one_line(self, command, serve, tmp_path, content):
         (tmp_path / "job.json").write_text(content)
         for flag in ("--submit", "--resume"):

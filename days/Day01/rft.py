@@ -78,12 +78,13 @@ def read_lines(path: Path) -> list[dict]:
     except UnicodeDecodeError:
         raise FormatError(f"{path.name}: is not UTF-8") from None
     items = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # not splitlines: a text may hold other ends of line, such as U+2028, which end no line of JSON
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         where = f"{path.name} line {number}"
         try:
             item = json.loads(line)
-        except ValueError as error:
-            raise FormatError(f"{where}: no JSON ({error})") from None
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{where}: no JSON ({str(error)[:100]})") from None
         check(item, "line", where)
         if item["messages"][-1]["role"] != "user":  # JSON Schema cannot point at a list's last element
             raise FormatError(f"{where}: messages: the last one must be the user's")
@@ -97,8 +98,9 @@ def read_grader(path: Path) -> dict:
     """A grader from its file, checked, its formula too. Raises FormatError."""
     try:
         grader = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path.name}: cannot be read as JSON ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FormatError(f"{path.name}: cannot be read as JSON ({reason[:100]})") from None
     check(grader, "grader", path.name)
     if grader["type"] == "multi":
         calculate(grader["calculate_output"], dict.fromkeys(grader["graders"], 1.0))
@@ -115,7 +117,8 @@ def fill(template: str, item: dict, sample: dict) -> str:
         found: Any = {"item": item, "sample": sample}
         for part in match[1].strip().split("."):
             if not isinstance(found, dict) or part not in found:
-                raise FormatError(f"{{{{{match[1]}}}}}: there is no {part!r} (there are: {', '.join(found)})")
+                there = ", ".join(found) if isinstance(found, dict) else "no names"
+                raise FormatError(f"{{{{{match[1][:60]}}}}}: there is no {part[:60]!r} (there are: {there})")
             found = found[part]
         return str(found)
 
@@ -170,7 +173,10 @@ def text_similarity(grader: dict, item: dict, sample: dict) -> float:
 def compiled(source: str) -> Callable[[dict, dict], float]:
     """`grade` of a Python grader's source. The source is ours; only the answer is foreign, and it is data."""
     namespace: dict[str, Any] = {}
-    exec(compile(source, "<python grader>", "exec"), namespace)
+    try:
+        exec(compile(source, "<python grader>", "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        raise FormatError(f"a Python grader's source cannot be run ({type(error).__name__}: {str(error)[:100]})") from None
     if not callable(namespace.get("grade")):
         raise FormatError("a Python grader must define grade(sample, item)")
     return namespace["grade"]
@@ -181,7 +187,7 @@ def python_grade(source: str, item: dict, sample: dict) -> float:
     function = compiled(source)
     try:
         value = float(function(sample, item))
-    except Exception:
+    except (Exception, SystemExit):
         return 0.0
     return value if math.isfinite(value) else 0.0
 
@@ -227,16 +233,17 @@ def calculate(formula: str, values: dict[str, float]) -> float:
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS and arguments:
                 return FUNCTIONS[name](*map(evaluate, arguments))
         raise FormatError(
-            f"calculate_output {formula!r}: {ast.unparse(node)!r} is not allowed"
+            f"calculate_output {formula[:60]!r}: {ast.unparse(node)[:60]!r} is not allowed"
             f" (graders: {', '.join(values)}; + - * /, min, max, abs)"
         )
 
     try:
-        return float(evaluate(ast.parse(formula, mode="eval")))
-    except SyntaxError:
-        raise FormatError(f"calculate_output {formula!r} is no formula") from None
+        value = evaluate(ast.parse(formula, mode="eval"))
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):  # what cannot be read, or is too large
+        raise FormatError(f"calculate_output {formula[:60]!r} is no formula") from None
     except (ZeroDivisionError, TypeError):
         return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 if __name__ == "__main__":

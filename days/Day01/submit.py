@@ -10,16 +10,21 @@ AZURE_OPENAI_API_VERSION) and are never printed or stored. A real job costs mone
 
 from __future__ import annotations
 
+import base64
+import errno
+import html
 import json
 import os
 import re
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -38,6 +43,8 @@ FINISHED = ("succeeded", "failed", "cancelled", "paused")
 UNDER_WAY = ("validating_files", "pending", "queued", "running", "pausing", "resuming", "cancelling")
 PATIENCE = 10
 """How often in a row a job may be found in a state that is in neither list before following ends."""
+PAGES = 20
+"""Of a list that are read: a service that always has one more is not read for ever."""
 WRONG_ANSWERS = ("", "0", "999", "the sum is 42")
 DONE, JOB_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -113,12 +120,19 @@ def request(grader: dict, model: str, suffix: str, training_file: str, validatio
 
 
 def redacted(text: object) -> str:
-    """What the service said, on one line and without the key: a service may echo what it was sent."""
-    said = " ".join(str(text).split())
+    """What the service said, on one line, fit to be shown, and without the key."""
+    said = " ".join(without_key(str(text)).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in said)
+
+
+def without_key(text: str) -> str:
+    """A service may echo what it was sent: as it was or encoded, in letters of either case, with breaks in it."""
     key = os.environ.get("AZURE_OPENAI_API_KEY", "").strip()
-    for form in {key, quote(key), quote(key, safe=""), json.dumps(key)[1:-1]} - {""}:
-        said = said.replace(form, "<key>")
-    return said
+    plain = {key, quote(key), quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1], repr(key)[1:-1], html.escape(key)}
+    for form in sorted((plain | {base64.b64encode(key.encode()).decode().rstrip("=")}) - {""}, key=len, reverse=True):
+        letters = map(re.escape, "".join(form.split()))
+        text = re.sub(r"\s*".join(letters), "<key>", text, flags=re.IGNORECASE)
+    return text
 
 
 def check_address(address: str) -> None:
@@ -127,8 +141,11 @@ def check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise Refused(f"{name} is no address ({error}; allowed: https://NAME.openai.azure.com)") from None
+    if not address.isprintable() or set(address) & set(" ?#"):
+        raise Refused(f"{name} holds spaces, ? or #: only the first part of a longer address is wanted, https://NAME.openai.azure.com")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.netloc.endswith(":") or port == 0:
         raise Refused(f"{name} is no address (allowed: https://NAME.openai.azure.com, with a number if with a port)")
     if parts.username or parts.password:
@@ -144,10 +161,10 @@ def make_client() -> AzureOpenAI:
         raise Refused(f"{' and '.join(missing)} must be set in the environment to submit (a dry run needs neither)")
     check_address(os.environ["AZURE_OPENAI_ENDPOINT"])
     key = os.environ["AZURE_OPENAI_API_KEY"]
-    if not (key.isascii() and key.isprintable()) or key != key.strip():
+    if not (key.isascii() and key.isprintable()) or key != key.strip() or len(key) > 1000:
         raise Refused("AZURE_OPENAI_API_KEY holds spaces at an end or characters that no key has: copy it again")
     try:
-        from openai import AzureOpenAI
+        from openai import AzureOpenAI, DefaultHttpxClient
     except ImportError:
         raise Refused("the openai package is missing: uv sync --extra azure") from None
     return AzureOpenAI(
@@ -156,21 +173,34 @@ def make_client() -> AzureOpenAI:
         api_version=os.environ.get("AZURE_OPENAI_API_VERSION", API_VERSION),
         max_retries=5,  # rate limits and lost lines, with the waiting time that the service asks for
         timeout=60.0,
+        http_client=DefaultHttpxClient(follow_redirects=False),  # neither key nor files go where nobody said
     )
 
 
 def known(answer: Any, *fields: str) -> Any:
     """The answer, if it has these fields. Raises Strange for a page of HTML or another service's words."""
-    if missing := [field for field in fields if not isinstance(getattr(answer, field, None), str)]:
+    if missing := [field for field in fields if not has(answer, field)]:
         kind = "a page or text" if isinstance(answer, str) else f"something without {' and '.join(missing)}"
         raise Strange(f"the service answered with {kind}: is AZURE_OPENAI_ENDPOINT the address of a Foundry resource?")
     return answer
 
 
+def has(answer: Any, field: str) -> bool:
+    """Whether a field holds text; an id also has to be one that can stand in an address."""
+    value = getattr(answer, field, None)
+    return isinstance(value, str) and (field != "id" or is_id(value))
+
+
+def is_id(value: Any) -> bool:
+    """Whether the service can have given this as the id of a job, a file or an event."""
+    return isinstance(value, str) and re.fullmatch(r"[\w.:=~+-]{1,256}", value, re.ASCII) is not None
+
+
 def listed(ask: Callable[[], Any], *fields: str) -> list:
     """What the service lists, each entry with these fields. Raises Strange as `known` does."""
     try:
-        return [known(entry, *fields) for entry in ask()]
+        pages = islice(ask().iter_pages(), PAGES)
+        return [known(entry, *fields) for page in pages for entry in page.data or ()]
     except AttributeError:  # the client's own, where the answer is a page
         return known("", *fields)
 
@@ -246,9 +276,13 @@ def fetch_results(client: AzureOpenAI, job: Any, folder: Path) -> list[Path]:
     """Save the job's result files. Returns their paths."""
     paths = []
     name = re.sub(r"[^\w-]", "_", redacted(job.id))  # the service's word: it leads to no other folder
-    for number, file_id in enumerate(job.result_files):
+    files = job.result_files or []
+    if not isinstance(files, list) or not all(map(is_id, files)):
+        raise Strange("the job succeeded, but what the service names as its result files are no ids of files")
+    for number, file_id in enumerate(files):
         path = folder / f"{name}-results{number or ''}.csv"
-        write_atomic(path, client.files.content(file_id).read().replace(os.environ["AZURE_OPENAI_API_KEY"].encode(), b"<key>"))
+        content = client.files.content(file_id).read().decode("utf-8", errors="surrogateescape")
+        write_atomic(path, without_key(content).encode("utf-8", errors="surrogateescape"))
         paths.append(path)
     return paths
 
@@ -260,12 +294,26 @@ def submit_job(client: AzureOpenAI, grader: dict, model: str, suffix: str, files
     """Upload, create, and put the job's id on disk before anything else happens. Returns the id."""
     if state.exists() and read_state(state).get("finished") in (None, "paused"):
         raise Refused(f"{state} holds a job that has not finished: --resume follows it; delete the file to forget it")
+    check_place(state)
     ids = [upload(client, files / f"{name}.jsonl", wait) for name in ("training", "validation")]
     body = request(grader, model, suffix, *ids, submission=uuid.uuid4().hex)
     job = create_once(client, body)
-    write_json(state, {"job": redacted(job.id), "model": model, "finished": None})
-    print(f"created {redacted(job.id)} (kept in {state})")
+    try:
+        write_json(state, {"job": redacted(job.id), "model": model, "finished": None})
+    except OSError as error:
+        raise Refused(f"{state}: {error.strerror}; the job {redacted(job.id)} was created and goes on: note its id") from None
+    print(f"created {redacted(job.id)} (kept in {state})", flush=True)
     return job.id
+
+
+def check_place(state: Path) -> None:
+    """Raises Refused if nothing can be kept at `state`: a job whose id is lost costs money all the same."""
+    try:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=state.parent, prefix=f".{state.name}.") as file:
+            file.write(b" " * 4096)
+    except OSError as error:
+        raise Refused(f"--state {state}: cannot be written there ({error.strerror}), so nothing was sent") from None
 
 
 def finish(client: AzureOpenAI, job_id: str, state: Path, wait, every: float) -> int:
@@ -274,7 +322,8 @@ def finish(client: AzureOpenAI, job_id: str, state: Path, wait, every: float) ->
     model = job.fine_tuned_model and redacted(job.fine_tuned_model)
     write_json(state, {**read_state(state), "finished": job.status, "fine_tuned_model": model})
     if job.status != "succeeded":
-        reason = f": {redacted(job.error.message)}" if job.error and job.error.message else ""
+        said = getattr(job.error, "message", job.error)
+        reason = f": {redacted(said)}" if said else ""
         print(f"error: the job {job.status}{reason}", file=sys.stderr)
         return JOB_FAILED
     print(f"fine-tuned model: {model}")
@@ -287,9 +336,9 @@ def read_state(state: Path) -> dict:
     """What is known of the last job: its id, and how it ended. Raises Refused."""
     try:
         known = json.loads(state.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         known = None
-    if not isinstance(known, dict) or not isinstance(known.get("job"), str):
+    if not isinstance(known, dict) or not is_id(known.get("job")):
         raise Refused(f"{state}: no job is kept there (--submit creates one)")
     return known
 
@@ -302,7 +351,7 @@ def run(
     suffix: Annotated[str, typer.Option(help="Last part of the fine-tuned model's name.")] = "reversed-sums",
     files: Annotated[Path, typer.Option(help="Folder with training.jsonl and validation.jsonl.")] = rft.DATA,
     state: Annotated[Path, typer.Option(help="Where the job's id and end are kept.")] = HERE / "job.json",
-    every: Annotated[float, typer.Option(min=0.01, help="Seconds between questions about the job.")] = 30.0,
+    every: Annotated[float, typer.Option(min=0.01, max=86_400, help="Seconds between questions about the job.")] = 30.0,
 ) -> int:
     """Check the files and the grader and print the request; with --submit, send it."""
     if submit and resume:
@@ -310,10 +359,10 @@ def run(
     if resume:
         read_state(state)  # before asking for a key: is there anything to resume?
         return finish(make_client(), read_state(state)["job"], state, time.sleep, every)
-    path = rft.GRADERS / f"{grader}.json"
-    if not path.exists():
-        raise Refused(f"--grader {grader}: not there (there are: {', '.join(sorted(p.stem for p in rft.GRADERS.glob('*.json')))})")
-    chosen = rft.read_grader(path)
+    graders = {path.stem: path for path in sorted(rft.GRADERS.glob("*.json"))}
+    if grader not in graders:
+        raise Refused(f"--grader {grader[:60]}: not there (there are: {', '.join(graders)})")
+    chosen = rft.read_grader(graders[grader])
     counts = check_files(files, chosen)
     body = request(chosen, model, suffix, "<id of training.jsonl>", "<id of validation.jsonl>", "<new at each submission>")
     if not submit:
@@ -325,6 +374,8 @@ def run(
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a name may hold what no terminal can show
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(run)
     try:
@@ -341,14 +392,23 @@ def main() -> None:
         elif hasattr(error, "format_message"):  # wrong usage, found by the command-line parser
             print(f"error: {error.format_message()} (see --help)", file=sys.stderr)
             code = WRONG_USAGE
-        elif isinstance(error, json.JSONDecodeError):
+        elif isinstance(error, OSError):
+            where = f"{error.filename}:" if error.filename else "the output cannot be written:"
+            print(f"error: {where} {error.strerror or error}", file=sys.stderr)
+            code = WRONG_USAGE
+        elif isinstance(error, (ValueError, RecursionError)):  # of whoever reads JSON, or what it holds
             print("error: the service's answer cannot be read: is AZURE_OPENAI_ENDPOINT the address of a Foundry resource?", file=sys.stderr)
             code = JOB_FAILED
-        elif type(error).__module__.partition(".")[0] in ("openai", "httpx", "httpcore", "pydantic", "pydantic_core"):
+        else:  # of the client, or of one of the libraries under it
             print(f"error: the service: {redacted(error)[:300]}", file=sys.stderr)
             code = JOB_FAILED
-        else:
-            raise
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # a disk that is full; a reader that has seen enough is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        if error.errno != errno.EPIPE:
+            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+            code = WRONG_USAGE
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code too
         print("interrupted: the job, if there is one, goes on; --resume follows it", file=sys.stderr)
     sys.exit(code or 0)
