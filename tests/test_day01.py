@@ -241,6 +241,12 @@ class TestGraders:
         with pytest.raises(rft.FormatError, match="cannot be run"):
             rft.grade(grader, self.ITEM, "24")
 
+    def test_a_python_grader_works_on_a_copy(self):
+        item = rft.make_line(1, 2)
+        source = "def grade(sample, item): return float(bool(item.clear() or item['messages'].clear()))"
+        assert rft.grade({"type": "python", "source": source}, item, "3") == 0.0
+        assert item == rft.make_line(1, 2)
+
     def test_a_python_grader_that_leaves_gives_nothing(self):
         source = "import sys\ndef grade(sample, item): sys.exit(3)"
         assert rft.grade({"type": "python", "source": source}, self.ITEM, "24") == 0.0

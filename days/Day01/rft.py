@@ -8,6 +8,7 @@ grader can be tried on a thousand answers before one of them costs anything.
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import json
 import math
@@ -186,7 +187,7 @@ def python_grade(source: str, item: dict, sample: dict) -> float:
     """Call grade(sample, item); an exception or anything but a finite number is 0, as on the service."""
     function = compiled(source)
     try:
-        value = float(function(sample, item))
+        value = float(function(dict(sample), copy.deepcopy(item)))
     except (Exception, SystemExit):
         return 0.0
     return value if math.isfinite(value) else 0.0

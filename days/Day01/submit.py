@@ -399,6 +399,8 @@ def main() -> None:
         elif isinstance(error, (ValueError, RecursionError)):  # of whoever reads JSON, or what it holds
             print("error: the service's answer cannot be read: is AZURE_OPENAI_ENDPOINT the address of a Foundry resource?", file=sys.stderr)
             code = JOB_FAILED
+        elif type(error).__module__ == "builtins":  # a mistake of this script's own
+            raise
         else:  # of the client, or of one of the libraries under it
             print(f"error: the service: {redacted(error)[:300]}", file=sys.stderr)
             code = JOB_FAILED
