@@ -29,6 +29,7 @@ def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seed
     if sys.argv[1:] not in ([], ["--report"]):
         stop("unknown argument (allowed: --report, or none)")
     try:
+        check(read(path), arms, seeds)
         results = run_arms(path, {} if "--report" in sys.argv else arms, seeds, fresh=False)
         lacking = [name for name in arms if {str(seed) for seed in seeds} - results.get(name, {}).keys()]
         text = "" if lacking else block(results)
@@ -55,12 +56,27 @@ def stop(what: str) -> None:
     sys.exit(2)
 
 
+def read(path: Path) -> dict:
+    """The recorded runs; none before the first."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def check(results: dict, arms: dict, seeds: range) -> None:
+    """Raises ValueError for runs that this script does not make, and for what is no number."""
+    for arm, runs in results.items():
+        if strange := {arm} - arms.keys() or runs.keys() - {str(seed) for seed in seeds}:
+            raise ValueError(f"{strange.pop()!r} is none of this study's arms and seeds")
+        for name, value in ((name, value) for run in runs.values() for name, value in run.items()):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e100:
+                raise ValueError(f"a {name} of {arm} is no number: {str(value)[:20]}")
+
+
 def run_arms(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seeds: range, fresh: bool) -> dict:
     """Run each arm on each seed and return the results: {arm: {seed: {metric: value}}}.
 
     After each run everything so far is on disk, so that an interrupted study goes on where it stopped.
     """
-    results = {} if fresh or not path.exists() else json.loads(path.read_text(encoding="utf-8"))
+    results = {} if fresh else read(path)
     for seed in seeds:
         for arm, run in arms.items():
             if str(seed) in results.get(arm, {}):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 
@@ -49,6 +50,12 @@ def test_an_unknown_argument_is_one_line(day):
     assert "--report" in result.stderr
 
 
+def one_of(arms, value):
+    """A metric of a run of the last arm becomes something else."""
+    run = [*arms.values()][-1]["0"]
+    run[next(iter(run))] = value
+
+
 DAMAGED = {
     "missing": (None, "run this without --report"),
     "empty": ("", "damaged"),
@@ -57,6 +64,17 @@ DAMAGED = {
     "deeply nested": ("[" * 100_000, "damaged"),
     "no runs": ("{}", "run this without --report"),
     "no metrics": ("all", "damaged"),
+    "another arm": (lambda arms: arms.update(other={}), "'other' is none of"),
+    "another seed": (
+        lambda arms: [runs.update({"99": runs["0"]}) for runs in arms.values()],
+        "'99' is none of",
+    ),
+    "no number": (lambda arms: one_of(arms, math.nan), "is no number: nan"),
+    "nothing": (lambda arms: one_of(arms, None), "is no number: None"),
+    "a word": (lambda arms: one_of(arms, "0.5"), "is no number: 0.5"),
+    "a truth": (lambda arms: one_of(arms, True), "is no number: True"),
+    "endless": (lambda arms: one_of(arms, math.inf), "is no number: inf"),
+    "too long": (lambda arms: one_of(arms, 10**400), "is no number: 1000"),
     "a folder": ("folder", "Is a directory"),
 }
 
@@ -72,6 +90,9 @@ def test_a_report_on_damaged_results_is_one_line(day, kind, tmp_path, monkeypatc
     elif content is not None:
         arms = json.loads(study.RESULTS.read_text())
         emptied = json.dumps({arm: {seed: {} for seed in runs} for arm, runs in arms.items()})
+        if callable(content):
+            content(arms)
+            content = json.dumps(arms)
         path.write_text(emptied if content == "all" else content)
     monkeypatch.setattr(study, "RESULTS", path)
     monkeypatch.setattr(sys, "argv", ["study.py", "--report"])
