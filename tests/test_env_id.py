@@ -225,7 +225,6 @@ WRONG = {
     "visitors_of_test:NoNumbers-v0": r"observations of Box.*\(0,\)",
     "visitors_of_test:NoActions-v0": r"actions of Box.*\(0,\)",
     "visitors_of_test:Scalar-v0": r"actions of Box.*\(\)",
-    "visitors_of_test:NoSpaces-v0": "observations of None",
     "visitors_of_test:Unclosed-v0": "RuntimeError in close: door stuck",
     "visitors_of_test:OldReset-v0": r"in its first step: .*allowed: as in gymnasium, reset\(seed",
     "visitors_of_test:OldResetWithSeed-v0": "in its first step",

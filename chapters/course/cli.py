@@ -134,7 +134,6 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
         return
     item = find(lesson)
     _look_at_model(item, ctx.args)
-    _look_at_env(item, ctx.args)
     sys.argv = [str(item.path), *ctx.args]
     stopping.then("leave")  # until it has something to keep
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
@@ -146,15 +145,6 @@ def _look_at_model(item: catalog.Item, flags: list[str]) -> None:
         from chapters.text.models import find_model
 
         find_model(name)
-
-
-def _look_at_env(item: catalog.Item, flags: list[str]) -> None:
-    """Refuse a world of the course's own whose observations are no vectors: lessons trust those."""
-    if (name := _given(item, flags, "env-id")) in ("GridWorld-v0", "TokenWorld-v0"):
-        from chapters.envs import registration  # noqa: F401 — makes them known to gymnasium
-        from chapters.envs.visitors import inspect
-
-        inspect(name)
 
 
 def _given(item: catalog.Item, flags: list[str], name: str) -> str | None:
