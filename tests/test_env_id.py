@@ -126,9 +126,6 @@ class NoActions(Good):
 class Scalar(Good):
     action_space = spaces.Box(-1, 1, ())
 
-class NoSpaces(Good):
-    observation_space = None
-
 class Unclosed(Good):
     def close(self):
         raise RuntimeError("door\\nstuck")
