@@ -349,6 +349,8 @@ def hint(what: OneFunction) -> None:
     else:
         steps, total = practice.next_hint(item, name, PRACTICE)
     print("\n\n".join(f"hint {number} of {total}\n{step}" for number, step in enumerate(steps, 1)))
+    if len(steps) == total:
+        print(f"\nThat was the last one. The right version, and why it is right: rl solution {what}")
 
 
 @app.command()

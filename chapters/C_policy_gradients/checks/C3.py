@@ -50,6 +50,15 @@ def check_normalise(normalise):
 
 
 def check_clipped_surrogate(clipped_surrogate):
+    for w, a, expected in (
+        (1.5, 2.0, 2.4),
+        (1.5, -2.0, -3.0),
+        (0.5, 2.0, 1.0),
+        (0.5, -2.0, -1.6),
+        (1.1, 3.0, 3.3),
+    ):
+        found = clipped_surrogate(torch.tensor([w]), torch.tensor([a]), 0.2)
+        assert math.isclose(found.item(), expected, rel_tol=1e-5)  # one number, to be shown when it differs
     torch.manual_seed(6)
     for eps in (0.1, 0.2, 0.4):
         ratio = torch.linspace(0.05, 2.5, 97, dtype=torch.float64).repeat(2).requires_grad_()
