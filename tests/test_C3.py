@@ -15,7 +15,6 @@ from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.C_policy_gradients.checks import C3_probes as probes
 from chapters.C_policy_gradients.checks.C3 import EDITS
 from chapters.C_policy_gradients.evidence import C3 as evidence
-from chapters.C_policy_gradients.evidence.C3_profile import product_cost
 from chapters.course.catalog import ROOT
 from chapters.envs import agents, make_envs
 from chapters.envs.cartpole import BatchedCartPole
@@ -282,13 +281,6 @@ def test_optimism_is_zero_for_a_critic_that_knows_and_one_for_one_that_sees_no_c
     monkeypatch.setattr(lesson, "collect", lambda *args: rollouts.append(original(*args)) or rollouts[-1])
     monkeypatch.setattr(agent, "value", lambda obs: rollouts[-1][0]["rewards"])
     assert evidence.optimism(agent, blind, num_steps=20) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_product_cost_counts_what_a_pass_needs():
-    layers = [torch.nn.Linear(4, 64), torch.nn.Linear(64, 2)]
-    gflop, seconds = product_cost(layers, num_rows=3, obs_size=4)
-    assert gflop == pytest.approx(2e-9 * 3 * (2 * 4 * 64 + 3 * 64 * 2))
-    assert seconds > 0
 
 
 LEDGER = json.loads((ROOT / "chapters/C_policy_gradients/results/C3.json").read_text(encoding="utf-8"))
