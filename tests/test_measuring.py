@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import platform
 from datetime import datetime
 from types import SimpleNamespace
 from typing import ClassVar
@@ -20,6 +21,7 @@ from chapters.exact.chain import Chain
 from chapters.text import pairs, preferences, tasks
 from chapters.text.models import LoadedModel
 from chapters.utils import RunLog
+from chapters.utils.claims import Claim
 from chapters.utils.networks import tanh_mlp
 from chapters.utils.peers import train_sb3_ppo
 
@@ -373,6 +375,18 @@ class TestTheLedger:
             return {"metrics": {"loss": {"count": 2, "mean": value, "last": 1.0}}, "claims": {}}
 
         assert bool(ledger.compare_fingerprints(found(3.0), found(3.0 * factor))) is differs
+
+    def test_a_ledger_names_the_packages_that_were_there_and_counts_what_held(self, item, monkeypatch):
+        claims = [Claim("gap", "It is small.", value, at_most=1.0) for value in (0.5, 2.0)]
+        runs = [
+            {"claims": [claim], "config": {}, "cpu_seconds": 5.0, "lesson_cpu_seconds": 3.0}
+            for claim in claims
+        ]
+        monkeypatch.setattr(ledger, "PACKAGES", ("numpy", "no-such-package"))
+        monkeypatch.setattr(ledger, "_seed_entry", lambda run: {})
+        book = ledger._compose(item, runs, {"cpu_seconds": 1.0}, {}, [])
+        assert book["versions"] == {"python": platform.python_version(), "numpy": np.__version__}
+        assert (book["claims"]["gap"]["held"], book["evidence_seconds"]) == ("1/2", 2.0)
 
     def test_rounding_is_none_and_a_missing_number_is_one(self):
         def found(value):
