@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -106,7 +108,10 @@ def test_a_damaged_picture_is_drawn_anew(tmp_path):
         assert pictures.stored(path) == {}
 
 
-@pytest.mark.parametrize("content", ["", "x", "[a]\ndays = 3\n", "a = " + "[" * 5000, "\x00"])
+ONE_DAY = '[a]\ntitle = "A"\n[[a.days]]\nname = "one"\nitems = "A3"\n'
+
+
+@pytest.mark.parametrize("content", ["", "x", "[a]\ndays = 3\n", "a = " + "[" * 5000, "\x00", ONE_DAY])
 def test_damaged_plans_end_the_tables_in_one_line(course, monkeypatch, tmp_path, content):
     place, page = tmp_path / "plans.toml", tmp_path / "note.md"
     place.write_text(content)
@@ -220,6 +225,46 @@ def test_what_is_refused_is_one_line_whatever_it_quotes(course, tmp_path):
     assert str(UsageError("a\nb\u2028c")) == "a b c"
     for command in (["run", "a\nb"], ["diagnose", "a\r\nb"], ["predict", "B1", "--claim", "a\nb=0.5"]):
         assert course.refused(*command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("plan",), ("predict",), ("grade",), ("grade", "B1"), ("break", "B1"), ("notebook", "B1", "--out"),
+     ("day",), ("next",), ("run", "A3", "--smoke", "--out"), ("run", "A3", "--smoke", "--tolerance"), ()],
+    ids=" ".join,
+)  # fmt: skip
+def test_nobody_reads_a_megabyte_back(course, command):
+    assert len(course.refused(*command, "x" * 1_000_000)) < 1000
+
+
+@pytest.mark.parametrize(
+    "command", [("predict", "B1", "--all", "0.5"), ("break", "B1", "merged"), ("grade", "B1")]
+)
+@pytest.mark.parametrize("seed", ["-1", "1000000", "9" * 30])
+def test_a_seed_that_no_run_can_have_is_refused(course, command, seed):
+    assert "--seed" in course.refused(*command, "--seed", seed)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_wrong_flag_is_told_in_the_same_words_on_any_terminal(encoding):
+    found = subprocess.run(
+        [sys.executable, find("A3").path, "--tolerance", "much"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr == (
+        "error: Error parsing --tolerance: could not convert string to float: 'much' (allowed: 1e-10 to 1)\n"
+    )
+
+
+def test_what_is_no_utf_8_is_kept_all_the_same(course, tmp_path):
+    """A name of a file may be any bytes; Python holds those that are no letters as halves of letters."""
+    course.rl("predict", "B1", "--all", "0.5", "--note", "\udcff")
+    (path,) = (course.days / "predictions").glob("*.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["note"] == "\udcff"
+    assert course.refused("run", "C3", "--smoke", "--env-id", "\udcff", "--out", tmp_path / "out")
 
 
 def test_who_asks_for_nothing_is_shown_what_there_is(course):

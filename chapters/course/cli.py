@@ -15,6 +15,7 @@ import typer
 
 from chapters.course import catalog
 from chapters.utils import stopping
+from chapters.utils.errors import in_a_line
 from chapters.utils.lesson import CLAIM_FAILED, RUNS, WRONG_USAGE, UsageError
 
 if TYPE_CHECKING:
@@ -76,10 +77,12 @@ def _outcome() -> tuple[int, str]:
         # click's usage errors: unknown command, missing argument, unknown option
         if hasattr(error, "format_message"):
             said = error.format_message()
-            return WRONG_USAGE, said if said.startswith("Usage:") else f"error: {said} (see rl --help)"
+            return WRONG_USAGE, said if said.startswith(
+                "Usage:"
+            ) else f"error: {in_a_line(said)} (see rl --help)"
         if isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""
-            return WRONG_USAGE, f"error: {where}{error.strerror or error}"
+            return WRONG_USAGE, f"error: {in_a_line(f'{where}{error.strerror or error}')}"
         raise
 
 
@@ -159,7 +162,7 @@ def _given(item: catalog.Item, flags: list[str], name: str) -> str | None:
 def break_(
     lesson: Lesson,
     edit: Annotated[str | None, typer.Argument(help="Name of the edit; without one, all are listed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of both runs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Seed of both runs.")] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="Run both in seconds, with tiny settings.")] = False,
 ) -> None:
     """Break a lesson by a named edit: show the diff, run it beside the right one, say what fails."""
@@ -246,7 +249,7 @@ def grade(
         bool, typer.Option("--train", help="Train with your functions: probes, then the lesson's own task.")
     ] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="With --train: in seconds, tiny settings.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="With --train: the seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="With --train: the seed.")] = 0,
 ) -> None:
     """Grade your own versions of a lesson's functions, and say what a mistake looks like."""
     import time
@@ -445,7 +448,9 @@ def predict(
     ] = "",
     claim: Annotated[list[str] | None, typer.Option(help="NAME=0.8; may be given several times.")] = None,
     every: Annotated[str | None, typer.Option("--all", help="One probability for all claims.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Only a run with this seed counts.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=999_999, help="Only a run with this seed counts.")
+    ] = None,
     note: Annotated[str, typer.Option(help="Why you think so.")] = "",
 ) -> None:
     """Write down what you expect of a lesson before you run it.

@@ -64,6 +64,8 @@ def load(path: Path = PLACE) -> dict[str, Plan]:
 
 
 def _plan(name: str, fields: dict) -> Plan:
+    if not all(isinstance(day["items"], list) for day in fields["days"]):
+        raise ValueError(f"{name}: a day whose items are no list")
     days = tuple(Day(day["name"], tuple(day["items"]), day.get("also", "")) for day in fields["days"])
     if not days:
         raise ValueError(f"{name}: no day in it")

@@ -180,12 +180,18 @@ def _flag(name: str) -> str:
 
 
 def _one_line(box: str, *classes: type) -> str:
-    """tyro's framed message as one line (the text above the frame's first rule), and what is allowed."""
-    body = []
-    for line in (line.strip("│ ") for line in box.splitlines() if line.startswith("│")):
-        if line.startswith("───"):
-            break
-        body.append(line)
+    """tyro's message as one line, and what is allowed: what stands between its title and its next rule.
+
+    A terminal without UTF-8 gets no frame, and rules of hyphens.
+    """
+    body: list[str] = []
+    for line in (line.strip("│ ") for line in box.splitlines()[1:]):
+        if line and not line.strip("─-"):
+            if body:
+                break
+        elif line:
+            body.append(line)
+    body = body if len(body) < 20 else [*body[:2], "…", *body[-4:]]  # who gave a megabyte knows it
     message = " ".join(body) or " ".join(box.split())
     if message.startswith("Unrecognized"):
         names = [field.name for cls in (*classes, RunOptions) for field in dataclasses.fields(cls)]
