@@ -1,5 +1,6 @@
 """`rl exercise` writes stubs and keeps what is there; `rl grade` passes any idiom, and names mistakes."""
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import pytest
 import torch
 import typer
 
-from chapters.course import cli, grading, overview, plans, practice, shown, worked
+from chapters.course import bugs, cli, grading, overview, plans, practice, shown, worked
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of, tasks_of
 from chapters.course.spying import Call, replay, same_answer, spied
@@ -416,6 +417,24 @@ def test_reset_asks_and_keeps_a_copy(course, tmp_path, monkeypatch):
     assert states.pop("gae") == "not begun"
     assert set(states.values()) == {"failed"}
     assert course.rl("exercise", "B1", "--reset")[0] == 0, "nothing to put aside"
+
+
+@pytest.mark.parametrize("what", ["C3", "C3.gae", "C3.bug"])
+def test_what_cannot_be_begun_anew_stays_in_its_place(course, tmp_path, monkeypatch, what):
+    """The disk is full: the file is where it was, under its name, and nothing says otherwise."""
+    course.rl("exercise", what)
+    (path,) = (tmp_path / "practice").glob("*.py")
+    mine = path.read_text() + "# mine\n"
+    path.write_text(mine)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module in (practice, bugs):
+        monkeypatch.setattr(module, "write_atomic", full)
+    assert "No space left" in course.refused("exercise", what, "--reset", "--yes")
+    assert [file.name for file in (tmp_path / "practice").glob("*.py")] == [path.name]
+    assert path.read_text() == mine
 
 
 def _abort():

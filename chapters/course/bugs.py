@@ -6,6 +6,7 @@ Which one it is stands nowhere in words until it is found: `practice/progress.js
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -106,10 +107,10 @@ def write(item: Item, folder: Path) -> tuple[Path, str]:
         name = open_one(item, entry)
         if name and path.exists():
             return path, f"there is one to be found yet: rl grade {item.id}.bug"
-        aside = practice.put_aside(path) if path.exists() else None
         found = found_ones(entry)
         name = name or choose(item, found)
-        write_atomic(path, text_of_bug(item, *candidates(item)[name]))
+        with practice.put_aside(path) if path.exists() else contextlib.nullcontext() as aside:
+            write_atomic(path, text_of_bug(item, *candidates(item)[name]))
         entry["open"] = digest(item, name)
     said = f"a mistake in {candidates(item)[name][0].name}; mend it, then: rl grade {item.id}.bug"
     if found:

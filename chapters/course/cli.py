@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import runpy
@@ -219,21 +220,25 @@ def exercise(
 
     item, name = _functions(what)
     path = bugs.path_of(item, PRACTICE) if name == "bug" else practice.path_of(item, PRACTICE)
-    if reset and path.exists():
-        if not yes:
-            typer.confirm(f"Begin {what} anew? A copy of {_short(path)} is kept.", abort=True)
+    aside = None
+    with contextlib.ExitStack() as stack:
+        if reset and path.exists():
+            if not yes:
+                typer.confirm(f"Begin {what} anew? A copy of {_short(path)} is kept.", abort=True)
+            anew = practice.put_aside(path) if name == "bug" else practice.reset(item, path, name)
+            aside = stack.enter_context(anew)
+            if name == "bug":
+                bugs.give_up(item, PRACTICE)
         if name == "bug":
-            aside = practice.put_aside(path)
-            bugs.give_up(item, PRACTICE)
+            path, said = bugs.write(item, PRACTICE)
         else:
-            aside = practice.reset(item, path, name)
+            path, added = practice.write(item, PRACTICE, name)
+            said = ", ".join(added) if added else "nothing was missing"
+    if aside:
         print(f"what you had written is now in {_short(aside)}")
+    print(f"{_short(path)}: {said}")
     if name == "bug":
-        path, said = bugs.write(item, PRACTICE)
-        print(f"{_short(path)}: {said}")
         return
-    path, added = practice.write(item, PRACTICE, name)
-    print(f"{_short(path)}: {', '.join(added) if added else 'nothing was missing'}")
     print(
         f"write the bodies, then: rl grade {item.id}{'.' * bool(name)}{name}   (--watch grades at each save)"
     )

@@ -7,9 +7,11 @@ never changed, only what is missing is added at its end.
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import os
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from chapters.course import shown
@@ -47,16 +49,23 @@ def write(item: Item, folder: Path, name: str = "") -> tuple[Path, list[str]]:
     return path, added
 
 
-def put_aside(path: Path) -> Path:
-    """Rename a practice file to the first free name beside it; returns where it is now."""
+@contextlib.contextmanager
+def put_aside(path: Path) -> Iterator[Path]:
+    """Rename a practice file to the first free name beside it, and back if nothing could take its place."""
     names = (path.with_name(f"{path.stem}.before-{number}{path.suffix}") for number in range(1, 10_000))
     aside = next(place for place in names if not place.exists())
     os.replace(path, aside)
-    return aside
+    try:
+        yield aside
+    except BaseException:
+        if not path.exists():
+            os.replace(aside, path)
+        raise
 
 
-def reset(item: Item, path: Path, name: str) -> Path:
-    """Make stubs again of a lesson's functions, or of those of one exercise; returns where the copy is.
+@contextlib.contextmanager
+def reset(item: Item, path: Path, name: str) -> Iterator[Path]:
+    """Make stubs again of a lesson's functions, or of those of one exercise; gives where the copy is.
 
     Raises UsageError if there is no such exercise, or if single functions cannot be told apart.
     """
@@ -71,10 +80,10 @@ def reset(item: Item, path: Path, name: str) -> Path:
             body = stub(inspect.getsource(task.home), node_of(task))
             lines[first_line(node) - 1 : node.end_lineno] = [body + "\n"]
         kept = "".join(lines)
-    aside = put_aside(path)
-    if kept:
-        write_atomic(path, kept)
-    return aside
+    with put_aside(path) as aside:
+        if kept:
+            write_atomic(path, kept)
+        yield aside
 
 
 def node_of(task: Task) -> ast.FunctionDef | ast.ClassDef:
