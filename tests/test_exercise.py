@@ -297,6 +297,22 @@ def test_names_of_functions_and_arguments():
     assert grade_of(stub_below).state == "not begun", "the last definition counts"
 
 
+def test_a_progress_file_that_may_not_be_read_stays(course, tmp_path, monkeypatch):
+    """As root one may read every file, so the refusal is simulated."""
+    path = tmp_path / "practice" / "progress.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(shown, "read_json", refuse)
+    for command in (("hint", "C3.gae"), ("goals",)):
+        assert f"{path}: cannot be read (Permission denied)" in course.refused(*command)
+    assert path.exists()
+    assert not path.with_suffix(".damaged").exists()
+
+
 def test_a_damaged_progress_file_is_put_aside(course, tmp_path):
     folder = tmp_path / "practice"
     folder.mkdir()

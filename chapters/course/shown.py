@@ -24,12 +24,17 @@ Book = dict[str, dict]
 
 
 def read(folder: Path) -> Book:
-    """What was shown. What is no part of such a file is left out, and kept in a copy, with a word."""
+    """What was shown. What is no part of such a file is left out, and kept in a copy, with a word.
+
+    Raises UsageError where the file may not be read: that says nothing of what is in it.
+    """
     path = folder / "progress.json"
     try:
         found = read_json(path)
     except FileNotFoundError:
         return {}
+    except PermissionError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except UNREADABLE:
         found = None
     if not isinstance(found, dict):
