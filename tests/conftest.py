@@ -62,6 +62,7 @@ def course(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "RUNS", runs)
     monkeypatch.setattr(cli, "PRACTICE", tmp_path / "practice")
     monkeypatch.setattr(cli.stopping, "start", lambda: None)  # signals stay pytest's
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # tests of notebooks leave it; this is none
 
     def rl(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rl", *map(str, arguments)])
