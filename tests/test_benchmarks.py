@@ -245,6 +245,11 @@ DAMAGE = {
     "a score that is none": saved(lambda results: results["runs"][0]["checks"][0].__setitem__(1, None)),
     "a text for a number": saved(lambda results: results["runs"][0].update(peak_memory_mb="much")),
     "a number too long": saved().replace('"peak_memory_mb": 400', '"peak_memory_mb": ' + "9" * 400),
+    "a number too large": saved(lambda results: results["runs"][0].update(peak_memory_mb=1e300)),
+    "a check after no time": saved(lambda results: results["runs"][0]["checks"][0].__setitem__(2, 0.0)),
+    "a check after next to no time": saved(
+        lambda results: results["runs"][0]["checks"][0].__setitem__(2, 1e-320)
+    ),
     "no time at all": saved(lambda results: results["runs"][0].update(learning_cpu_seconds=0)),
     "no job": saved(lambda results: results["runs"][0].update(job=None)),
     "versions of another kind": saved(lambda results: results["runs"][0].update(versions={"numpy": 2})),
