@@ -212,6 +212,22 @@ def test_an_unknown_option_is_refused_before_any_work(machine):
     fails_in_one_line(machine.setup("--python"), "--python needs", code=2)
 
 
+@pytest.mark.parametrize("given", ["a\nb", "x" * 5000], ids=["two lines", "long"])
+def test_what_was_typed_fits_into_the_one_line(with_uv, given):
+    for arguments in ([given], ["--python", given]):
+        result = with_uv.setup(*arguments)
+        fails_in_one_line(result, code=2)
+        assert len(result.stderr) < 300
+
+
+def test_a_folder_is_no_python(with_uv):
+    """Pyenv's versions are looked up by their number: a path must not find any of them."""
+    with_uv.put("python", PYTHON, folder=with_uv.home / ".pyenv/versions/3.12.4/bin")
+    for folder in ("/", "./", str(with_uv.home)):
+        fails_in_one_line(with_uv.setup("--python", folder, FAKE_VERSION="3.12.4"), "is no Python", code=2)
+    assert with_uv.setup("--no-lesson", "--python", "3.12", FAKE_VERSION="3.12.4").returncode == 0
+
+
 # ---------------------------------------------------------------------------------------------------------
 # What it does when all is well
 

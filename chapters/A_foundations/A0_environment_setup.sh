@@ -50,6 +50,12 @@ TEXT
 
 say() { printf '  %-10s %s\n' "$1" "$2"; }
 
+# What somebody typed, as one line can hold it.
+given() {
+  local text=${1//$'\n'/ }
+  printf '%s' "${text:0:80}"
+}
+
 # One line: what happened, and what to do about it.
 fail() {
   printf 'setup.sh: %s\n' "$1" >&2
@@ -74,7 +80,7 @@ while [ $# -gt 0 ]; do
       usage
       exit 0
       ;;
-    *) fail "unknown option $1 (there are: --test, --no-lesson, --python X, --no-disk-check, --renew, --help)" 2 ;;
+    *) fail "unknown option $(given "$1") (there are: --test, --no-lesson, --python X, --no-disk-check, --renew, --help)" 2 ;;
   esac
   shift
 done
@@ -170,12 +176,14 @@ try_python() {
 find_python() {
   local candidate
   if [ -n "$wanted_python" ]; then
-    for candidate in "$wanted_python" "python$wanted_python" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$wanted_python"*/bin/python; do
+    local known=("python$wanted_python" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$wanted_python"*/bin/python)
+    case $wanted_python in */*) known=() ;; esac # a path is no version
+    for candidate in "$wanted_python" ${known[@]+"${known[@]}"}; do
       # A path is given relative to where the user stands.
       case $candidate in */*) [ ! -x "$started_in/$candidate" ] || candidate=$started_in/$candidate ;; esac
       try_python "$candidate" && return 0
     done
-    fail "--python $wanted_python is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}" 2
+    fail "--python $(given "$wanted_python") is no Python 3.11, 3.12 or 3.13 that runs here${found_old:+: it is $found_old}" 2
   fi
   for candidate in "$root/.venv/bin/python" python3.11 python3 python python3.12 python3.13 \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[123]*/bin/python "$HOME"/.local/bin/python3.1[123] \
