@@ -384,6 +384,36 @@ def test_a_wrong_worked_example_comes_first(course, tmp_path):
     assert place < next(i for i, line in enumerate(lines) if "the smallest input" in line)
 
 
+ODD = {
+    "raise BaseException('so')": "stops with RuntimeError: BaseException: so",
+    "raise GeneratorExit": "stops with RuntimeError: GeneratorExit",
+    "import asyncio; raise asyncio.CancelledError": "stops with RuntimeError: CancelledError",
+    "import sys; sys.stdout.close(); return rewards": "a value differs from the definition",
+}
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_whatever_a_function_raises_or_closes_it_is_graded(body):
+    said = grade_of(f"import torch\n{GAE.partition(':')[0]}:\n    {body}\n").said
+    assert ODD[body] in said
+
+
+def test_a_file_that_closes_its_output_or_raises_what_nobody_catches_is_one_line(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import sys\nsys.stdout.close()\nraise BaseException('so')\n")
+    assert "line 3: stops with RuntimeError: BaseException: so" in course.refused("grade", "C3.gae", file)
+
+
+def test_of_a_long_line_the_part_with_the_mistake_is_shown(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(f"x = {'1 + ' * 90}(2 3){' + 1' * 90}\n")
+    code, out, err = course.rl("grade", "C3.gae", file)
+    _, line, caret = err.splitlines()
+    assert (code, out) == (2, "")
+    assert line[caret.index("^") :].startswith("2 3)")
+    assert len(line) < 110
+
+
 def test_a_syntax_error_shows_the_line_with_a_caret(course, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("x = 1\ndef gae(a, b:\n    return a\n")

@@ -13,7 +13,6 @@ import contextlib
 import difflib
 import functools
 import inspect
-import io
 import sys
 import time
 import traceback
@@ -27,8 +26,10 @@ from chapters.course.parts import Task, exercises_of, lesson_of, tasks_of
 from chapters.course.spying import (
     Call,
     OverTime,
+    Paper,
     alike,
     as_array,
+    as_exceptions,
     first_difference,
     is_numeric,
     is_tensor,
@@ -144,6 +145,8 @@ def last_saved(path: Path) -> int:
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+WIDTH = 100
+"""Letters of a line of source that are shown."""
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 BLOCKS = (ast.If, ast.Try, ast.With)
 
@@ -173,6 +176,8 @@ def pointed_at(error: SyntaxError) -> str:
         return ""
     line = error.text.rstrip()
     place = min(max(error.offset - 1, 0), len(line))
+    begin = max(0, place - WIDTH // 2)  # of a long line the part about its place
+    line, place = line[begin : begin + WIDTH], place - begin
     before = "".join("\t" if letter == "\t" else " " for letter in line[:place])
     return f"\n    {line}\n    {before}^"
 
@@ -236,7 +241,7 @@ def run_in(module: types.ModuleType, source: str, file: str) -> None:
     stubs = [name for name, node in last_definitions(ast.parse(source)).items() if is_stub(node)]
     own = {name: vars(module)[name] for name in stubs if name in vars(module)}
     try:
-        with contextlib.redirect_stdout(io.StringIO()), within(SECONDS):
+        with contextlib.redirect_stdout(Paper()), within(SECONDS), as_exceptions():
             exec(compile(source, file, "exec"), module.__dict__)
     except OverTime:
         raise UsageError(f"{file}: does not end within {SECONDS:.0f} s") from None
@@ -254,7 +259,7 @@ def grade_one(task: Task, own: Callable, names: dict | None = None) -> Grade:
     if not callable(own):
         return Grade(name, "failed", said=f"{name} is a {type(own).__name__}, no function")
     spy, calls = spied(own)
-    printed = io.StringIO()
+    printed = Paper()
     start = time.monotonic()
     error: BaseException | None = None
     try:
@@ -268,7 +273,7 @@ def grade_one(task: Task, own: Callable, names: dict | None = None) -> Grade:
         where = line_in(own, error)
         grade.said = f"does not end within {SECONDS:g} s{where}: is there a loop that never stops?"
         return grade
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(Paper()):
         explain(grade, task, own, calls, error)
         if grade.state == "failed":
             grade.by_hand = by_hand(task, own, names or {})

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import io
 import itertools
 import math
 import random
@@ -24,6 +25,24 @@ import numpy as np
 
 class OverTime(BaseException):
     """A function did not come to an end."""
+
+
+class Paper(io.StringIO):
+    """What somebody's function prints; whatever it does, the paper stays open."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def as_exceptions() -> Iterator[None]:
+    """What is raised of a kind that nobody catches, as BaseException itself is, becomes a RuntimeError."""
+    try:
+        yield
+    except (Exception, SystemExit, KeyboardInterrupt, OverTime):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__) from None
 
 
 @dataclass
@@ -54,6 +73,7 @@ def spied(function: Callable) -> tuple[Callable, list[Call]]:
         return function, calls
 
     @functools.wraps(function)
+    @as_exceptions()
     def spy(*args: Any, **kwargs: Any) -> Any:
         if len(calls) == MAX_CALLS or is_traced((args, kwargs)):
             return function(*args, **kwargs)
@@ -108,7 +128,8 @@ def replay(function: Callable, calls: list[Call]) -> Iterator[Call]:
         again = Call(call.arguments, (args, kwargs))
         seed_all()
         try:
-            again.answer = function(*args, **kwargs)
+            with as_exceptions():
+                again.answer = function(*args, **kwargs)
             if isinstance(again.answer, Iterator):
                 again.answer = list(itertools.islice(again.answer, MAX_PARTS))
             again.slopes = slopes(again.answer, (args, kwargs)) or slopes_in_jax(function, args, again.answer)

@@ -6,14 +6,13 @@ import ast
 import contextlib
 import doctest
 import inspect
-import io
 import re
 from collections.abc import Callable
 
 import numpy as np
 
 from chapters.course.parts import Task
-from chapters.course.spying import OverTime, within
+from chapters.course.spying import OverTime, Paper, as_exceptions, within
 
 SECONDS = 3.0
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -62,9 +61,9 @@ def by_hand(task: Task, own: Callable, names: dict) -> dict[str, str]:
 
 def outcome(source: str, scope: dict) -> str:
     """What Python's prompt would answer."""
-    printed = io.StringIO()
+    printed = Paper()
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), as_exceptions():
             exec(compile(source, "<worked example>", "single"), scope)
     except (Exception, SystemExit) as error:
         return f"stops with {type(error).__name__}: {words_of(error)}".rstrip(": ")
