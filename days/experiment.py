@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -48,6 +49,18 @@ def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seed
         draw(results)
     except (OSError, ValueError) as error:
         stop(f"{path.parent}: {getattr(error, 'strerror', None) or error}")
+
+
+def script(ways: dict[str, Callable[[], str]]) -> None:
+    """What a day's small script does: by its flag, "" for none, one of its ways, whose words are printed."""
+    flag = " ".join(sys.argv[1:])
+    if flag not in ways:
+        stop(f"unknown argument (allowed: {', '.join([*filter(None, ways), 'none'])})")
+    try:
+        print(ways[flag](), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+        stop(f"{error.filename or 'the output'}: {error.strerror}")
 
 
 def stop(what: str) -> None:

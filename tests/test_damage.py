@@ -259,6 +259,12 @@ def test_a_wrong_flag_is_told_in_the_same_words_on_any_terminal(encoding):
     )
 
 
+def test_where_no_error_can_be_told_the_exit_code_says_it():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", "from chapters.course.cli import main; main()", "foo"]
+        assert subprocess.run(command, stderr=full, cwd=catalog.ROOT).returncode == 2
+
+
 def test_what_is_no_utf_8_is_kept_all_the_same(course, tmp_path):
     """A name of a file may be any bytes; Python holds those that are no letters as halves of letters."""
     course.rl("predict", "B1", "--all", "0.5", "--note", "\udcff")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,30 @@ def test_the_table_is_what_the_recorded_runs_give(day):
     )
     assert study.FIGURE.exists()
     assert len(next(iter(results.values()))) == len(study.SEEDS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["Day01/rft.py", "--help"], ["Day01/rft.py", "x"], ["Day02/preferences.py", "--x"]]
+)
+def test_a_small_script_refuses_what_it_does_not_know(arguments):
+    """Not by writing its files anew."""
+    script, *flags = arguments
+    before = [path.stat().st_mtime_ns for path in DAYS.glob("*/data/*")]
+    result = subprocess.run([sys.executable, DAYS / script, *flags], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "allowed: " in result.stderr
+    assert before == [path.stat().st_mtime_ns for path in DAYS.glob("*/data/*")]
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_one_line(buffered):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, DAYS / "Day02" / "preferences.py", "--request"],
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+    assert (result.returncode, result.stderr) == (2, "error: the output: No space left on device\n")
 
 
 @pytest.mark.parametrize("day", STUDIES)

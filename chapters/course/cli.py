@@ -54,7 +54,8 @@ def main() -> None:
         if error.errno != errno.EPIPE:
             code, told = WRONG_USAGE, f"error: the output cannot be written ({error.strerror})"
     if told:
-        print(told, file=sys.stderr)
+        with contextlib.suppress(OSError):  # the exit code says it too
+            print(told, file=sys.stderr)
     others = {*threading.enumerate()} - {threading.main_thread()}
     if not all(thread.daemon for thread in others):  # a learner's file started one: nobody waits for its end
         os._exit(code)
@@ -646,9 +647,10 @@ def notebook(
     item = find(lesson)
     path = out or Path(item.path.stem + ".ipynb")
     try:
-        print(to_notebook(item, path))
+        written = to_notebook(item, path)
     except OSError as error:
         raise UsageError(f"--out {path}: cannot write there ({error.strerror})") from None
+    print(written)
 
 
 @dev.command("check-exercises")

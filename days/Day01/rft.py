@@ -14,6 +14,7 @@ import json
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ import jsonschema
 import numpy as np
 
 from chapters.envs import arithmetic
+from chapters.utils.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
 DATA, GRADERS, SCHEMAS = HERE / "data", HERE / "graders", HERE / "schemas"
@@ -51,7 +53,7 @@ def make_files(folder: Path = DATA) -> None:
         pairs = arithmetic.operands(held_out)
         chosen = pairs[rng.choice(len(pairs), size=count, replace=False)]
         lines = [json.dumps(make_line(a, b)) for a, b in chosen.tolist()]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_atomic(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
 
 
 @cache
@@ -247,6 +249,16 @@ def calculate(formula: str, values: dict[str, float]) -> float:
     return value if math.isfinite(value) else 0.0
 
 
+def main() -> None:
+    sys.path.insert(0, str(HERE.parent))
+    from experiment import script
+
+    def write() -> str:
+        make_files()
+        return f"wrote {DATA / 'training.jsonl'} and validation.jsonl"
+
+    script({"": write})
+
+
 if __name__ == "__main__":
-    make_files()
-    print(f"wrote {DATA / 'training.jsonl'} and validation.jsonl")
+    main()

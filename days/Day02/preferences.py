@@ -15,6 +15,8 @@ from pathlib import Path
 
 import jsonschema
 
+from chapters.utils.files import write_atomic
+
 HERE = Path(__file__).resolve().parent
 DATA, SCHEMAS = HERE / "data", HERE / "schemas"
 INSTRUCTION = "Continue this film review. Write at most three short sentences."
@@ -70,7 +72,7 @@ def write_files(lines: list[dict], folder: Path = DATA) -> None:
     for name, count in COUNTS.items():
         part = lines[start : start + count]
         start += count
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)) + "\n", encoding="utf-8")
+        write_atomic(folder / f"{name}.jsonl", "\n".join(map(json.dumps, part)) + "\n")
 
 
 def request(beta: float = 0.1) -> dict:
@@ -85,12 +87,16 @@ def request(beta: float = 0.1) -> dict:
     }
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["--request"]:
-        print(json.dumps(request(), indent=1))
-    elif not sys.argv[1:]:
+def main() -> None:
+    sys.path.insert(0, str(HERE.parent))
+    from experiment import script
+
+    def write() -> str:
         write_files(write_pairs())
-        print(f"wrote {DATA / 'training.jsonl'} and validation.jsonl")
-    else:
-        print("error: unknown argument (allowed: --request, or none)", file=sys.stderr)
-        sys.exit(2)
+        return f"wrote {DATA / 'training.jsonl'} and validation.jsonl"
+
+    script({"--request": lambda: json.dumps(request(), indent=1), "": write})
+
+
+if __name__ == "__main__":
+    main()
