@@ -1,5 +1,6 @@
 """Human ratings: order and sides, undo and resumption, what a kill leaves, export, and the terminal."""
 
+import contextlib
 import io
 import json
 import os
@@ -255,6 +256,26 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(tmp_path, conte
         RatingStore(tmp_path / "other.sqlite" / "folder" / "x.sqlite")
     with pytest.raises(UsageError):
         RatingStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("left", "middle"), ("choice", "best"), ("choice", b"first"), ("number", 2**63 - 1), ("number", "many")],
+)
+def test_a_row_that_is_no_answer_is_one_line(tmp_path, column, value):
+    path = tmp_path / "ratings.sqlite"
+    pairs = [Pair(str(number), "request", "one", "other") for number in range(3)]
+    with RatingStore(path) as store:
+        session = Session(pairs, store)
+        session.next()
+        session.answer("left")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"UPDATE events SET {column} = ?", (value,))
+        database.commit()
+    with RatingStore(path) as store, pytest.raises(UsageError, match="no answer") as refused:
+        Session(pairs, store)
+    assert "\n" not in str(refused.value)
+    assert str(path) in str(refused.value)
 
 
 def test_a_busy_file_is_one_line_and_the_answer_can_be_given_again(store, monkeypatch):

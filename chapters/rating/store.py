@@ -22,6 +22,8 @@ from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError
 
 CHOICES = ("first", "second", "tie", "skip")
+SIDES = CHOICES[:2]
+MOST_EVENTS = 10**15  # of a rater: SQLite counts no further than to 2**63
 APPLICATION_ID = 0x524C5250  # written into the file's header; tells a store from another program's database
 SECONDS_TO_WAIT = 5.0  # for another process that is writing
 SCHEMA = """
@@ -126,6 +128,11 @@ class RatingStore:
         query = f"SELECT {names} FROM events WHERE rater = ? AND number > ? ORDER BY number"
         with self._errors():
             rows = self._db.execute(query, (rater, after)).fetchall()
+        for _, number, _, _, left, choice, *_ in rows:
+            known = left in SIDES and choice in (*CHOICES, "undo")
+            if not known or not isinstance(number, int) or number > MOST_EVENTS:
+                told = f"event {str(number)[:20]} is no answer: was it edited by hand?"
+                raise UsageError(f"{self.path}: not usable as a store of ratings ({told})")
         return [Event(*row[:3], bool(row[3]), *row[4:]) for row in rows]
 
     def raters(self) -> list[str]:
