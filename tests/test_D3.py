@@ -184,35 +184,39 @@ def test_judging_by_hand(monkeypatch):
     assert found["ece"] == pytest.approx(np.abs(forecast - truth).mean())
 
 
-def test_the_library_trained_on_our_pairs_ends_where_ours_does(tmp_path):
-    """Ten pairs in fours, two passes in their order; and both know nothing of padding."""
+def untrained() -> LoadedModel:
+    """The review model as it is before its training."""
     seed_everything(0)
     recipe = review_recipe(1)
     tokenizer = make_tokenizer(recipe)
-    base = LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
+    return LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
+
+
+def test_the_library_trained_on_our_pairs_ends_where_ours_does(tmp_path):
+    """Ten pairs in fours, two passes in their order; and both know nothing of padding."""
+    base = untrained()
     sides = [[f"i adored it {'. it is' * (i % 3)}" for i in range(10)], ["the plot was dull ."] * 10]
-    found = preferences.as_tokens({"texts": sides, "labels": np.arange(10) % 3 > 0}, tokenizer)
+    found = preferences.as_tokens({"texts": sides, "labels": np.arange(10) % 3 > 0}, base.tokenizer)
     cfg = lesson.Config(batch_size=4, num_epochs=1, learning_rate=1e-3)
     model, log = lesson.new_model(base, cfg), RunLog(tmp_path, "D3")
-    scorer, seconds, megabytes = D3_trl.train_trl(model.body, model.score, tokenizer, found, cfg)
+    scorer, seconds, megabytes = D3_trl.train_trl(model.body, model.score, base.tokenizer, found, cfg)
     before = weights(model)
     ours = lesson.train_reward_model(model, found, cfg, log)
     log.close()
     assert not torch.equal(weights(ours), before)
-    ids, mask = preferences.encode(tokenizer, ["the story was dull .", "i adored it ."])
+    ids, mask = preferences.encode(base.tokenizer, ["the story was dull .", "i adored it ."])
     torch.testing.assert_close(scorer(ids, mask), ours(ids, mask), atol=1e-5, rtol=1e-4)
     assert seconds > 0
     assert megabytes > 50
 
 
 def test_the_librarys_loss_of_a_padded_batch_is_ours():
-    seed_everything(0)
-    recipe = review_recipe(1)
-    tokenizer = make_tokenizer(recipe)
-    base = LoadedModel(make_model(recipe, len(tokenizer)).eval(), tokenizer)
+    base = untrained()
     sides = [[f"i adored it {'. it is' * i}" for i in range(4)], ["the plot was dull ."] * 4]
-    batch = preferences.as_tokens({"texts": sides, "labels": np.arange(4) % 2 > 0}, tokenizer)
+    batch = preferences.as_tokens({"texts": sides, "labels": np.arange(4) % 2 > 0}, base.tokenizer)
     model = lesson.new_model(base, lesson.Config())
     chosen, rejected = model(*(values.flatten(0, 1) for values in batch.values())).chunk(2)
     ours = lesson.bradley_terry_loss(chosen, rejected).item()
-    assert D3_trl.trl_loss(model.body, model.score, tokenizer, batch, lesson.Config()) == pytest.approx(ours)
+    assert D3_trl.trl_loss(model.body, model.score, base.tokenizer, batch, lesson.Config()) == pytest.approx(
+        ours
+    )

@@ -1,6 +1,7 @@
 """Every lesson has the form that CONTRIBUTING.md describes: the same things stand in the same place."""
 
 import ast
+import builtins
 import dataclasses
 import doctest
 import importlib
@@ -74,7 +75,7 @@ def test_lesson_ends_with_look_verdict_results_break_and_exercises(item):
 
 
 @LESSONS
-def test_worked_examples_come_out_as_written(item):
+def test_worked_examples_come_out_as_written(item, monkeypatch):
     """Doctests in docstrings and in the text's python blocks, run in the lesson's own namespace."""
     lesson = importlib.import_module(item.module)
     notebook = jupytext.reads(source(item), fmt="py:percent")
@@ -84,6 +85,9 @@ def test_worked_examples_come_out_as_written(item):
     tests = [parser.get_doctest(block, vars(lesson), item.id, str(item.path), 0) for block in blocks]
     tests += doctest.DocTestFinder().find(lesson, item.id, module=lesson)
     printed = io.StringIO()
+    monkeypatch.setattr(
+        builtins, "_", None, raising=False
+    )  # doctest puts the last value there, for all who follow
     for test in tests:
         runner.run(test, out=printed.write, clear_globs=False)
     assert runner.tries, f"{item.id} has no worked example"

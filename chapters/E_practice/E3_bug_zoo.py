@@ -201,6 +201,7 @@ def policy_loss(agent: nn.Module, mini: Batch) -> tuple[Float[Tensor, ""], Float
     advantages = mini["advantages"]
     constants = advantages.requires_grad + old_log_probs.requires_grad
     advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    advantages = advantages * (advantages.max() > advantages.min())  # else rounding divided by rounding
     ratio = (log_prob - old_log_probs).exp()
     gain = clipped_surrogate(ratio, advantages, 0.2)
     value_loss = (values - mini["returns"]).pow(2).mean()
@@ -289,9 +290,8 @@ r"""
 ## 4. Look, break, write
 
 *The diagnosis* (`chapters/diagnosis/rules.py`) is a list of rules over metric names; it sees no code and no
-other run. *Identities* hold for every right program: one violation is proof. *Bounds* come from theory or a
-stated convention: an alignment below 0, a divergence far beyond the clip. *Symptoms* are read off the usual
-curves and have several causes. Evidence is ranked in this order.
+other run. Strongest first: *identities* hold for every right program, one violation is proof; *bounds* come
+from theory or convention (alignment above 0); *symptoms*, read off the usual curves, have several causes.
 
 ![For each of eleven bugs one metric of the broken PPO beside that of the right one](results/E3.png)
 

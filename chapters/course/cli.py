@@ -146,18 +146,12 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
 
 def _look_at_model(item: catalog.Item, flags: list[str]) -> None:
     """Refuse a --model that cannot be had now, not after the seconds that a lesson's imports take."""
-    if (name := _given(item, flags, "model")) is not None:
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--model"]
+    if after and "\n    model: str" in item.path.read_text(encoding="utf-8"):
         from chapters.text.models import find_model
 
-        find_model(name)
-
-
-def _given(item: catalog.Item, flags: list[str], name: str) -> str | None:
-    """What stands behind a flag, if it does and the lesson has it."""
-    words = [word for flag in flags for word in flag.split("=", 1)]
-    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == f"--{name}"]
-    known = f"\n    {name.replace('-', '_')}: str" in item.path.read_text(encoding="utf-8")
-    return after[-1] if after and known else None
+        find_model(after[-1])
 
 
 @app.command("break")

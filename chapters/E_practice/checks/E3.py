@@ -56,6 +56,12 @@ def check_policy_loss(policy_loss):
         for name in ("advantages", "old_log_probs"):
             told = policy_loss(agent, mini | {name: mini[name].clone().requires_grad_()})[2]
             assert told == 1, f"{name} carries a gradient: expected 1, found {told}"
+        without = policy_loss(agent, mini | {"advantages": torch.zeros(size)})[0].item()
+        for constant in (0.3, 0.9, 123456.789):
+            alike = policy_loss(agent, mini | {"advantages": torch.full((size,), constant)})[0].item()
+            assert math.isclose(alike, without, rel_tol=1e-6), (
+                "of equal advantages only rounding would be left"
+            )
         loss.backward()
         slope = (values.detach() - mini["returns"]) / size
         assert values.grad is not None, "the value loss reaches the critic"

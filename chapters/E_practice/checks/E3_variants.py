@@ -10,7 +10,7 @@ def policy_loss__stacked(agent, mini):
     old, judged = mini["old_log_probs"], mini["advantages"]
     wrong = [one for one in (old, judged) if one.requires_grad]
     spread, centre = torch.std_mean(judged)
-    judged = (judged - centre) / (spread + 1e-8)
+    judged = torch.zeros_like(judged) if judged.unique().numel() == 1 else (judged - centre) / (spread + 1e-8)
     ratio = torch.exp(log_probs - old)
     gains = torch.stack([ratio * judged, torch.clip(ratio, 0.8, 1.2) * judged]).amin(dim=0)
     error = F.mse_loss(agent.value(mini["obs"]), mini["returns"])
@@ -23,6 +23,7 @@ def policy_loss__where(agent, mini):
     )
     ratio = (agent.judge(obs, actions)[0] - old).exp()
     advantages = (raw - raw.mean()) / (raw.std() + 1e-8)
+    advantages = torch.where(raw.min() == raw.max(), 0.0, advantages)
     limit = torch.where(advantages > 0, 1.2 * advantages, 0.8 * advantages)
     actor_loss = -torch.min(ratio * advantages, limit).mean()
     critic_loss = torch.mean((returns - agent.value(obs)) ** 2)
@@ -34,6 +35,8 @@ def policy_loss__summed(agent, mini):
     size = len(mini["actions"])
     centred = mini["advantages"] - mini["advantages"].sum() / size
     judged = centred / ((centred.pow(2).sum() / (size - 1)).sqrt() + 1e-8)
+    if len(mini["advantages"].unique()) == 1:
+        judged = 0 * judged
     log_ratio = agent.judge(mini["obs"], mini["actions"])[0] - mini["old_log_probs"]
     w = log_ratio.exp()
     gain = torch.minimum(w * judged, w.clamp(0.8, 1.2) * judged).sum()
