@@ -15,7 +15,7 @@ from chapters.utils.runlog import RunLog
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # xdist may leave a module and come back, and would run all again
 def smoke_runs() -> dict[str, RunLog]:
     """One smoke run a lesson, with its evidence, shared by the tests below."""
     return {}

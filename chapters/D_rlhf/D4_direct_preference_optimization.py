@@ -266,9 +266,9 @@ Of two reviews by the base model the better sentiment wins. Hard labels on fixed
 
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
-Dashed: the bar, and the optimum's KL. Sampled labels on *fresh* pairs close nine tenths of the gap; on 20,000
-*fixed* ones the median is half or more after a pass or two, hardly any after twenty: luck was learnt, too. If
-the reference trains along, margins are 0. TRL (*transformer reinforcement learning*) ends at our weights.
+Dashed: the bar, and the optimum's distance. Sampled labels on *fresh* pairs close nine tenths of the gap; on
+20,000 *fixed* ones the median is half or more after a pass or two, hardly any after twenty: luck was learnt,
+too. If the reference learns along, margins are 0. TRL (*transformer reinforcement learning*) ends as ours.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
 reaches the optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
