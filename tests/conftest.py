@@ -23,6 +23,7 @@ os.environ.update(
 
 import jaxtyping
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from chapters.course.catalog import CHAPTERS
 
@@ -36,20 +37,22 @@ checked = [*folders, "text", "exact"]
 jaxtyping.install_import_hook([f"chapters.{name}" for name in checked], "beartype.beartype")
 
 
-LESSON = re.compile(r"\[([A-E])(\d+)\b")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByLesson(LoadScopeScheduling):
     """Each worker keeps to some lessons, so that what they import and run is imported and run once.
 
     All tests of a lesson go to one worker; those of chapter D together, since importing TRL takes longer than
-    most of them; the others by file. The longest groups begin first.
+    most of them; the others by file. The groups with most tests begin first.
     """
-    for item in items:
-        found = LESSON.search(item.nodeid) or re.search(r"test_([A-E])(\d+)\.py", item.nodeid)
-        group = item.path.stem if found is None else "D" if found[1] == "D" else found[1] + found[2]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not item.get_closest_marker("xdist_group").args[0].startswith("D"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = re.search(r"\[([A-E])(\d+)\b", nodeid) or re.search(r"test_([A-E])(\d+)\.py", nodeid)
+        if found is None:
+            return nodeid.split("::")[0]
+        return "D" if found[1] == "D" else found[1] + found[2]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLesson:
+    return ByLesson(config, log)
 
 
 @pytest.fixture
