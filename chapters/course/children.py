@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from chapters.utils import stopping
+
 PATIENCE = 10.0
 """Seconds that a child has to write what it measured, before it is killed."""
 _lock = threading.Lock()
@@ -40,6 +42,11 @@ def forget(process: subprocess.Popen) -> None:
     """It has ended."""
     with _lock:
         _running.discard(process)
+
+
+def ending() -> bool:
+    """Whether everything is being ended: what breaks now, breaks by that."""
+    return _closed or bool(stopping.asked)
 
 
 def end_all() -> None:

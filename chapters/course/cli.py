@@ -585,6 +585,50 @@ def record(
         raise typer.Exit(CLAIM_FAILED)
 
 
+@app.command("sweep")
+def sweep_(
+    lesson: Lesson,
+    seeds: Annotated[str, typer.Option(help="0:64 is 0 to 63; 1,7,9 is those.")] = "0:5",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=V1,V2 of a setting of the lesson; given several times: a grid."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, max=4096, help="Runs at a time; 0: one for each core.")] = 0,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny settings: each run takes seconds.")] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Measure the lesson's evidence too.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep it in, if not runs/sweeps.")] = None,
+) -> None:
+    """Run a lesson over seeds and settings: one table, one figure, with intervals.
+
+    What has been run is kept: after any end, the same command goes on from there, and one with more seeds or
+    values runs what is new. Exit code 1 if a run broke; claims that fail are what a sweep is for.
+    """
+    from chapters.course import sweep as sweeps
+
+    item = find(lesson)
+    flags = tuple(flag for flag, given in (("--smoke", smoke), ("--evidence", evidence)) if given)
+    sweep = sweeps.plan(item, seeds, settings or [], flags, (out or RUNS / "sweeps").absolute())
+    try:
+        with sweeps.alone(sweep):
+            runs = sweeps.Runs(sweep, say=lambda line: print(line, flush=True))
+            if runs.done:
+                print(f"{runs.done} of {runs.total} runs are there already", flush=True)
+            try:
+                runs.here(jobs or os.cpu_count() or 1)
+            except KeyboardInterrupt:
+                print(f"{runs.kept} of {runs.total} runs are kept: the same command goes on from there")
+                raise
+            lines = sweeps.write(sweep)
+    except OSError as error:
+        raise UsageError(f"--out {sweep.folder}: cannot write there ({error.strerror or error})") from None
+    print("\n".join(lines))
+    print(f"everything is in {_short(sweep.folder)}: sweep.json, sweep.md, {item.id}_sweep.png, the runs")
+    if runs.broken:
+        shown = "; ".join(runs.broken[:3])
+        print(f"{len(runs.broken)} of {runs.total} runs broke: {shown} (see *.error.txt)", file=sys.stderr)
+        raise typer.Exit(CLAIM_FAILED)
+
+
 @app.command("tables")
 def tables_(
     check: Annotated[

@@ -408,16 +408,25 @@ def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "
     """One fresh process, evidence included; its run folder read back, with seconds of the whole process."""
     out = scratch / f"{'smoke' if flags else 'full'}-{seed}{setting}"
     flags += ("--evidence",) if item.evidence.exists() else ()
-    arguments = ["--seed", str(seed), "--out", str(out), *flags]
-    command = rounding.command(setting, item.path, arguments)
+    used = run_process(item, ["--seed", str(seed), *flags], out, setting)
+    return read_back(next(out.glob("*/*/")), used)
+
+
+def run_process(
+    item: Item, flags: list[str], out: Path, setting: str = "", env: dict[str, str] | None = None
+) -> dict:
+    """A lesson in a fresh process that writes to `out`; returns what the process used.
+
+    Raises RecordError, with the last that it printed, if it came to no verdict.
+    """
     with tempfile.TemporaryFile() as printed:
         start = time.monotonic()
         process = children.start(
-            command,
+            rounding.command(setting, item.path, [*flags, "--out", str(out)]),
             stdout=printed,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=rounding.environment(setting),
+            env=env or rounding.environment(setting),
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -431,24 +440,32 @@ def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "
         if process.returncode not in (PASSED, CLAIM_FAILED) or not list(out.glob("*/*/claims.json")):
             printed.seek(0)
             tail = printed.read().decode(errors="replace").strip().splitlines()[-15:]
-            raise RecordError(f"{item.id} seed {seed} exited {process.returncode}:\n" + "\n".join(tail))
-    (folder,) = out.glob("*/*/")
+            told = " ".join(flags).removeprefix("--")
+            raise RecordError(f"{item.id} {told} exited {process.returncode}:\n" + "\n".join(tail))
+    unit = 1 if platform.system() == "Darwin" else 1024  # of ru_maxrss
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_memory_mb": round(usage.ru_maxrss * unit / 1e6),
+    }
+
+
+def read_back(folder: Path, used: dict) -> dict:
+    """What a run left in its folder, and what its process used, as a ledger is made from it."""
 
     def read(name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
-    unit = 1 if platform.system() == "Darwin" else 1024  # of ru_maxrss
+    run = read("run.json")
     return {
-        "seed": seed,
+        "seed": run["seed"],
         "folder": folder,
         "config": read("config.json"),
         "metrics": read_metrics(folder),
         "claims": [Claim.from_dict(fields) for fields in read("claims.json")],
         "figures": sorted(path for path in folder.iterdir() if path.suffix in (".png", ".gif")),
-        "lesson_cpu_seconds": read("run.json")["lesson_cpu_seconds"],
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_memory_mb": round(usage.ru_maxrss * unit / 1e6),
+        "lesson_cpu_seconds": run["lesson_cpu_seconds"],
+        **used,
     }
 
 
