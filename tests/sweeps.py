@@ -1,6 +1,6 @@
 """`rl sweep` killed by SIGKILL at random moments and begun again, until it ends; then the runs are counted.
 
-    .venv/bin/python tests/sweeps.py --kills 20 --seed 0          # some seconds a kill, not part of the tests
+    .venv/bin/python tests/sweeps.py --kills 20 --seed 0          # seconds a kill, not part of the tests
 
 Every run must stand in the folder once and be the file it was when it was first kept, and the numbers must be
 the same bytes as those of a sweep that nobody disturbed.
@@ -40,16 +40,20 @@ def kept(out: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def killed(out: Path, delay: float, num_seeds: int, more: list[str]) -> tuple[bool, list[str]]:
-    """Start a sweep and kill it after `delay` seconds: (whether it ended before, what is wrong)."""
+def killed(out: Path, lines: int, delay: float, num_seeds: int, more: list[str]) -> tuple[bool, list[str]]:
+    """Start a sweep, kill it `delay` s after its n-th line: (whether it ended before, what is wrong)."""
     before = kept(out)
-    process = subprocess.Popen(command(out, num_seeds, more), cwd=ROOT, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + delay
+    printed = out.with_suffix(".printed")
     family: dict[int, psutil.Process] = {}
-    while time.monotonic() < until and process.poll() is None:
+    with printed.open("w") as stdout:
+        process = subprocess.Popen(command(out, num_seeds, more), cwd=ROOT, stdout=stdout)
+    until = None if lines else time.monotonic() + delay
+    while process.poll() is None and (until is None or time.monotonic() < until):
         for child in psutil.Process(process.pid).children(recursive=True):
             family[child.pid] = child
-        time.sleep(0.05)
+        if until is None and printed.read_text().count(" of ") >= lines:
+            until = time.monotonic() + delay
+        time.sleep(0.02)
     if ended := process.poll() is not None:
         assert process.returncode == 0, process.returncode
     else:
@@ -69,7 +73,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=12, help="seeds of the sweep, with two settings each")
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds before a kill, at most")
+    parser.add_argument("--longest", type=float, default=2.0, help="seconds after a line, at most")
     parser.add_argument("--on", default="local")
     options = parser.parse_args()
     more = ["--on", options.on] if options.on != "local" else []
@@ -77,9 +81,10 @@ def main() -> None:
     count = faults = at_work = 0
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "disturbed"
+        out.mkdir()
         while count < options.kills:
-            delay = rng.uniform(0.2, options.longest)
-            ended, wrong = killed(out, delay, options.seeds, more)
+            lines, delay = rng.choice((0, 1, 2, 3)), rng.uniform(0.0, options.longest)
+            ended, wrong = killed(out, lines, delay, options.seeds, more)
             if ended and not wrong:  # all runs are there: begin anew with what follows
                 options.seeds += 4
                 continue
@@ -88,10 +93,8 @@ def main() -> None:
             parts = len(list(out.glob("B2/*/.part-*")))
             at_work += bool(parts)
             told = "; ".join(wrong) or "as it should be"
-            print(
-                f"{count:3} SIGKILL after {delay:4.1f} s, {len(kept(out)):3} kept, {parts} half-made: {told}",
-                flush=True,
-            )
+            when = f"{count:3} SIGKILL {delay:3.1f} s after line {lines}"
+            print(f"{when}, {len(kept(out)):3} kept, {parts} half-made: {told}", flush=True)
         before = kept(out)
         subprocess.run(command(out, options.seeds, more), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         whole = kept(out)

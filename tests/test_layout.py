@@ -7,7 +7,7 @@ import pytest
 
 from chapters.course.catalog import CHAPTERS, ITEM, ROOT
 
-BELOW = {"utils", "exact", "envs", "text", "rating", "diagnosis"}
+BELOW = {"utils", "exact", "envs", "text", "rating", "diagnosis", "cluster"}
 ALLOWED = {  # a room -> the rooms that it may import from, besides its own
     "utils": set(),
     "exact": {"utils"},
@@ -16,6 +16,7 @@ ALLOWED = {  # a room -> the rooms that it may import from, besides its own
     "rating": {"utils"},
     "diagnosis": {"utils"},
     "exercises": {"utils"},
+    "cluster": {"utils"},
     "lesson": BELOW,
     "checks": BELOW | {"exercises", "lesson"},
     "evidence": BELOW | {"lesson", "checks"},

@@ -129,6 +129,8 @@ def test_settings_have_folders_of_their_own():
         (["--seeds", "x"], "--seeds x: not a range of seeds"),
         (["--seeds", "0:900", "--set", "alpha=" + ",".join(str(i / 20) for i in range(1, 20))], "17100 runs"),
         (["--jobs", "-1"], "--jobs"),
+        (["--on", "moon"], "--on"),
+        (["--address", "127.0.0.1:1"], "--address goes with --on ray"),
     ],
 )
 def test_wrong_usage_is_one_line_before_anything_starts(course, arguments, says):

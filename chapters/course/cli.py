@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from chapters.utils.errors import in_a_line
 from chapters.utils.lesson import CLAIM_FAILED, RUNS, WRONG_USAGE, UsageError
 
 if TYPE_CHECKING:
-    from chapters.course import plans
+    from chapters.course import plans, remote
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 day = typer.Typer(no_args_is_help=True, help="The learning log under days/.")
@@ -33,6 +33,13 @@ PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
 GOALS = catalog.ROOT / "planning" / "learning_goals.md"
 Functions = Annotated[
     str, typer.Argument(metavar="LESSON[.EXERCISE]", help="Like C3, C3.gae, C3.2 or C3.bug.")
+]
+On = Annotated[
+    Literal["local", "ray"], typer.Option(help="Processes on this machine, or tasks on a Ray cluster.")
+]
+Address = Annotated[
+    str,
+    typer.Option(metavar="HOST:PORT", help="With --on ray: a cluster that is there; else one is started."),
 ]
 OneFunction = Annotated[str, typer.Argument(metavar="LESSON.EXERCISE", help="Like C3.gae, or C3.bug.")]
 Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_default=False)]
@@ -556,6 +563,8 @@ def record(
         bool, typer.Option("--fresh", help="Keep the verdicts on seeds that the ledger does not hold.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time; times then include the crowd.")] = 1,
+    on: On = "local",
+    address: Address = "",
 ) -> None:
     """Measure a lesson over several seeds and write its ledger and figures."""
     from chapters.course import fresh as fresh_runs
@@ -564,13 +573,18 @@ def record(
     item = find(lesson)
     if fresh and restamp:
         raise UsageError("--fresh and --restamp: one or the other")
+    place = _place(on, address, jobs)
+    if place.on == "local":
+        place = None
+    elif restamp:
+        raise UsageError("--restamp runs here (allowed with --on ray: --fresh, or neither)")
     try:
         if restamp:
             ledger.restamp(item)
         elif fresh:
-            fresh_runs.record(item, ledger.parse_seeds(seeds), jobs)
+            fresh_runs.record(item, ledger.parse_seeds(seeds), jobs, place=place)
         else:
-            book = ledger.record(item, ledger.parse_seeds(seeds), jobs)
+            book = ledger.record(item, ledger.parse_seeds(seeds), jobs, place=place)
             held, total = ledger.verdict(book)
             print(f"{item.id}: {held} of {total} claims hold -> {item.ledger.relative_to(catalog.ROOT)}")
     except ValueError as error:
@@ -585,6 +599,18 @@ def record(
         raise typer.Exit(CLAIM_FAILED)
 
 
+def _place(on: str, address: str, jobs: int) -> remote.Place:
+    """Where to run, refused at once if it cannot be."""
+    from chapters import cluster
+    from chapters.course.remote import Place
+
+    if address and on != "ray":
+        raise UsageError("--address goes with --on ray")
+    if on == "ray" and (why := cluster.missing()):
+        raise UsageError(f"--on ray: {why}")
+    return Place(on, address, jobs)
+
+
 @app.command("sweep")
 def sweep_(
     lesson: Lesson,
@@ -593,6 +619,8 @@ def sweep_(
         list[str] | None,
         typer.Option("--set", help="NAME=V1,V2 of a setting of the lesson; given several times: a grid."),
     ] = None,
+    on: On = "local",
+    address: Address = "",
     jobs: Annotated[int, typer.Option(min=0, max=4096, help="Runs at a time; 0: one for each core.")] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="Tiny settings: each run takes seconds.")] = False,
     evidence: Annotated[bool, typer.Option("--evidence", help="Measure the lesson's evidence too.")] = False,
@@ -606,6 +634,7 @@ def sweep_(
     from chapters.course import sweep as sweeps
 
     item = find(lesson)
+    place = _place(on, address, jobs)
     flags = tuple(flag for flag, given in (("--smoke", smoke), ("--evidence", evidence)) if given)
     sweep = sweeps.plan(item, seeds, settings or [], flags, (out or RUNS / "sweeps").absolute())
     try:
@@ -614,7 +643,7 @@ def sweep_(
             if runs.done:
                 print(f"{runs.done} of {runs.total} runs are there already", flush=True)
             try:
-                runs.here(jobs or os.cpu_count() or 1)
+                runs.make(place)
             except KeyboardInterrupt:
                 print(f"{runs.kept} of {runs.total} runs are kept: the same command goes on from there")
                 raise

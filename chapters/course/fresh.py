@@ -12,8 +12,9 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from chapters.course import children, ledger
+from chapters.course import ledger
 from chapters.course.catalog import Item, lessons
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_json
@@ -40,7 +41,7 @@ def load(item: Item) -> dict:
     return book
 
 
-def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
+def record(item: Item, seeds: list[int], jobs: int = 1, say=print, place: Any = None) -> dict:
     """Run a lesson with all its evidence on fresh seeds and keep the verdicts.
 
     Raises ValueError if a seed is not fresh, and `ledger.RecordError` if a run breaks; then nothing is kept.
@@ -50,8 +51,7 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
         raise ValueError(f"--seeds: {used} stand in the ledger of {item.id} (allowed: others)")
     with tempfile.TemporaryDirectory() as scratch:
         found = {}
-        ended = children.each(lambda seed: ledger.run_once(item, seed, Path(scratch)), seeds, jobs)
-        with contextlib.closing(ended):
+        with contextlib.closing(ledger.each_seed(item, seeds, jobs, Path(scratch), place)) as ended:
             for seed, run in ended:
                 found[seed] = run["claims"]
                 failed = [claim.name for claim in found[seed] if not claim.holds]

@@ -54,21 +54,21 @@ class LedgerError(UsageError, ValueError):
     """A ledger that cannot be read; the message is one line."""
 
 
-def record(item: Item, seeds: list[int], jobs: int = 1, say=print) -> dict:
+def record(item: Item, seeds: list[int], jobs: int = 1, say=print, place: Any = None) -> dict:
     """Run a lesson once per seed in fresh processes and write its ledger and figures. Returns the ledger.
 
     Nothing is written unless every run comes to its end. `jobs` > 1 runs several seeds at a time: faster,
-    but the recorded times then include the crowd.
+    but the recorded times then include the crowd. `place` is a cluster to run them on (`remote.Place`).
     """
     with tempfile.TemporaryDirectory() as scratch:
         runs = []
-        ended = children.each(lambda seed: run_once(item, seed, Path(scratch)), seeds, jobs)
-        with contextlib.closing(ended):
+        with contextlib.closing(each_seed(item, seeds, jobs, Path(scratch), place)) as ended:
             for seed, run in ended:
                 runs.append(run)
                 failed = [claim.name for claim in run["claims"] if not claim.holds]
                 verdict = f"failed: {', '.join(failed)}" if failed else "all claims hold"
                 say(f"{item.id} seed {seed}: {run['seconds']:.1f} s, {verdict}")
+        runs.sort(key=lambda run: seeds.index(run["seed"]))
         found, smoke = smoke_fingerprint(item, seeds[0], Path(scratch))
         pooled, pooled_figures = _summarise(item, runs, Path(scratch) / "summary")
         ledger = _compose(item, runs, smoke, found, pooled)
@@ -410,6 +410,24 @@ def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "
     flags += ("--evidence",) if item.evidence.exists() else ()
     used = run_process(item, ["--seed", str(seed), *flags], out, setting)
     return read_back(next(out.glob("*/*/")), used)
+
+
+def each_seed(
+    item: Item, seeds: list[int], jobs: int, scratch: Path, place: Any = None
+) -> Iterator[tuple[int, dict]]:
+    """(seed, its run) as the runs end: in processes here, or on `place`."""
+    if place is None:
+        yield from children.each(lambda seed: run_once(item, seed, scratch), seeds, jobs)
+        return
+    from chapters.course import remote
+
+    flags = ["--evidence"] if item.evidence.exists() else []
+    commands = {seed: ["--seed", str(seed), *flags] for seed in seeds}
+    with contextlib.closing(remote.each(item, commands, place)) as ended:
+        for seed, one in ended:
+            if one.broke:
+                raise RecordError(one.broke)
+            yield seed, read_back(one.unpack(scratch / f"full-{seed}"), one.used)
 
 
 def run_process(

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chapters.course import children, ledger
+from chapters.course import children, ledger, remote
 from chapters.course.catalog import Item
 from chapters.course.parts import evidence_of, lesson_of
 from chapters.utils import plotting
@@ -43,8 +43,6 @@ MOST_RUNS = 10_000
 """Of one sweep: more is a slip of the hand."""
 MOST_PANELS = 6
 """Claims in the figure; the table has all of them."""
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-"""Threads decide the order of sums, and so the last digits: one, wherever a run is made."""
 PART = ".part-"
 """A folder with this prefix holds a run that has not ended."""
 
@@ -213,6 +211,29 @@ class Runs:
         """How many are done, by now or before."""
         return self.done - len(self.broken)
 
+    def make(self, place: remote.Place) -> None:
+        """Make those that are missing. Raises UsageError if there is no Ray where it is asked for."""
+        if not self.missing:
+            return
+        if place.on == "ray":
+            self.there(place)
+        else:
+            self.here(place.num_jobs)
+
+    def there(self, place: remote.Place) -> None:
+        """As tasks of Ray."""
+        commands = {run: self.sweep.command(*run) for run in self.missing}
+        with contextlib.closing(remote.each(self.sweep.item, commands, place)) as ended:
+            for run, one in ended:
+                if one.broke:
+                    self.broke(run, one.broke)
+                    continue
+                part = Path(tempfile.mkdtemp(prefix=PART, dir=self.sweep.folder))
+                try:
+                    self.keep(run, one.unpack(part / "run"), one.used)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+
     def here(self, jobs: int) -> None:
         """In processes on this machine, `jobs` at a time."""
         with contextlib.closing(children.each(self._one_here, self.missing, jobs)) as ended:
@@ -222,7 +243,9 @@ class Runs:
     def _one_here(self, run: tuple[Setting, int]) -> dict:
         part = Path(tempfile.mkdtemp(prefix=PART, dir=self.sweep.folder))
         try:
-            used = ledger.run_process(self.sweep.item, self.sweep.command(*run), part, env=environment())
+            used = ledger.run_process(
+                self.sweep.item, self.sweep.command(*run), part, env=remote.environment()
+            )
             self.keep(run, next(part.glob("*/*/")), used)
         except ledger.RecordError as error:
             if not children.ending():
@@ -260,11 +283,6 @@ class Runs:
             setting, seed = run
             name = f"{self.sweep.item.id} {setting.label} seed {seed}"
             self.say(f"{name}: {what} ({self.done} of {self.total}, {more})")
-
-
-def environment() -> dict[str, str]:
-    """What a run finds around it, the same everywhere; a cluster's own variables are not its business."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | ONE_THREAD
 
 
 def duration(seconds: float) -> str:
