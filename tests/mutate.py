@@ -110,6 +110,8 @@ LEFT_OUT = {  # files, or one function of a file
     "chapters/course/ledger.py:record": "runs of whole lessons in other processes",
     "chapters/course/ledger.py:restamp": "runs of whole lessons in other processes",
     "chapters/course/ledger.py:run_once": "runs of whole lessons in other processes",
+    "chapters/course/ledger.py:run_process": "runs of whole lessons in other processes",
+    "chapters/course/ledger.py:read_back": "runs of whole lessons in other processes",
     "chapters/course/ledger.py:smoke_fingerprint": "runs of whole lessons in other processes",
 }
 MEASURING = ("fresh", "goals", "ledger", "predictions", "progress", "rounding")

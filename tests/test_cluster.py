@@ -180,7 +180,7 @@ def test_what_a_recording_needs_comes_back_from_a_cluster(two_nodes, monkeypatch
     monkeypatch.setattr(
         ledger, "read_back", lambda folder, used: {"seed": 0, "files": sorted(os.listdir(folder))}
     )
-    ((seed, run),) = ledger.each_seed(item, [0], 1, tmp_path, remote.Place("ray"))
+    ((seed, run),) = remote.each_seed(item, [0], remote.Place("ray"), tmp_path)
     assert seed == run["seed"] == 0
     assert {"claims.json", "run.json", "metrics.jsonl", "A4.png"} <= set(run["files"])
 

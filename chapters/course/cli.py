@@ -573,18 +573,22 @@ def record(
     item = find(lesson)
     if fresh and restamp:
         raise UsageError("--fresh and --restamp: one or the other")
-    place = _place(on, address, jobs)
-    if place.on == "local":
-        place = None
-    elif restamp:
-        raise UsageError("--restamp runs here (allowed with --on ray: --fresh, or neither)")
+    place, far = _place(on, address, jobs), None
+    if place.on == "ray":
+        if restamp:
+            raise UsageError("--restamp runs here (allowed with --on ray: --fresh, or neither)")
+        from chapters.course.remote import each_seed
+
+        def far(scratch: Path):
+            return each_seed(item, ledger.parse_seeds(seeds), place, scratch)
+
     try:
         if restamp:
             ledger.restamp(item)
         elif fresh:
-            fresh_runs.record(item, ledger.parse_seeds(seeds), jobs, place=place)
+            fresh_runs.record(item, ledger.parse_seeds(seeds), jobs, far=far)
         else:
-            book = ledger.record(item, ledger.parse_seeds(seeds), jobs, place=place)
+            book = ledger.record(item, ledger.parse_seeds(seeds), jobs, far=far)
             held, total = ledger.verdict(book)
             print(f"{item.id}: {held} of {total} claims hold -> {item.ledger.relative_to(catalog.ROOT)}")
     except ValueError as error:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from chapters.course import ledger
 from chapters.course.catalog import Item, lessons
@@ -41,7 +40,9 @@ def load(item: Item) -> dict:
     return book
 
 
-def record(item: Item, seeds: list[int], jobs: int = 1, say=print, place: Any = None) -> dict:
+def record(
+    item: Item, seeds: list[int], jobs: int = 1, say=print, far: Callable[[Path], Iterator] | None = None
+) -> dict:
     """Run a lesson with all its evidence on fresh seeds and keep the verdicts.
 
     Raises ValueError if a seed is not fresh, and `ledger.RecordError` if a run breaks; then nothing is kept.
@@ -51,7 +52,7 @@ def record(item: Item, seeds: list[int], jobs: int = 1, say=print, place: Any = 
         raise ValueError(f"--seeds: {used} stand in the ledger of {item.id} (allowed: others)")
     with tempfile.TemporaryDirectory() as scratch:
         found = {}
-        with contextlib.closing(ledger.each_seed(item, seeds, jobs, Path(scratch), place)) as ended:
+        with contextlib.closing(ledger.each_seed(item, seeds, jobs, Path(scratch), far)) as ended:
             for seed, run in ended:
                 found[seed] = run["claims"]
                 failed = [claim.name for claim in found[seed] if not claim.holds]

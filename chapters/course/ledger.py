@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,17 @@ class LedgerError(UsageError, ValueError):
     """A ledger that cannot be read; the message is one line."""
 
 
-def record(item: Item, seeds: list[int], jobs: int = 1, say=print, place: Any = None) -> dict:
+def record(
+    item: Item, seeds: list[int], jobs: int = 1, say=print, far: Callable[[Path], Iterator] | None = None
+) -> dict:
     """Run a lesson once per seed in fresh processes and write its ledger and figures. Returns the ledger.
 
     Nothing is written unless every run comes to its end. `jobs` > 1 runs several seeds at a time: faster,
-    but the recorded times then include the crowd. `place` is a cluster to run them on (`remote.Place`).
+    but the recorded times then include the crowd. `far` makes the runs elsewhere (`remote.each_seed`).
     """
     with tempfile.TemporaryDirectory() as scratch:
         runs = []
-        with contextlib.closing(each_seed(item, seeds, jobs, Path(scratch), place)) as ended:
+        with contextlib.closing(each_seed(item, seeds, jobs, Path(scratch), far)) as ended:
             for seed, run in ended:
                 runs.append(run)
                 failed = [claim.name for claim in run["claims"] if not claim.holds]
@@ -404,30 +406,19 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def each_seed(
+    item: Item, seeds: list[int], jobs: int, scratch: Path, far: Callable[[Path], Iterator] | None = None
+) -> Iterator[tuple[int, dict]]:
+    """(seed, its run) as the runs end, in processes here unless `far` makes them elsewhere."""
+    return far(scratch) if far else children.each(lambda seed: run_once(item, seed, scratch), seeds, jobs)
+
+
 def run_once(item: Item, seed: int, scratch: Path, *flags: str, setting: str = "") -> dict:
     """One fresh process, evidence included; its run folder read back, with seconds of the whole process."""
     out = scratch / f"{'smoke' if flags else 'full'}-{seed}{setting}"
     flags += ("--evidence",) if item.evidence.exists() else ()
     used = run_process(item, ["--seed", str(seed), *flags], out, setting)
     return read_back(next(out.glob("*/*/")), used)
-
-
-def each_seed(
-    item: Item, seeds: list[int], jobs: int, scratch: Path, place: Any = None
-) -> Iterator[tuple[int, dict]]:
-    """(seed, its run) as the runs end: in processes here, or on `place`."""
-    if place is None:
-        yield from children.each(lambda seed: run_once(item, seed, scratch), seeds, jobs)
-        return
-    from chapters.course import remote
-
-    flags = ["--evidence"] if item.evidence.exists() else []
-    commands = {seed: ["--seed", str(seed), *flags] for seed in seeds}
-    with contextlib.closing(remote.each(item, commands, place)) as ended:
-        for seed, one in ended:
-            if one.broke:
-                raise RecordError(one.broke)
-            yield seed, read_back(one.unpack(scratch / f"full-{seed}"), one.used)
 
 
 def run_process(

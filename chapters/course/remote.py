@@ -6,6 +6,7 @@ runs a task again elsewhere when its node dies: a run depends on its flags alone
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -91,3 +92,14 @@ def each(item: Item, commands: dict[Any, list[str]], place: Place) -> Iterator[t
             except ray.exceptions.RayError as error:
                 ended = Ended({}, {}, str(error).strip())
             yield key, ended
+
+
+def each_seed(item: Item, seeds: list[int], place: Place, scratch: Path) -> Iterator[tuple[int, dict]]:
+    """(seed, its run with all evidence) as `ledger.record` takes them. Raises RecordError if one breaks."""
+    flags = ["--evidence"] if item.evidence.exists() else []
+    commands = {seed: ["--seed", str(seed), *flags] for seed in seeds}
+    with contextlib.closing(each(item, commands, place)) as ended:
+        for seed, one in ended:
+            if one.broke:
+                raise ledger.RecordError(one.broke)
+            yield seed, ledger.read_back(one.unpack(scratch / f"full-{seed}"), one.used)
