@@ -131,6 +131,7 @@ TESTS = {
     "chapters/envs/pendulum.py": ("pendulum",),
     "chapters/envs/probes.py": ("envs",),
     "chapters/envs/random_walk.py": ("exact_random_walk", "B2"),
+    "chapters/envs/recommendation.py": ("B5", "exact_logged"),
     "chapters/envs/reviews.py": ("language_models", "measuring", "D3"),
     "chapters/envs/rewriter.py": ("rewriting", "measuring", "D6"),
     "chapters/envs/token_world.py": ("token_world", "measuring"),

@@ -71,6 +71,19 @@ def check_auer_bound_of_equal_arms(module):
         assert not bound.any()
 
 
+def check_hypercube_bound(module):
+    """Against the proof: with one sign turned, P(wrong half of the plays) >= exp(-KL) / 4 on average.
+
+    Half of T plays wrong cost T / 2 times at least the gap 1/sqrt(T), for each of d signs; KL is
+    T (2 gap)^2 / 2.
+    """
+    for num_features, num_plays in ((1, 1), (3, 64), (5, 10_000)):
+        gap = 1 / math.sqrt(num_plays)
+        kl = num_plays * (2 * gap) ** 2 / 2
+        expected = num_features * math.exp(-kl) / 4 * num_plays / 2 * gap
+        assert math.isclose(module.hypercube_bound(num_features, np.array([float(num_plays)]))[0], expected)
+
+
 def check_log_slope(module):
     plays = np.arange(1, 2001)
     assert math.isclose(module.log_slope(3.0 + 1.7 * np.log(plays), 20, 2000), 1.7, rel_tol=1e-12)
@@ -128,6 +141,8 @@ WRONG = {
         "sum(8 * np.log(num_plays) / gap for gap in gaps)",
         check_auer_bound_of_equal_arms,
     ),
+    "no root": ("hypercube_bound", "np.sqrt(num_plays)", "num_plays", check_hypercube_bound),
+    "another constant": ("hypercube_bound", "/ 8", "/ 4", check_hypercube_bound),
     "index off by one": ("log_slope", "regret[start - 1]", "regret[start]", check_log_slope),
     "one arm too few": (
         "expected_maximum",

@@ -45,6 +45,16 @@ def auer_bound(means: tuple[float, ...], num_plays: Float[np.ndarray, " T"]) -> 
     return (8 / gaps).sum() * np.log(num_plays) + (1 + np.pi**2 / 3) * gaps.sum()
 
 
+def hypercube_bound(
+    num_features: int, num_plays: float | Float[np.ndarray, " T"]
+) -> float | Float[np.ndarray, " T"]:
+    """No rule's mean regret is smaller over the linear bandits with every sign of their parameters.
+
+    Arms in [-1, 1]^d, parameters +-1/sqrt(T), noise N(0, 1) (lattimore2020bandit, theorem 24.1).
+    """
+    return math.exp(-2) / 8 * num_features * np.sqrt(num_plays)
+
+
 def log_slope(regret: Float[np.ndarray, " T"], start: int | np.integer, stop: int | np.integer) -> float:
     """Slope of the regret after 1, 2, ... plays against ln T, from `start` plays to `stop` > `start`."""
     return float((regret[stop - 1] - regret[start - 1]) / np.log(stop / start))

@@ -1,0 +1,354 @@
+# %% [markdown]
+r"""
+# B5 · Contextual bandits, and what a log can tell
+
+**Question.** A page shows each visitor one article, and sees only whether that one was clicked. How should it
+choose while it learns, and what does its log say about a page that never ran?
+
+**Before this:** B0 (regret, UCB, Thompson sampling), B2 (importance ratios). **Changes from B0:** arms have
+features: one arm's reward tells of others; and the data may be somebody else's. **Next:** C0 (gradients).
+
+**Time.** 15 s on 2 cores; with all evidence 25 s.
+
+References: `li2010contextual`, `agrawal2013thompson`, `lattimore2020bandit`, `bastani2021mostly`,
+`horvitz1952generalization`, `swaminathan2015self`, `dudik2014doubly`, `chernozhukov2018double`.
+
+Symbols: $x$ features of an arm, `d` of them; $\theta$ their weights; `B` bandits played at once, `K` arms,
+`T` plays; `S` types of visitors, `A` articles, `n` records in a log, `M` logs; $w$ importance ratio.
+"""
+
+# %%
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from chapters.envs.recommendation import Log, Page, draw_logs, random_page, regret_by_gap
+from chapters.exact.bandits import hypercube_bound
+from chapters.exact.logged import all_records
+from chapters.utils import RunLog, in_range, plotting, run_lesson
+
+SHAPE = (20, 5)  # types of visitors and articles of the page
+NUM_FEATURES = 3  # d
+GAPS = 2.0 ** (-np.arange(15) / 2)  # how far each weight is from 0: 1, 0.71, 0.5, ... 1/128
+
+Means = Float[np.ndarray, "B d"]  # of the belief about the weights, for each bandit
+Covs = Float[np.ndarray, "B d d"]
+Rewards = Float[np.ndarray, " B"]
+Features = Float[np.ndarray, "*B K d"]  # of each arm; [K, d] where all bandits have the same
+Scores = Float[np.ndarray, "B K"]
+Rng = np.random.Generator
+Table = Float[np.ndarray, "S A"]  # a policy, or a model of the clicks
+Terms = Float[np.ndarray, "*M n"]  # one for each record; their mean is an estimate
+
+
+@dataclass(frozen=True)
+class Config:
+    """Linear bandits of fifteen gaps, and many logs of one page."""
+
+    seed: int = 0
+    """Seed of the page and of every draw."""
+    num_runs: Annotated[int, in_range(2, 1000)] = 100
+    """Bandits of each gap, all played at once."""
+    horizon: Annotated[int, in_range(256, 16_384)] = 4096
+    """T: plays of each bandit."""
+    num_logs: Annotated[int, in_range(2, 5000)] = 2000
+    """M: logs of the old page, each of which gives an estimate."""
+    log_size: Annotated[int, in_range(2, 2000)] = 500
+    """n: visits recorded in each log."""
+
+
+SMOKE = {"num_runs": 10, "horizon": 256, "num_logs": 100}
+
+# %% [markdown]
+r"""
+## 1. One belief for all arms
+
+A *context* is what is known before the choice. It gives each arm a vector of *features* $x$. Suppose that an
+arm pays $x^\top \theta$ on average, with noise of variance 1, and start from the belief $\theta \sim \mathcal
+N(0, I)$. It stays Gaussian, after plays of features $x$ that paid $r$ with covariance and mean
+
+$$\Sigma = \Bigl(I + \sum x x^\top\Bigr)^{-1}, \qquad \hat\theta = \Sigma \sum x\, r \tag{1}$$
+
+This is ridge regression, with the prior as penalty. One more reward needs no inverse. It moves the belief by
+a *gain*, large where much is unknown: "old estimate plus step size times error", as in B0.
+
+$$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\theta + g\,(r - x^\top
+\hat\theta), \qquad \Sigma \leftarrow \Sigma - g\, x^\top \Sigma \tag{2}$$
+
+*By hand*: one feature, $x = 1$, and the first reward is 2. The gain is 1/2, and so are mean 1 and variance:
+
+```python
+>>> one = np.ones((1, 1))
+>>> [part.item() for part in posterior_update(0 * one, one[None], one, np.array([2.0]))]
+[1.0, 0.5]
+```
+
+## 2. Two ways to choose
+
+**LinUCB** is optimistic. The belief about an arm has the mean $x^\top \hat\theta$ and the variance $x^\top
+\Sigma x$; a Gaussian lies more than $\alpha$ deviations above its mean with a chance of at most $e^{-\alpha^2
+/ 2}$. Let that be $1/t$. (`li2010contextual` keeps $\alpha$ constant; what is proved for every $\theta$ needs
+a width of about $\sqrt d$ times ours.)
+
+$$\text{score}_t(x) = x^\top \hat\theta + \alpha_t \sqrt{x^\top \Sigma\, x}, \qquad \alpha_t = \sqrt{2 \ln t}
+\tag{3}$$
+
+**Thompson sampling** draws one $\theta$ from the belief and takes it for true, for all arms alike:
+
+$$\text{score}(x) = x^\top \tilde\theta, \qquad \tilde\theta \sim \mathcal N(\hat\theta, \Sigma) \tag{4}$$
+"""
+
+
+# %%
+def posterior_update(mean: Means, covariance: Covs, features: Means, rewards: Rewards) -> tuple[Means, Covs]:
+    """The belief after one more reward for the arms with these features."""
+    reach = (covariance @ features[:, :, None])[:, :, 0]  # [B, d] Sigma x
+    gain = reach / (1.0 + (features * reach).sum(axis=1, keepdims=True))
+    errors = rewards - (features * mean).sum(axis=1)  # [B]
+    return mean + gain * errors[:, None], covariance - gain[:, :, None] * reach[:, None, :]  # eq. (2)
+
+
+def ucb_scores(mean: Means, covariance: Covs, features: Features, num_plays: int, rng: Rng) -> Scores:
+    """What each arm may well pay, after `num_plays` plays."""
+    variances = ((features @ covariance) * features).sum(axis=2)
+    width = np.sqrt(2 * np.log(max(num_plays, 1)))
+    return (features @ mean[:, :, None])[:, :, 0] + width * np.sqrt(variances)  # eq. (3)
+
+
+def thompson_scores(mean: Means, covariance: Covs, features: Features, num_plays: int, rng: Rng) -> Scores:
+    """What each arm would pay if one draw from the belief were true."""
+    root = np.linalg.cholesky(covariance)  # root @ root.T = Sigma
+    draw = mean[:, :, None] + root @ rng.standard_normal((*mean.shape, 1))  # [B, d, 1]
+    return (features @ draw)[:, :, 0]  # eq. (4)
+
+
+class LinearAgent:
+    """A belief for each of B bandits, and a rule that scores arms by it."""
+
+    def __init__(self, num_bandits: int, num_features: int, score: Callable):
+        # two arrays, `mean` and `covariance`, and the rule
+        self.mean = np.zeros((num_bandits, num_features))
+        self.covariance = np.tile(np.eye(num_features), (num_bandits, 1, 1))
+        self.score = score
+
+    def act(self, features: Features, num_plays: int, rng: Rng) -> Int[np.ndarray, " B"]:
+        return self.score(self.mean, self.covariance, features, num_plays, rng).argmax(axis=1)
+
+    def learn(self, features: Means, rewards: Rewards) -> None:
+        self.mean, self.covariance = posterior_update(self.mean, self.covariance, features, rewards)
+
+
+RULES = {
+    "greedy": lambda mean, covariance, features, num_plays, rng: (features @ mean[:, :, None])[:, :, 0],
+    "LinUCB": ucb_scores,
+    "Thompson": thompson_scores,
+}
+
+# %% [markdown]
+r"""
+## 3. How hard can it be?
+
+On one bandit, played ever longer, regret grows with $\ln T$ (B0). Ask instead: given $T$, how much is lost on
+the *worst* one? Let the arms be $x \in \{-1, 1\}^d$, a yes or no to each feature, and $\theta \in \{-\Delta,
+\Delta\}^d$. A wrong answer costs $2 \Delta$ a play, and some $1 / \Delta^2$ plays show the sign: $d / \Delta$
+in all, but never over $2 d \Delta T$. A wide gap is seen soon, a narrow one costs little; the worst is near
+$\Delta = 1 / \sqrt T$, where both come to $d \sqrt T$. There, on average over the signs, *every* rule pays
+(`lattimore2020bandit`, theorem 24.1)
+
+$$R(T) \;\ge\; \frac{e^{-2}}{8}\, d \sqrt T \tag{5}$$
+
+since one sign turned changes the rewards of $T$ plays by a KL divergence of $T (2 \Delta)^2 / 2 = 2$ at most:
+too little to be sure. Unlike Lai and Robbins' limit this holds at each $T$; but it is about the worst case.
+
+## 4. A page that never ran
+
+A log holds who came, what the old page $b$ showed, and whether it was clicked. What would the new page $\pi$
+earn, $V$ clicks per visit? The **direct method** asks a model $\hat q(x, a)$ of the clicks:
+
+$$\hat V_\text{DM} = \frac{1}{n} \sum_i \sum_a \pi(a \mid x_i)\, \hat q(x_i, a) \tag{6}$$
+
+**Inverse propensity scoring** (IPS) needs no model. It weighs what was seen by B2's importance ratio $w_i =
+\pi(a_i \mid x_i) / b(a_i \mid x_i)$, and is right on average if $b$ shows whatever $\pi$ shows.
+**Self-normalised** (SNIPS), it divides by the sum of the ratios instead: calmer, and a little biased.
+
+$$\hat V_\text{IPS} = \frac{1}{n} \sum_i w_i r_i, \qquad
+\hat V_\text{SNIPS} = \frac{\sum_i w_i r_i}{\sum_i w_i} \tag{7}$$
+
+The **doubly robust** estimate (DR) asks the model, and corrects it by what was seen:
+
+$$\hat V_\text{DR} = \frac{1}{n} \sum_i \Bigl[\, \sum_a \pi(a \mid x_i)\, \hat q(x_i, a)
++ w_i \bigl(r_i - \hat q(x_i, a_i)\bigr) \Bigr] \tag{8}$$
+
+With the true $b$ it is right on average *whatever* the model: $w_i\, \hat q(x_i, a_i)$ takes away on average
+what the first term put in. With the true $q$ it is right whatever the ratios: $r - q$ is 0 on average.
+
+*By hand*: one type of visitor; $b$ tosses a coin, $\pi$ always shows article 1, so $w$ is 0 or 2. Article 1
+was shown three times and clicked twice, article 0 once, and clicked. The model says 0.5 of both. SNIPS: 2/3.
+
+```python
+>>> log = Log(np.zeros(4, int), np.array([1, 1, 1, 0]), np.array([1.0, 0.0, 1.0, 1.0]))
+>>> old, new, model = np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])
+>>> print(ips(log, new, old).mean(), doubly_robust(log, new, old, model).mean())
+1.0 0.75
+```
+"""
+
+
+# %%
+def importance_ratios(log: Log, policy: Table, logging: Table) -> Terms:
+    """How much likelier `policy` is than `logging` to show what was shown."""
+    return (policy / logging)[log.contexts, log.actions]
+
+
+def direct_method(log: Log, policy: Table, model: Table) -> Terms:
+    """What the model expects of the policy for each visitor."""
+    return (policy * model).sum(axis=1)[log.contexts]  # eq. (6)
+
+
+def ips(log: Log, policy: Table, logging: Table) -> Terms:
+    return importance_ratios(log, policy, logging) * log.rewards  # eq. (7), left
+
+
+def self_normalised(log: Log, policy: Table, logging: Table) -> Float[np.ndarray, " M"]:
+    """One estimate for each of M logs."""
+    ratios = importance_ratios(log, policy, logging)
+    return (ratios * log.rewards).sum(axis=1) / ratios.sum(axis=1)  # eq. (7), right
+
+
+def doubly_robust(log: Log, policy: Table, logging: Table, model: Table) -> Terms:
+    """The model's answer, corrected by its error on what was seen."""
+    errors = log.rewards - model[log.contexts, log.actions]
+    return direct_method(log, policy, model) + importance_ratios(log, policy, logging) * errors  # eq. (8)
+
+
+# %% [markdown]
+r"""
+## 5. Where the noise comes from
+
+An estimate scatters with who came, with whether it was clicked, and with what was shown. Apart, for (8):
+
+$$n \operatorname{Var}[\hat V_\text{DR}] = \operatorname{Var}_x\bigl[V(x)\bigr] + \mathbb E\bigl[w^2 q (1 -
+q)\bigr] + \mathbb E_x \operatorname{Var}_{a \sim b}\bigl[w\,(q - \hat q)\bigr] \tag{9}$$
+
+IPS has $\hat q = 0$. A model helps in the last part alone, and need not be right for it, only nearer than 0.
+
+**Fit no model on the log that it corrects.** If $\hat q$ is the log's own table of mean clicks, the errors in
+(8) sum to 0 in each cell. Nothing is left to correct with: DR *is* the direct method, and every cell that was
+never shown counts 0. *Cross-fitting* mends it: fit on one half, correct on the other, change sides, average.
+
+![Left: of three parts of the variance only the last depends on the model. Right: fitted on the same log the
+estimate is too low, as computed; cross-fitted it is right](results/B5_logs.png)
+
+## 6. Look, break, write
+
+![Left: the direct method is off, IPS right and wide, DR right and narrower. Right: the worst regret of LinUCB
+and Thompson grows with the root of the plays, greedy's with the plays](results/B5.png)
+
+**Left**, a bar holds what nine of ten logs say. The model knows how often each article is clicked, but not by
+whom: alone it is off, and sure of it; corrected, it is right on average and narrower than IPS. So is SNIPS,
+without a model; but on one record it is $r$, the *old* page's clicks. This bias falls as $1/n$.
+
+**Right**, at each $T$ the worst of fifteen gaps. LinUCB and Thompson stay near $d \sqrt T$ (LinUCB's growing
+width adds a root of a logarithm). Greedy can stay with a wrong arm for good. The evidence shows all gaps:
+
+![Regret over d root T against the gap times root T: the same hump at every T](results/B5_gaps.png)
+
+*One* bandit is easier: follow a gap, and it leaves the hump to the right. And where features vary by chance,
+visitors explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
+
+**The verdict.** Choose by an exact belief, with a bonus or a draw for what it does not know: on the worst of
+these bandits that costs a small multiple of what no rule avoids, and greed a share of every play. Of a page
+that never ran, a log tells the truth on average if it kept how likely each choice was; a model only calms it.
+
+<!-- results: B5 -->
+<!-- /results -->
+
+**Break it.** `rl break B5 no_correction` believes the model. `rl break B5 no_bonus` and `rl break B5 no_draw`
+make LinUCB and Thompson greedy.
+
+**Exercises.**
+
+<!-- exercises: B5 -->
+<!-- /exercises -->
+"""
+
+
+# %%
+def estimate_from_logs(page: Page, cfg: Config, log: RunLog, rng: Rng) -> dict:
+    """Each estimator's estimates [M]; writes their mean error, and between which errors nine of ten lie."""
+    logs, model = draw_logs(page, cfg.num_logs, cfg.log_size, rng), page.article_rates
+    estimates = {
+        "direct": direct_method(logs, page.new, model).mean(axis=1),
+        "IPS": ips(logs, page.new, page.old).mean(axis=1),
+        "SNIPS": self_normalised(logs, page.new, page.old),
+        "DR": doubly_robust(logs, page.new, page.old, model).mean(axis=1),
+    }
+    for row, errors in enumerate(values - page.value for values in estimates.values()):
+        log.write(row, error=errors.mean(), low=np.quantile(errors, 0.05), high=np.quantile(errors, 0.95))
+    return estimates
+
+
+def draw(runs: list[dict], log: RunLog) -> None:
+    """Errors of the estimators, and the worst regret: means over the metrics of one run or of several."""
+    figure, (left, right) = plotting.new_figure(1, 2)
+    mean = {name: np.mean([run[name] for run in runs], axis=0).T for name in runs[0]}
+    rows, errors = mean["error"]
+    left.hlines(rows, mean["low"][1], mean["high"][1], linewidth=9, alpha=0.35, label="90 % of the logs")
+    left.plot(errors, rows, "o", markersize=9, label="mean")
+    left.axvline(0, label="truth", **plotting.REFERENCE)
+    left.set_yticks(rows, ("direct method", "IPS", "SNIPS", "doubly robust"))
+    left.set(xlabel="estimate − truth (clicks per visit)", ylim=(3.5, -0.5), title="What would it earn?")
+    left.legend(loc="lower left")
+    for name in RULES:
+        right.loglog(*mean[f"worst_{name}"], marker="o", label=name)
+    plays = mean["worst_greedy"][0]
+    right.plot(plays, NUM_FEATURES * np.sqrt(plays), label=r"$d\,\sqrt{T}$", **plotting.REFERENCE)
+    right.plot(plays, hypercube_bound(NUM_FEATURES, plays), ":", color="grey", label="below (5): no rule")
+    right.set(xlabel="plays T", ylabel="regret at the worst gap", ylim=(0.1, 1e5), title="Worst case")
+    right.legend(loc="upper left", ncols=2)
+    log.figure(figure)
+
+
+def main(cfg: Config, log: RunLog) -> None:
+    rng = np.random.default_rng(cfg.seed)
+    page = random_page(*SHAPE, rng)
+    log.keep(page=page, estimates=estimate_from_logs(page, cfg, log, rng))
+    *record, probabilities = all_records(page.shares, page.clicks, page.old)
+    every = Log(*record)
+    for name, label, terms in (
+        ("ips", "IPS", ips(every, page.new, page.old)),
+        ("dr", "DR with a wrong model", doubly_robust(every, page.new, page.old, page.article_rates)),
+    ):
+        log.claim(
+            f"{name}_expected",
+            f"the mean of {label} over all records that a visit can leave is the new page's true value",
+            abs(terms @ probabilities - page.value),
+            at_most=1e-12,
+            unit="clicks per visit",
+            source="exact enumeration",
+            always=True,
+        )
+    regret = {}
+    for name, slope in (("LinUCB", 0.5), ("Thompson", 0.5), ("greedy", 1.0)):
+        agent = LinearAgent(len(GAPS) * cfg.num_runs, NUM_FEATURES, RULES[name])
+        regret[name] = regret_by_gap(agent, GAPS, cfg.horizon, rng)
+        for plays, by_gap in regret[name].items():
+            log.write(plays, **{f"worst_{name}": by_gap.max()})
+        late = np.array(log.metrics[f"worst_{name}"][2:])  # from 64 plays on
+        log.claim(
+            f"worst_slope_{name}",
+            f"at the worst gap {name}'s regret grows as {'the root of T' if slope < 1 else 'T itself'}",
+            np.polyfit(*np.log(late).T, 1)[0],
+            near=(slope, 0.08),
+            unit="slope, log-log",
+            source="lattimore2020bandit, chapters 19, 24 and 36; greedy: a wrong arm for ever",
+        )
+    log.keep(regret=regret)
+    draw([log.metrics], log)
+
+
+if __name__ == "__main__":
+    run_lesson(main, Config, SMOKE)
