@@ -388,7 +388,7 @@ def claim_self_normalised_scatter(log: RunLog) -> None:
 
 
 def fitted_estimates(page: Page, logs: Log) -> Float[np.ndarray, "3 M"]:
-    """For each log: DR and the direct method with the log's own click table, and the cross-fitted estimate."""
+    """For each log: DR and the direct method with the log's own click table, and DR cross-fitted."""
     estimates = []
     for m in range(len(logs.rewards)):
         one = Log(*(part[m] for part in logs))
