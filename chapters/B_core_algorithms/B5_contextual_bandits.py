@@ -54,9 +54,9 @@ class Config:
     """Bandits of each gap, all played at once."""
     horizon: Annotated[int, in_range(256, 16_384)] = 4096
     """T: plays of each bandit."""
-    num_logs: Annotated[int, in_range(2, 5000)] = 2000
+    num_logs: Annotated[int, in_range(100, 5000)] = 2000
     """M: logs of the old page, each of which gives an estimate."""
-    log_size: Annotated[int, in_range(2, 2000)] = 500
+    log_size: Annotated[int, in_range(10, 2000)] = 500
     """n: visits recorded in each log."""
 
 

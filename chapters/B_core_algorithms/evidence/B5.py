@@ -33,7 +33,7 @@ class Config:
     """Bandits whose features vary from play to play."""
     num_small_logs: Annotated[int, in_range(100, 1_000_000)] = 50_000
     """Logs of five records."""
-    num_fitted_logs: Annotated[int, in_range(10, 10_000)] = 1000
+    num_fitted_logs: Annotated[int, in_range(50, 10_000)] = 1000
     """Logs of each size on which a model is fitted."""
 
 
