@@ -5,8 +5,8 @@ r"""
 **Question.** A page shows each visitor one article, and sees only whether that one was clicked. How should it
 choose while it learns, and what does its log say about a page that never ran?
 
-**Before this:** B0 (regret, UCB, Thompson sampling), B2 (importance ratios). **Changes from B0:** arms have
-features: one arm's reward tells of others; and the data may be somebody else's. **Next:** C0 (gradients).
+**Before this:** B0 (regret, upper confidence bounds (UCB), Thompson sampling), B2 (importance ratios).
+**Changes from B0:** arms have features, and the data may be somebody else's. **Next:** C0 (gradients).
 
 **Time.** 15 s on 2 cores; with all evidence 25 s.
 
@@ -72,8 +72,8 @@ N(0, I)$. It stays Gaussian, after plays of features $x$ that paid $r$ with cova
 
 $$\Sigma = \Bigl(I + \sum x x^\top\Bigr)^{-1}, \qquad \hat\theta = \Sigma \sum x\, r \tag{1}$$
 
-This is ridge regression, with the prior as penalty. One more reward needs no inverse. It moves the belief by
-a *gain*, large where much is unknown: "old estimate plus step size times error", as in B0.
+This is ridge regression, with the prior as penalty. One more reward needs no inverse. It moves (1) by a
+*gain*, large where much is unknown: "old estimate plus step size times error", as in B0.
 
 $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\theta + g\,(r - x^\top
 \hat\theta), \qquad \Sigma \leftarrow \Sigma - g\, x^\top \Sigma \tag{2}$$
@@ -160,8 +160,8 @@ $\Delta = 1 / \sqrt T$, where both come to $d \sqrt T$. There, on average over t
 
 $$R(T) \;\ge\; \frac{e^{-2}}{8}\, d \sqrt T \tag{5}$$
 
-since one sign turned changes the rewards of $T$ plays by a KL divergence of $T (2 \Delta)^2 / 2 = 2$ at most:
-too little to be sure. Unlike Lai and Robbins' limit this holds at each $T$; but it is about the worst case.
+since one sign turned changes the rewards of $T$ plays by a Kullback–Leibler divergence of $T (2 \Delta)^2 / 2
+= 2$: too little to be sure. Unlike Lai and Robbins' limit (5) holds at each $T$, but for the worst case.
 
 ## 4. A page that never ran
 
@@ -228,12 +228,12 @@ def doubly_robust(log: Log, policy: Table, logging: Table, model: Table) -> Term
 r"""
 ## 5. Where the noise comes from
 
-An estimate scatters with who came, with whether it was clicked, and with what was shown. Apart, for (8):
+The scatter of (8) comes from who came, from whether it was clicked, and from what was shown. In that order:
 
 $$n \operatorname{Var}[\hat V_\text{DR}] = \operatorname{Var}_x\bigl[V(x)\bigr] + \mathbb E\bigl[w^2 q (1 -
 q)\bigr] + \mathbb E_x \operatorname{Var}_{a \sim b}\bigl[w\,(q - \hat q)\bigr] \tag{9}$$
 
-IPS has $\hat q = 0$. A model helps in the last part alone, and need not be right for it, only nearer than 0.
+IPS has $\hat q = 0$. In (9) a model helps in the last part alone, and need not be right, only nearer than 0.
 
 **Fit no model on the log that it corrects.** If $\hat q$ is the log's own table of mean clicks, the errors in
 (8) sum to 0 in each cell. Nothing is left to correct with: DR *is* the direct method, and every cell that was
