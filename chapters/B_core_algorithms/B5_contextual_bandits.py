@@ -66,9 +66,9 @@ SMOKE = {"num_runs": 10, "horizon": 256, "num_logs": 100}
 r"""
 ## 1. One belief for all arms
 
-A *context* is what is known before the choice. It gives each arm a vector of *features* $x$. Suppose that an
-arm pays $x^\top \theta$ on average, with noise of variance 1, and start from the belief $\theta \sim \mathcal
-N(0, I)$. It stays Gaussian, after plays of features $x$ that paid $r$ with covariance and mean
+A *context* is what is known before the choice. It gives each arm, here a pair of visitor and article, a
+vector of *features* $x$. Let an arm pay $x^\top \theta$ on average, with noise of variance 1, and start from
+the belief $\theta \sim \mathcal N(0, I)$. After plays of features $x$ that paid $r$ it is Gaussian with
 
 $$\Sigma = \Bigl(I + \sum x x^\top\Bigr)^{-1}, \qquad \hat\theta = \Sigma \sum x\, r \tag{1}$$
 
@@ -78,7 +78,7 @@ This is ridge regression, with the prior as penalty. One more reward needs no in
 $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\theta + g\,(r - x^\top
 \hat\theta), \qquad \Sigma \leftarrow \Sigma - g\, x^\top \Sigma \tag{2}$$
 
-*By hand*: one feature, $x = 1$, and the first reward is 2. The gain is 1/2, and so are mean 1 and variance:
+*By hand*: one feature, $x = 1$, and the first reward is 2. The gain is 1/2, the mean 1, the variance 1/2:
 
 ```python
 >>> one = np.ones((1, 1))
@@ -170,14 +170,15 @@ earn, $V$ clicks per visit? The **direct method** asks a model $\hat q(x, a)$ of
 
 $$\hat V_\text{DM} = \frac{1}{n} \sum_i \sum_a \pi(a \mid x_i)\, \hat q(x_i, a) \tag{6}$$
 
-**Inverse propensity scoring** (IPS) needs no model. It weighs what was seen by B2's importance ratio $w_i =
-\pi(a_i \mid x_i) / b(a_i \mid x_i)$, and is right on average if $b$ shows whatever $\pi$ shows.
-**Self-normalised** (SNIPS), it divides by the sum of the ratios instead: calmer, and a little biased.
+**Inverse propensity scoring** (IPS; `horvitz1952generalization`) needs no model. It weighs what was seen by
+B2's importance ratio $w_i = \pi(a_i \mid x_i) / b(a_i \mid x_i)$, and is right on average if $b$ shows
+whatever $\pi$ shows. **Self-normalised** (SNIPS), it divides by the sum of the ratios: calmer, and a little
+biased.
 
 $$\hat V_\text{IPS} = \frac{1}{n} \sum_i w_i r_i, \qquad
 \hat V_\text{SNIPS} = \frac{\sum_i w_i r_i}{\sum_i w_i} \tag{7}$$
 
-The **doubly robust** estimate (DR) asks the model, and corrects it by what was seen:
+The **doubly robust** estimate (DR; `dudik2014doubly`) asks the model, and corrects it by what was seen:
 
 $$\hat V_\text{DR} = \frac{1}{n} \sum_i \Bigl[\, \sum_a \pi(a \mid x_i)\, \hat q(x_i, a)
 + w_i \bigl(r_i - \hat q(x_i, a_i)\bigr) \Bigr] \tag{8}$$
@@ -259,9 +260,10 @@ width adds a root of a logarithm). Greedy can stay with a wrong arm for good. Th
 *One* bandit is easier: follow a gap, and it leaves the hump to the right. And where features vary by chance,
 visitors explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
 
-**The verdict.** Choose by an exact belief, with a bonus or a draw for what it does not know: on the worst of
-these bandits that costs a small multiple of what no rule avoids, and greed a share of every play. Of a page
-that never ran, a log tells the truth on average if it kept how likely each choice was; a model only calms it.
+**The verdict.** Choose by a belief, with a bonus or a draw for what it does not know: on the worst of these
+bandits that loses as the root of the plays, and no rule loses less than some share of that; greed loses a
+share of every play. Of a page that never ran, a log tells the truth on average if it kept how likely each
+choice was; a model only calms it, if it was fitted elsewhere.
 
 <!-- results: B5 -->
 <!-- /results -->
