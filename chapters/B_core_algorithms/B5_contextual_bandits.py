@@ -11,7 +11,7 @@ choose while it learns, and what does its log say about a page that never ran?
 **Time.** 15 s on 2 cores; with all evidence 25 s.
 
 References: `li2010contextual`, `agrawal2013thompson`, `lattimore2020bandit`, `bastani2021mostly`,
-`horvitz1952generalization`, `swaminathan2015self`, `dudik2014doubly`, `chernozhukov2018double`.
+`horvitz1952generalization`, `swaminathan2015self`, `dudik2011doubly`, `chernozhukov2018double`.
 
 Symbols: $x$ features of an arm, `d` of them; $\theta$ their weights; `B` bandits played at once, `K` arms,
 `T` plays; `S` types of visitors, `A` articles, `n` records in a log, `M` logs; $w$ importance ratio.
@@ -178,7 +178,7 @@ biased.
 $$\hat V_\text{IPS} = \frac{1}{n} \sum_i w_i r_i, \qquad
 \hat V_\text{SNIPS} = \frac{\sum_i w_i r_i}{\sum_i w_i} \tag{7}$$
 
-The **doubly robust** estimate (DR; `dudik2014doubly`) asks the model, and corrects it by what was seen:
+The **doubly robust** estimate (DR; `dudik2011doubly`) asks the model, and corrects it by what was seen:
 
 $$\hat V_\text{DR} = \frac{1}{n} \sum_i \Bigl[\, \sum_a \pi(a \mid x_i)\, \hat q(x_i, a)
 + w_i \bigl(r_i - \hat q(x_i, a_i)\bigr) \Bigr] \tag{8}$$
