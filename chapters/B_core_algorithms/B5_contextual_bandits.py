@@ -259,9 +259,8 @@ width adds a root of a logarithm). Greedy can stay with a wrong arm for good. Th
 visitors explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
 
 **The verdict.** Choose by a belief, with a bonus or a draw for what it does not know: on the worst of these
-bandits the loss grows with the root of the plays, as it must, while greed loses a share of every play. Of a
-page that never ran, a log tells the truth on average if it kept how likely each choice was; a model only
-calms it.
+bandits the loss grows with the root of the plays, as it must; greed loses a share of every play. Of a page
+that never ran, a log that kept how likely each choice was tells the truth on average; a model only calms it.
 
 <!-- results: B5 -->
 
@@ -383,6 +382,7 @@ def draw(runs: list[dict], log: RunLog) -> None:
     left.axvline(0, label="truth", **plotting.REFERENCE)
     left.set_yticks(rows, ("direct method", "IPS", "SNIPS", "doubly robust"))
     left.set(xlabel="estimate − truth (clicks per visit)", ylim=(3.5, -0.5), title="What would it earn?")
+    left.locator_params(axis="x", nbins=6)
     left.legend(loc="lower left")
     for name in RULES:
         right.loglog(*mean[f"worst_{name}"], marker="o", label=name)

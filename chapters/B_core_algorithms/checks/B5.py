@@ -184,18 +184,21 @@ EDITS = {
         old="covariance - gain",
         new="covariance + gain",
         says="grows less sure with each reward",
+        fails=("worst_slope_LinUCB", "worst_slope_Thompson"),
     ),
     "no_noise": Edit(
         function="posterior_update",
         old="reach / (1.0 + ",
         new="reach / (1e-9 + ",
         says="takes rewards for free of noise: one is enough to be sure",
+        fails=("worst_slope_LinUCB", "worst_slope_Thompson"),
     ),
     "no_features": Edit(
         function="posterior_update",
         old="reach[:, None, :]  # eq. (2)",
         new="features[:, None, :]  # eq. (2)",
         says="takes off g x' instead of g x' Sigma",
+        fails=("worst_slope_LinUCB", "worst_slope_Thompson"),
     ),
     "no_bonus": Edit(
         function="ucb_scores",
@@ -247,6 +250,7 @@ EDITS = {
         old="return (features @ draw)[:, :, 0]",
         new="return (features @ draw)[:, :, 0] + rng.standard_normal((len(mean), features.shape[-2]))",
         says="adds noise of its own to each arm's score",
+        fails=("worst_slope_Thompson",),
     ),
     "lowest_score": Edit(
         function="LinearAgent",
@@ -260,6 +264,7 @@ EDITS = {
         old="np.eye(num_features)",
         new="0.01 * np.eye(num_features)",
         says="starts from a belief with a tenth of the deviation",
+        fails=("worst_slope_LinUCB",),
     ),
     "upside_down": Edit(
         function="importance_ratios",
