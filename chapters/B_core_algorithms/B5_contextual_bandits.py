@@ -264,7 +264,7 @@ that never ran, a log that kept how likely each choice was tells the truth on av
 
 <!-- results: B5 -->
 
-`rl run B5`: 11 s; with `--evidence`: 16 s, 231 MB. With `--smoke`, all of it: 3 s.
+`rl run B5`: 10 s; with `--evidence`: 15 s, 231 MB. With `--smoke`, all of it: 4 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (range), 10 seeds | bound | holds |
