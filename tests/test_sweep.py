@@ -117,7 +117,7 @@ def test_settings_have_folders_of_their_own():
     [
         (["--set", "alpha"], "--set alpha: not a setting (like learning_rate=1e-3,3e-3)"),
         (["--set", "=1"], "not a setting"),
-        (["--set", "alfa=1"], "--set alfa=1: B1 has no such setting (allowed: alpha, "),
+        (["--set", "beta=1"], "--set beta=1: B1 has no such setting (allowed: alpha, "),
         (["--set", "seed=1,2"], "seeds are given by --seeds"),
         (["--set", "alpha=0.1,,0.2"], "--set alpha=0.1,,0.2: a value is missing"),
         (["--set", "alpha=0.1,"], "a value is missing"),

@@ -45,11 +45,16 @@ def missing() -> str:
     return ""
 
 
-def load() -> ModuleType:
-    """The module `ray`. Raises UsageError, in one line, where the extra is not installed."""
+def load(own: bool = True) -> ModuleType:
+    """The module `ray`. Raises UsageError, in one line, where the extra is not installed.
+
+    own: for clusters of this process, which then makes their token. Ray reads it once, so it is made once.
+    """
     if why := missing():
         raise UsageError(why)
     os.environ.update({name: os.environ.get(name, value) for name, value in SURROUNDINGS.items()})
+    if own:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     return ray
@@ -117,6 +122,9 @@ def _drive(ray: ModuleType, address: str, **options: Any) -> None:
     """Connect; what a signal does stays as it was, which Ray would change."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {name: signal.getsignal(name) for name in names}
+    for name, module in list(sys.modules.items()):
+        if name.endswith("__edited"):  # an edited lesson is no file that a worker could import
+            ray.cloudpickle.register_pickle_by_value(module)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     if threading.current_thread() is threading.main_thread():
         for name, handler in before.items():
@@ -129,8 +137,8 @@ def joined(address: str) -> Iterator[None]:
 
     Raises UsageError if there is no cluster that lets it in.
     """
-    ray = load()
     _look(address)
+    ray = load(own=False)
     try:
         _drive(ray, address, runtime_env={"working_dir": str(ROOT), "excludes": LEFT_BEHIND})
     except Exception as error:
@@ -160,12 +168,11 @@ def _look(address: str) -> None:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """A token and a temporary folder of this cluster's own, and a guard that clears up even after a kill."""
+    """A temporary folder of this cluster's own, and a guard that clears up even after a kill."""
     # not in TMPDIR, which on a Mac is too long for the name of a socket
     folder = tempfile.mkdtemp(prefix="rl-ray-", dir="/tmp")
     own = {
         "RAY_TMPDIR": folder,
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     before = {name: os.environ.get(name) for name in own}

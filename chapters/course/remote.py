@@ -73,7 +73,7 @@ def run_one(lesson: str, flags: list[str]) -> Ended:
 
 def each(item: Item, commands: dict[Any, list[str]], place: Place) -> Iterator[tuple[Any, Ended]]:
     """(key, what came of its command) as the tasks end. Raises UsageError without Ray or a cluster."""
-    ray = cluster.load()
+    ray = cluster.load(own=not place.address)
     at_once = place.jobs or len(commands)
     with cluster.joined(place.address) if place.address else cluster.nodes(place.num_jobs):
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(run_one)
