@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -100,6 +101,32 @@ def test_a_value_in_a_table_stands_on_its_side_of_the_bound():
     above = Claim("x", "says x", 0.0, at_least=475.0)
     assert [tables._number(value, above) for value in (474.8, 475.2)] == ["474.8", "475"]
     assert tables._number(None, above) == "not a number"
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "text"),
+    [
+        ([1.0, 5.0, 2.0, 4.0, 3.0], {"at_least": 0.0}, "3 (1 to 5)"),  # five: the range
+        ([1.0, 5.0, 2.0, 4.0, 3.0], {"at_least": 2.0}, "3 (1 to 5)"),  # the failing seed is seen in it
+        ([*range(10, 0, -1)], {"at_least": 0.0}, "5.5 (2 to 9)"),  # ten: without the extremes
+        ([*range(10, 0, -1)], {"at_least": 1.5}, "5.5 (2 to 9); worst 1"),
+        ([*range(10, 0, -1)], {"at_most": 9.5}, "5.5 (2 to 9); worst 10"),
+        ([*range(10, 0, -1)], {"near": (6.0, 4.5)}, "5.5 (2 to 9); worst 1"),
+        ([7.0] * 9 + [1.0], {"at_least": 2.0}, "7; worst 1"),
+        ([7.0] * 9 + [1.0], {"at_least": 1.0}, "7"),
+        ([7.0, 7.0, 7.0, 7.0, math.nan], {"at_least": 1.0}, "not a number"),
+    ],
+)
+def test_a_value_over_seeds_is_a_median_with_the_interval_that_covers_it(values, bound, text):
+    assert tables.over_seeds([Claim("x", "says x", float(value), **bound) for value in values]) == text
+
+
+def test_the_head_of_a_table_says_what_its_intervals_cover():
+    for lesson, head in (
+        ("B3", "median (94 % interval) over 5 seeds"),
+        ("B1", "median (98 % interval) over 10"),
+    ):
+        assert head in tables.results_table(lesson)
 
 
 class TestTheLedgerChecksThemselves:

@@ -287,7 +287,7 @@ after the first success the greedy return falls below the threshold again and ag
 `rl run B3`: 56 s; with `--evidence`: 61 s, 1209 MB. With `--smoke`, all of it: 5 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 5 seeds | bound | holds |
+| claim | median (94 % interval), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
 | best_return                 | 500              | ≥ 475    | 5/5 |
 | loss_gap                    | 0                | ≤ 0.0001 | 5/5 |

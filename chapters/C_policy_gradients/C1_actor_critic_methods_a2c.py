@@ -296,7 +296,7 @@ steps of the same experience. On CartPole that gains nothing over C0: something 
 `rl run C1`: 8 s; with `--evidence`: 190 s, 1169 MB. With `--smoke`, all of it: 14 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 5 seeds | bound | holds |
+| claim | median (94 % interval), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
 | bootstrap_kept      | 5.88                            | 5.88 ± 1e-05 | 5/5 |
 | a2c_best_return     | 500                             | ≥ 475        | 5/5 |

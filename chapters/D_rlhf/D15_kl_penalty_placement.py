@@ -298,22 +298,22 @@ its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, u
 `rl run D15`: 35 s; with `--evidence`: 84 s, 772 MB. With `--smoke`, all of it: 5 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| k3_value             | 8.33e-17 (0 to 3.33e-16)        | ≤ 1e-10 | 10/10 |
-| gradient_k1_texts    | 9.56e-16 (7.17e-16 to 1.13e-15) | ≤ 1e-08 | 10/10 |
-| gap_grpo_kl          | 0.999 (0.998 to 0.999)          | ≥ 0.95  | 10/10 |
-| distance_stock       | 0.0171 (0.0092 to 0.0637)       | ≤ 0.05  | 9/10  |
-| fixed_gap_stock      | 0.538 (0.0456 to 0.655)         | ≤ 0.95  | 10/10 |
-| k1_value *           | 2.78e-17 (0 to 1.11e-16)        | ≤ 1e-10 | 10/10 |
-| gradient_k2_texts *  | 2.37e-15 (1.44e-15 to 4.18e-15) | ≤ 1e-08 | 10/10 |
-| gradient_k3_texts *  | 1.79e-15 (1.06e-15 to 2.93e-15) | ≤ 1e-08 | 10/10 |
-| gradient_k3_ratio *  | 1.13e-16 (5.26e-17 to 1.91e-16) | ≤ 1e-08 | 10/10 |
-| gradient_k3_tokens * | 0.345 (0.199 to 0.416)          | ≥ 0.05  | 10/10 |
-| gap_rloo *           | 0.999 (0.998 to 0.999)          | ≥ 0.95  | 10/10 |
-| distance_dr_grpo *   | 0.0104 (0.00365 to 0.0904)      | ≤ 0.05  | 9/10  |
-| update_left *        | 3.18e-11 (4.55e-12 to 3.78e-09) | ≤ 0.001 | 10/10 |
-| beta_sigma *         | 1.99e-15 (1.14e-15 to 5.23e-15) | ≤ 1e-08 | 10/10 |
+| k3_value             | 8.33e-17 (0 to 2.22e-16)                 | ≤ 1e-10 | 10/10 |
+| gradient_k1_texts    | 9.56e-16 (7.3e-16 to 1.09e-15)           | ≤ 1e-08 | 10/10 |
+| gap_grpo_kl          | 0.999 (0.998 to 0.999)                   | ≥ 0.95  | 10/10 |
+| distance_stock       | 0.0171 (0.00953 to 0.0434); worst 0.0637 | ≤ 0.05  | 9/10  |
+| fixed_gap_stock      | 0.538 (0.366 to 0.617)                   | ≤ 0.95  | 10/10 |
+| k1_value *           | 2.78e-17 (0 to 1.11e-16)                 | ≤ 1e-10 | 10/10 |
+| gradient_k2_texts *  | 2.37e-15 (1.74e-15 to 3.98e-15)          | ≤ 1e-08 | 10/10 |
+| gradient_k3_texts *  | 1.79e-15 (1.38e-15 to 2.29e-15)          | ≤ 1e-08 | 10/10 |
+| gradient_k3_ratio *  | 1.13e-16 (5.76e-17 to 1.87e-16)          | ≤ 1e-08 | 10/10 |
+| gradient_k3_tokens * | 0.345 (0.206 to 0.411)                   | ≥ 0.05  | 10/10 |
+| gap_rloo *           | 0.999 (0.998 to 0.999)                   | ≥ 0.95  | 10/10 |
+| distance_dr_grpo *   | 0.0104 (0.00563 to 0.024); worst 0.0904  | ≤ 0.05  | 9/10  |
+| update_left *        | 3.18e-11 (5.84e-12 to 9.98e-10)          | ≤ 0.001 | 10/10 |
+| beta_sigma *         | 1.99e-15 (1.61e-15 to 2.88e-15)          | ≤ 1e-08 | 10/10 |
 
 \* measured by the evidence beside the lesson
 

@@ -256,18 +256,18 @@ held-out pairs but by what the proxy cannot see: let gold, or people, judge what
 `rl run D16`: 45 s; with `--evidence`: 77 s, 1370 MB. With `--smoke`, all of it: 9 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| covariance_gap          | 3.7e-10 (5.3e-11 to 8.49e-10)   | ≤ 1e-06  | 10/10  |
-| rloo_gold_turns         | 17 (6.73 to 25.2)               | ≥ 3      | 10/10  |
-| rloo_proxy_rises        | 0.441 (0.211 to 1.22)           | ≥ 0      | 10/10  |
-| best_of_n_proxy_rises * | 0.00385 (0.00165 to 0.00728)    | ≥ 0      | 10/10  |
-| token_proxy_rises *     | 0.000174 (1.07e-07 to 0.000782) | ≥ -1e-09 | 10/10  |
-| best_of_n_kl_excess *   | 2.36e-16 (-1.3e-15 to 7.02e-16) | ≤ 1e-09  | 10/10  |
-| token_gold_turns *      | 7.47 (5.28 to 15)               | ≥ 3      | 10/10  |
-| token_more_pairs *      | 0.129 (0.0749 to 0.391)         | ≥ 0      | 10/10  |
-| token_sees_repeats *    | 1.11 (0.711 to 2.75)            | ≥ 0      | 10/10  |
-| data_under_pressure *   | 0.625                           | ≥ 0      | pooled |
+| covariance_gap          | 3.7e-10 (6.09e-11 to 5.3e-10)    | ≤ 1e-06  | 10/10  |
+| rloo_gold_turns         | 17 (7.38 to 19.8)                | ≥ 3      | 10/10  |
+| rloo_proxy_rises        | 0.441 (0.229 to 1.02)            | ≥ 0      | 10/10  |
+| best_of_n_proxy_rises * | 0.00385 (0.00207 to 0.00676)     | ≥ 0      | 10/10  |
+| token_proxy_rises *     | 0.000174 (9.53e-05 to 0.000707)  | ≥ -1e-09 | 10/10  |
+| best_of_n_kl_excess *   | 2.36e-16 (-8.81e-16 to 6.46e-16) | ≤ 1e-09  | 10/10  |
+| token_gold_turns *      | 7.47 (5.86 to 12.1)              | ≥ 3      | 10/10  |
+| token_more_pairs *      | 0.129 (0.0946 to 0.25)           | ≥ 0      | 10/10  |
+| token_sees_repeats *    | 1.11 (0.839 to 1.54)             | ≥ 0      | 10/10  |
+| data_under_pressure *   | 0.625                            | ≥ 0      | pooled |
 
 \* measured by the evidence beside the lesson
 

@@ -279,32 +279,32 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 `rl run D4`: 22 s; with `--evidence`: 154 s, 1609 MB. With `--smoke`, all of it: 20 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| optimum_chosen     | -0.751 (-0.831 to -0.482)       | ≤ 0       | 10/10 |
-| soft_gap           | 0.998 (0.986 to 1)              | ≥ 0.95    | 10/10 |
-| win_rate           | 0.833 (0.795 to 0.872)          | ≥ 0.7     | 10/10 |
-| prompt_in_sum *    | 1.8e-06 (1.06e-06 to 2.51e-06)  | ≤ 1e-05   | 10/10 |
-| prompt_in_mean *   | 0.308 (0.2 to 0.437)            | ≥ 0.01    | 10/10 |
-| trl_loss_gap *     | 1.28e-07 (8.1e-08 to 4.05e-07)  | ≤ 1e-05   | 10/10 |
-| trl_reward_gap *   | 9.87e-08 (4.47e-08 to 3.28e-07) | ≤ 1e-05   | 10/10 |
-| trl_gradient_gap * | 9e-07 (5.95e-07 to 1.1e-06)     | ≤ 1e-05   | 10/10 |
-| chosen_change *    | -0.31 (-0.736 to -0.0115)       | ≤ 0       | 10/10 |
-| margin_change *    | 2.55 (2.31 to 2.76)             | ≥ 0       | 10/10 |
-| kl *               | 2.19 (1.31 to 3.92)             | ≤ 6.315   | 10/10 |
-| fluency *          | 1.13 (1.06 to 1.21)             | ≤ 1.5     | 10/10 |
-| distinct *         | 0.987 (0.963 to 0.993)          | ≥ 0.9111  | 10/10 |
+| optimum_chosen     | -0.751 (-0.824 to -0.673)       | ≤ 0       | 10/10 |
+| soft_gap           | 0.998 (0.991 to 1)              | ≥ 0.95    | 10/10 |
+| win_rate           | 0.833 (0.804 to 0.855)          | ≥ 0.7     | 10/10 |
+| prompt_in_sum *    | 1.8e-06 (1.13e-06 to 2.31e-06)  | ≤ 1e-05   | 10/10 |
+| prompt_in_mean *   | 0.308 (0.281 to 0.432)          | ≥ 0.01    | 10/10 |
+| trl_loss_gap *     | 1.28e-07 (8.22e-08 to 1.8e-07)  | ≤ 1e-05   | 10/10 |
+| trl_reward_gap *   | 9.87e-08 (4.47e-08 to 2.09e-07) | ≤ 1e-05   | 10/10 |
+| trl_gradient_gap * | 9e-07 (5.98e-07 to 1.05e-06)    | ≤ 1e-05   | 10/10 |
+| chosen_change *    | -0.31 (-0.365 to -0.108)        | ≤ 0       | 10/10 |
+| margin_change *    | 2.55 (2.48 to 2.67)             | ≥ 0       | 10/10 |
+| kl *               | 2.19 (1.74 to 2.48)             | ≤ 6.315   | 10/10 |
+| fluency *          | 1.13 (1.09 to 1.16)             | ≤ 1.5     | 10/10 |
+| distinct *         | 0.987 (0.968 to 0.991)          | ≥ 0.9111  | 10/10 |
 | same_outcome *     | 0                               | 0 ± 0.059 | 10/10 |
-| time_beside_trl *  | 0.572 (0.541 to 0.634)          | ≤ 1       | 10/10 |
-| uniform_gap *      | 0.997 (0.994 to 1)              | ≥ 0.95    | 10/10 |
-| beta_gap *         | 0.985 (0.974 to 1)              | ≥ 0.95    | 10/10 |
-| ipo_gap *          | 0.974 (0.971 to 0.978)          | ≥ 0.95    | 10/10 |
-| hard_gap *         | 0.28 (-0.00128 to 0.413)        | ≤ 0.95    | 10/10 |
-| mean_gap *         | -0.126 (-0.551 to 0.132)        | ≤ 0.95    | 10/10 |
-| fixed_gap *        | 0.0376 (-0.268 to 0.22)         | ≤ 0.95    | 10/10 |
-| hard_kl *          | 2.49 (2 to 3.32)                | ≥ 1       | 10/10 |
-| along_kl *         | 28 (21.1 to 36.5)               | ≥ 1       | 10/10 |
-| far_gap *          | 0.991 (0.989 to 0.994)          | ≥ 0.95    | 10/10 |
+| time_beside_trl *  | 0.572 (0.556 to 0.63)           | ≤ 1       | 10/10 |
+| uniform_gap *      | 0.997 (0.995 to 1)              | ≥ 0.95    | 10/10 |
+| beta_gap *         | 0.985 (0.984 to 1)              | ≥ 0.95    | 10/10 |
+| ipo_gap *          | 0.974 (0.972 to 0.978)          | ≥ 0.95    | 10/10 |
+| hard_gap *         | 0.28 (0.131 to 0.405)           | ≤ 0.95    | 10/10 |
+| mean_gap *         | -0.126 (-0.284 to 0.00262)      | ≤ 0.95    | 10/10 |
+| fixed_gap *        | 0.0376 (-0.0675 to 0.0861)      | ≤ 0.95    | 10/10 |
+| hard_kl *          | 2.49 (2.13 to 2.85)             | ≥ 1       | 10/10 |
+| along_kl *         | 28 (23.4 to 31.7)               | ≥ 1       | 10/10 |
+| far_gap *          | 0.991 (0.99 to 0.993)           | ≥ 0.95    | 10/10 |
 
 \* measured by the evidence beside the lesson
 

@@ -280,21 +280,21 @@ group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient 
 `rl run D5`: 40 s; with `--evidence`: 164 s, 1401 MB. With `--smoke`, all of it: 14 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| first_loss              | 5.2e-18 (0 to 1.65e-17)         | ≤ 1e-10     | 10/10 |
-| first_gradient          | 0.0531 (0.0335 to 0.0716)       | ≥ 0.001     | 10/10 |
-| greedy_after            | 0.992 (0.962 to 1)              | ≥ 0.9       | 10/10 |
-| sampled_after           | 0.926 (0.858 to 0.936)          | ≥ 0.6       | 10/10 |
-| first_gradient_gap *    | 3.65e-17 (9.67e-18 to 1.45e-16) | ≤ 1e-10     | 10/10 |
+| first_loss              | 5.2e-18 (0 to 1.21e-17)         | ≤ 1e-10     | 10/10 |
+| first_gradient          | 0.0531 (0.0486 to 0.0654)       | ≥ 0.001     | 10/10 |
+| greedy_after            | 0.992 (0.976 to 1)              | ≥ 0.9       | 10/10 |
+| sampled_after           | 0.926 (0.873 to 0.933)          | ≥ 0.6       | 10/10 |
+| first_gradient_gap *    | 3.65e-17 (9.72e-18 to 6.42e-17) | ≤ 1e-10     | 10/10 |
 | greedy_before *         | 0.353                           | 0.3 ± 0.15  | 10/10 |
-| sampled_before *        | 0.117 (0.0893 to 0.125)         | 0.17 ± 0.15 | 10/10 |
-| trl_advantages_gap *    | 4.77e-07 (2.38e-07 to 8.05e-07) | ≤ 1e-05     | 10/10 |
-| trl_loss_gap *          | 5.96e-08 (0 to 5.96e-08)        | ≤ 1e-05     | 10/10 |
-| faster_than_trl *       | 1.29 (1.08 to 1.42)             | ≥ 1         | 10/10 |
-| trl_time_per_update *   | 1.36 (1.29 to 1.4)              | ≥ 1         | 10/10 |
-| entropy_ratio *         | 0.101 (0.0878 to 0.135)         | ≤ 1         | 10/10 |
-| gain_at_one_over_many * | 0.793 (0.732 to 0.803)          | ≥ 0         | 10/10 |
+| sampled_before *        | 0.117 (0.108 to 0.124)          | 0.17 ± 0.15 | 10/10 |
+| trl_advantages_gap *    | 4.77e-07 (2.38e-07 to 5.96e-07) | ≤ 1e-05     | 10/10 |
+| trl_loss_gap *          | 5.96e-08                        | ≤ 1e-05     | 10/10 |
+| faster_than_trl *       | 1.29 (1.13 to 1.41)             | ≥ 1         | 10/10 |
+| trl_time_per_update *   | 1.36 (1.33 to 1.38)             | ≥ 1         | 10/10 |
+| entropy_ratio *         | 0.101 (0.0897 to 0.128)         | ≤ 1         | 10/10 |
+| gain_at_one_over_many * | 0.793 (0.745 to 0.799)          | ≥ 0         | 10/10 |
 
 \* measured by the evidence beside the lesson
 

@@ -281,19 +281,19 @@ somebody is you, the same code learns your taste, and a rater who contradicts hi
 `rl run D6`: 52 s; with `--evidence`: 113 s, 2111 MB. With `--smoke`, all of it: 12 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
-| win_rate             | 0.86 (0.819 to 0.897)           | ≥ 0.75     | 10/10 |
-| polite               | 0.993 (0.98 to 1)               | ≥ 0.95     | 10/10 |
+| win_rate             | 0.86 (0.829 to 0.875)           | ≥ 0.75     | 10/10 |
+| polite               | 0.993 (0.988 to 0.995)          | ≥ 0.95     | 10/10 |
 | first_ratio_gap      | 0                               | ≤ 0.0001   | 10/10 |
-| content_gain *       | 0.102 (0.0571 to 0.111)         | ≥ 0        | 10/10 |
+| content_gain *       | 0.102 (0.0629 to 0.11)          | ≥ 0        | 10/10 |
 | ratings_round_trip * | 1                               | 1 ± 0      | 10/10 |
-| ratings_teach *      | 0.664 (0.591 to 0.711)          | ≥ 0.5      | 10/10 |
-| rm_knowledge *       | 0.605 (0.558 to 0.636)          | ≥ 0.5      | 10/10 |
+| ratings_teach *      | 0.664 (0.608 to 0.689)          | ≥ 0.5      | 10/10 |
+| rm_knowledge *       | 0.605 (0.563 to 0.633)          | ≥ 0.5      | 10/10 |
 | first_kl *           | 0                               | 0 ± 0.0001 | 10/10 |
 | trl_parity *         | 2.38e-07 (2.38e-07 to 4.77e-07) | ≤ 1e-05    | 10/10 |
-| trl_win_rate *       | 0.828 (0.786 to 0.849)          | ≥ 0.5      | 10/10 |
-| faster_than_trl *    | 2.32 (1.21 to 4.61)             | ≥ 1        | 10/10 |
+| trl_win_rate *       | 0.828 (0.811 to 0.848)          | ≥ 0.5      | 10/10 |
+| faster_than_trl *    | 2.32 (1.27 to 3.72)             | ≥ 1        | 10/10 |
 | reference_moved *    | 0                               | ≤ 0        | 10/10 |
 
 \* measured by the evidence beside the lesson

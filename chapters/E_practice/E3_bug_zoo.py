@@ -316,7 +316,7 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 `rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB. With `--smoke`, all of it: 17 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 5 seeds | bound | holds |
+| claim | median (94 % interval), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
 | meets_its_identities  | 8.74e-08 (4.37e-08 to 1.6e-07)  | ≤ 0.001 | 5/5    |
 | ppo_solves            | 200                             | ≥ 195   | 5/5    |

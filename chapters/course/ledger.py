@@ -516,8 +516,6 @@ def _seed_entry(run: dict) -> dict:
 
 
 def _compose(item: Item, runs: list[dict], smoke: dict, found: dict, pooled: list[Claim]) -> dict:
-    from chapters.utils.evaluation import bootstrap_interval
-
     names = [[claim.name for claim in run["claims"]] for run in runs]
     if any(other != names[0] for other in names):
         raise RecordError(f"{item.id} makes different claims on different seeds")
@@ -533,7 +531,6 @@ def _compose(item: Item, runs: list[dict], smoke: dict, found: dict, pooled: lis
             "median": statistics.median(values),
             "min": min(values),
             "max": max(values),
-            "interval_of_mean": bootstrap_interval(values),
         }
     installed = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
     return {

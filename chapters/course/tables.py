@@ -13,8 +13,11 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from chapters.course import catalog, fresh, graders, ledger, pictures, plans
 from chapters.course.parts import exercises_of
+from chapters.exact.intervals import median_interval, median_ranks
 from chapters.exercises import Exercise
 from chapters.utils.claims import Claim
 from chapters.utils.files import write_atomic
@@ -97,7 +100,13 @@ def results_table(lesson: str, only: str | None = None) -> str:
         return f"\nNot recorded yet: `rl record {item.id} --seeds 0:5`.\n\n"
     book = ledger.load(item)
     names = {name.strip() for name in only.split(",")} if only else None
-    head = (f"{item.id} claims", f"median (range) over {len(book['runs'])} seeds", "bound", "holds", "source")
+    head = (
+        f"{item.id} claims",
+        f"{_interval(book)} over {len(book['runs'])} seeds",
+        "bound",
+        "holds",
+        "source",
+    )
     rows = [
         (_cell(claim.statement), f"{value} {claim.unit}".strip(), claim.bound, held, _cell(claim.source))
         for claim, value, held in _measured(book)
@@ -126,7 +135,7 @@ def run_table(lesson: str) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     rows = [tuple(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    head = ("claim", f"median (range), {len(book['runs'])} seeds", "bound", "holds")
+    head = ("claim", f"{_interval(book)}, {len(book['runs'])} seeds", "bound", "holds")
     if any(claim.evidence for claim, _, _ in _measured(book)):
         return "\n" + took + _markdown(head, rows) + "\n\\* measured by the evidence beside the lesson\n\n"
     return "\n" + took + _markdown(head, rows) + "\n"
@@ -134,15 +143,45 @@ def run_table(lesson: str) -> str:
 
 def _measured(book: dict) -> list[tuple[Claim, str, str]]:
     """(claim, its value over the seeds, on how many it holds) for every claim of a ledger."""
-    rows = []
-    for first, _ in ledger.claims_of(book):
-        entry = book["claims"][first.name]
-        low, middle, high = (_number(entry[key], first) for key in ("min", "median", "max"))
-        rows.append((first, middle if low == high else f"{middle} ({low} to {high})", entry["held"]))
+    rows = [
+        (first, over_seeds(records), book["claims"][first.name]["held"])
+        for first, records in ledger.claims_of(book)
+    ]
     for fields in book["pooled"]:
         claim = Claim.from_dict(fields)
         rows.append((claim, _number(claim.value, claim), "pooled" if claim.holds else "**no**"))
     return rows
+
+
+def _interval(book: dict) -> str:
+    """Head of a column of medians, with what their intervals cover: B8 audits it."""
+    _, coverage = median_ranks(len(book["runs"]))
+    return f"median ({100 * coverage:.0f} % interval)"
+
+
+def over_seeds(records: list[Claim]) -> str:
+    """A claim's median over its seeds, with the interval that lesson B8 recommends; and, where the claim
+    fails on a seed beyond that interval, the worst such value: a median does not show it.
+    """
+    first = records[0]
+    values = np.array([claim.value for claim in records], dtype=float)
+    if np.isnan(values).any():
+        return _number(None, first)
+    low, high = median_interval(values)
+    ends = [_number(float(value), first) for value in (low, np.median(values), high)]
+    text = ends[1] if ends[0] == ends[2] else f"{ends[1]} ({ends[0]} to {ends[2]})"
+    failed = [claim for claim in records if not claim.holds and not low <= claim.value <= high]
+    if failed:
+        worst = max(failed, key=lambda claim: abs(claim.value - _target(claim)))
+        text += f"; worst {_number(worst.value, worst)}"
+    return text
+
+
+def _target(claim: Claim) -> float:
+    """What a value is measured against: the bound, or the middle of the allowed range."""
+    return next(
+        bound for bound in (claim.at_least, claim.at_most, (claim.near or (None,))[0]) if bound is not None
+    )
 
 
 def _markdown(head: tuple, rows: list[tuple]) -> str:
