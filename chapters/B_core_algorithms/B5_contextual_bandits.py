@@ -267,41 +267,41 @@ that never ran, a log that kept how likely each choice was tells the truth on av
 `rl run B5`: 10 s; with `--evidence`: 15 s, 231 MB. With `--smoke`, all of it: 4 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
 | ips_expected                | 1.11e-16 (0 to 2.22e-16)        | ≤ 1e-12      | 10/10 |
 | dr_expected                 | 5.55e-17 (0 to 2.22e-16)        | ≤ 1e-12      | 10/10 |
-| worst_slope_LinUCB          | 0.529 (0.507 to 0.541)          | 0.5 ± 0.08   | 10/10 |
-| worst_slope_Thompson        | 0.489 (0.481 to 0.498)          | 0.5 ± 0.08   | 10/10 |
-| worst_slope_greedy          | 0.995 (0.995 to 0.997)          | 1 ± 0.08     | 10/10 |
-| posterior_is_ridge *        | 6.14e-16 (2.29e-16 to 9.78e-16) | ≤ 1e-10      | 10/10 |
-| coverage_LinUCB *           | 0.901 (0.895 to 0.906)          | 0.9 ± 0.02   | 10/10 |
-| coverage_Thompson *         | 0.901 (0.897 to 0.906)          | 0.9 ± 0.02   | 10/10 |
-| above_lower_bound *         | 34.8 (33.4 to 37)               | ≥ 1          | 10/10 |
-| one_bandit_slope_LinUCB *   | 0.268 (0.258 to 0.29)           | ≤ 0.5        | 10/10 |
-| one_bandit_slope_Thompson * | 0.172 (0.162 to 0.184)          | ≤ 0.5        | 10/10 |
-| varied_slope_greedy *       | 0.091 (0.0874 to 0.101)         | ≤ 0.5        | 10/10 |
-| varied_slope_LinUCB *       | 0.183 (0.175 to 0.193)          | ≤ 0.5        | 10/10 |
-| varied_slope_Thompson *     | 0.115 (0.111 to 0.123)          | ≤ 0.5        | 10/10 |
-| varied_greedy *             | 0.6 (0.547 to 0.616)            | ≤ 1          | 10/10 |
-| direct_method_biased *      | 2.71 (1.69 to 3.41)             | ≥ 1          | 10/10 |
-| variance_formula *          | 6.66e-16 (0 to 1.78e-15)        | ≤ 1e-12      | 10/10 |
+| worst_slope_LinUCB          | 0.529 (0.525 to 0.536)          | 0.5 ± 0.08   | 10/10 |
+| worst_slope_Thompson        | 0.489 (0.484 to 0.492)          | 0.5 ± 0.08   | 10/10 |
+| worst_slope_greedy          | 0.995 (0.995 to 0.996)          | 1 ± 0.08     | 10/10 |
+| posterior_is_ridge *        | 6.14e-16 (3.05e-16 to 8.88e-16) | ≤ 1e-10      | 10/10 |
+| coverage_LinUCB *           | 0.901 (0.899 to 0.905)          | 0.9 ± 0.02   | 10/10 |
+| coverage_Thompson *         | 0.901 (0.898 to 0.903)          | 0.9 ± 0.02   | 10/10 |
+| above_lower_bound *         | 34.8 (33.9 to 36.9)             | ≥ 1          | 10/10 |
+| one_bandit_slope_LinUCB *   | 0.268 (0.261 to 0.282)          | ≤ 0.5        | 10/10 |
+| one_bandit_slope_Thompson * | 0.172 (0.163 to 0.177)          | ≤ 0.5        | 10/10 |
+| varied_slope_greedy *       | 0.091 (0.0881 to 0.0993)        | ≤ 0.5        | 10/10 |
+| varied_slope_LinUCB *       | 0.183 (0.178 to 0.187)          | ≤ 0.5        | 10/10 |
+| varied_slope_Thompson *     | 0.115 (0.112 to 0.121)          | ≤ 0.5        | 10/10 |
+| varied_greedy *             | 0.6 (0.584 to 0.603)            | ≤ 1          | 10/10 |
+| direct_method_biased *      | 2.71 (1.91 to 3.37)             | ≥ 1          | 10/10 |
+| variance_formula *          | 6.66e-16 (2.22e-16 to 1.33e-15) | ≤ 1e-12      | 10/10 |
 | half_model_variance *       | 0.25                            | 0.25 ± 1e-12 | 10/10 |
-| dr_beats_ips *              | 0.513 (0.386 to 0.617)          | ≤ 1          | 10/10 |
-| measured_variance_IPS *     | 1 (0.975 to 1.05)               | 1 ± 0.2      | 10/10 |
+| dr_beats_ips *              | 0.513 (0.418 to 0.58)           | ≤ 1          | 10/10 |
+| measured_variance_IPS *     | 1 (0.983 to 1.05)               | 1 ± 0.2      | 10/10 |
 | measured_variance_DR *      | 0.988 (0.978 to 1.04)           | 1 ± 0.2      | 10/10 |
-| dr_wrong_model *            | 1.11e-16 (0 to 4.44e-16)        | ≤ 1e-12      | 10/10 |
-| dr_wrong_ratios *           | 8.33e-17 (0 to 2.22e-16)        | ≤ 1e-12      | 10/10 |
-| dr_both_wrong *             | 0.0879 (0.0125 to 0.339)        | ≥ 1e-06      | 10/10 |
-| snips_exact_mean *          | 0.216 (0.00838 to 1.51)         | ≤ 4.5        | 10/10 |
-| snips_biased *              | 70.3 (33 to 90.5)               | ≥ 5          | 10/10 |
-| snips_bias_fades *          | 0.0112 (0.00503 to 0.0214)      | ≤ 0.1        | 10/10 |
-| snips_calmer *              | 0.627 (0.556 to 0.724)          | ≤ 1          | 10/10 |
+| dr_wrong_model *            | 1.11e-16 (0 to 2.22e-16)        | ≤ 1e-12      | 10/10 |
+| dr_wrong_ratios *           | 8.33e-17 (0 to 1.11e-16)        | ≤ 1e-12      | 10/10 |
+| dr_both_wrong *             | 0.0879 (0.0237 to 0.335)        | ≥ 1e-06      | 10/10 |
+| snips_exact_mean *          | 0.216 (0.0913 to 1.45)          | ≤ 4.5        | 10/10 |
+| snips_biased *              | 70.3 (38.6 to 89)               | ≥ 5          | 10/10 |
+| snips_bias_fades *          | 0.0112 (0.00508 to 0.0178)      | ≤ 0.1        | 10/10 |
+| snips_calmer *              | 0.627 (0.557 to 0.715)          | ≤ 1          | 10/10 |
 | snips_first_record *        | 4.16e-17 (0 to 1.11e-16)        | ≤ 1e-10      | 10/10 |
 | same_log_is_direct *        | 3.33e-16 (2.22e-16 to 3.33e-16) | ≤ 1e-12      | 10/10 |
-| same_log_exact *            | 1.14 (0.617 to 2.95)            | ≤ 4.5        | 10/10 |
-| same_log_biased *           | 24.1 (15.1 to 27.9)             | ≥ 5          | 10/10 |
-| cross_fitting *             | 0.624 (0.00964 to 1.95)         | ≤ 4.5        | 10/10 |
+| same_log_exact *            | 1.14 (0.873 to 2.42)            | ≤ 4.5        | 10/10 |
+| same_log_biased *           | 24.1 (21.5 to 27.8)             | ≥ 5          | 10/10 |
+| cross_fitting *             | 0.624 (0.0783 to 1.43)          | ≤ 4.5        | 10/10 |
 
 \* measured by the evidence beside the lesson
 
