@@ -76,7 +76,20 @@ def test_ratio_is_of_medians_over_the_seeds_that_both_ran():
     runs = [run((0,) * seed + (500,) * (6 - seed), seed=seed) for seed in (1, 2, 3)]  # 4, 5 and 6 s
     seeds, ratio, (low, high) = race.ratio_of_medians(ours, race.summarise(cartpole.RACE, runs))
     assert (seeds, ratio) == (2, 1.5)
-    assert low <= ratio <= high
+    assert math.isnan(low), "below five seeds an interval covers too little (lesson B8)"
+    assert math.isnan(high)
+
+
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_an_interval_stands_from_five_seeds_on(count):
+    ours = race.summarise(cartpole.RACE, [run((500,) * 6, seed=seed) for seed in range(count)])
+    runs = [run((0,) * (seed % 3) + (500,) * 4, seed=seed) for seed in range(count)]
+    seeds, ratio, (low, high) = race.ratio_of_medians(ours, race.summarise(cartpole.RACE, runs))
+    assert seeds == count
+    if count < 5:
+        assert math.isnan(low)
+    else:
+        assert low <= ratio <= high
 
 
 def test_ratio_against_one_that_never_got_there_is_infinite_and_ours_never_gains():
@@ -209,7 +222,7 @@ def test_table_alone_runs_nothing_and_draws_the_plot(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| ours: A | 2 of 2 seeds | 1 | 3 | 6 | 30 | 100 % |" in printed
     assert "| ours: A | 60 | 10 | 2 | 2.5 | 3 | 400 |" in printed
-    assert "| B over ours: A | 1 | 1 | 1 to 1 | 1 |" in printed
+    assert "| B over ours: A | 1 | 1 | – | 1 |" in printed
     assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -170,7 +170,7 @@ r"""
 ## 2. Many games, one number
 
 Scores of different games get one scale: 0 for a random player, 1 for a person (*human-normalised*). A table
-that is handed on has this of 57 Atari games, under the heading "mean":
+that is handed on sums up 57 Atari games for deep Q-networks (DQN, B4) and what became of them, as a "mean":
 
 | in % of a person's score | DQN | double DQN | dueling | Rainbow |
 |---|---|---|---|---|
