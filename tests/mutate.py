@@ -127,6 +127,7 @@ TESTS = {
     "chapters/envs/gridworld.py": ("A4", "envs"),
     "chapters/envs/jax_networks.py": ("jax_learners", "C4"),
     "chapters/envs/jax_worlds.py": ("jax_learners", "C4"),
+    "chapters/envs/market.py": ("exact_market",),
     "chapters/envs/on_policy.py": ("measuring",),
     "chapters/envs/pendulum.py": ("pendulum",),
     "chapters/envs/probes.py": ("envs",),
