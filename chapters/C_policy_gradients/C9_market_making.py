@@ -313,25 +313,25 @@ shows it. (Real markets also have queues, fees and rivals: this is no advice to 
 `rl run C9`: 5 s; with `--evidence`: 13 s, 821 MB. With `--smoke`, all of it: 5 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
-| claim | median (range), 10 seeds | bound | holds |
+| claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
 | closed_form_share          | 1                         | ≥ 0.999        | 10/10 |
-| gap_closed                 | 0.989 (0.983 to 0.993)    | ≥ 0.95         | 10/10 |
-| learned_share              | 0.997 (0.995 to 0.999)    | ≥ 0.95         | 10/10 |
+| gap_closed                 | 0.989 (0.983 to 0.991)    | ≥ 0.95         | 10/10 |
+| learned_share              | 0.997 (0.996 to 0.998)    | ≥ 0.95         | 10/10 |
 | closed_form_gap *          | 2.35e-10                  | ≤ 1e-06        | 10/10 |
 | continuous_limit *         | 1.02                      | 1 ± 0.1        | 10/10 |
 | constant_share *           | 0.851                     | 0.8508 ± 0.001 | 10/10 |
-| simulator_error *          | 0.722 (0.0697 to 1.12)    | ≤ 4.5          | 10/10 |
-| simulator_error_informed * | 0.593 (0.082 to 1.51)     | ≤ 4.5          | 10/10 |
-| interval_error *           | 0.251 (0.00211 to 2.29)   | ≤ 4.5          | 10/10 |
-| common_numbers_variance *  | 0.0384 (0.0291 to 0.052)  | ≤ 0.1          | 10/10 |
-| critic_pays *              | 0.259 (0.143 to 0.552)    | ≤ 1            | 10/10 |
-| blind_critic_gap *         | 0.0327 (-0.11 to 0.23)    | ≤ 0.5          | 10/10 |
+| simulator_error *          | 0.722 (0.139 to 1.08)     | ≤ 4.5          | 10/10 |
+| simulator_error_informed * | 0.593 (0.134 to 1.24)     | ≤ 4.5          | 10/10 |
+| interval_error *           | 0.251 (0.0111 to 2.16)    | ≤ 4.5          | 10/10 |
+| common_numbers_variance *  | 0.0384 (0.0299 to 0.0476) | ≤ 0.1          | 10/10 |
+| critic_pays *              | 0.259 (0.18 to 0.498)     | ≤ 1            | 10/10 |
+| blind_critic_gap *         | 0.0327 (-0.0862 to 0.102) | ≤ 0.5          | 10/10 |
 | riskless_decay *           | 7.88e-15                  | ≤ 1e-09        | 10/10 |
 | riskless_toll *            | 6.11e-15                  | ≤ 1e-09        | 10/10 |
 | rate_against_decay *       | 0.019                     | ≤ 0.1          | 10/10 |
 | informed_break_even *      | -0.174                    | ≤ 0            | 10/10 |
-| learned_elsewhere *        | 0.0248 (0.0154 to 0.0423) | ≤ 0.05         | 10/10 |
+| learned_elsewhere *        | 0.0248 (0.0167 to 0.0406) | ≤ 0.05         | 10/10 |
 
 \* measured by the evidence beside the lesson
 
