@@ -66,6 +66,23 @@ def test_where_no_answer_is_finite_every_solver_says_so(world, monkeypatch):
         lesson.policy_iteration(world)
 
 
+def test_a_small_reward_for_ever_is_no_finite_value():
+    """Its sum looks still between two sweeps; the linear solve and the backup say the same."""
+    mdp = grid_mdp(["..G"], gamma=1.0, step_reward=1e-13)
+    upwards = np.eye(4)[[0, 0, 0]]  # against the wall, for ever
+    for solve in (lesson.evaluate_exactly, lambda *known: lesson.evaluate_iteratively(*known, 1e-9)):
+        with pytest.raises(RuntimeError, match="some value is not finite"):
+            solve(mdp, upwards)
+
+
+def test_a_discount_too_near_1_is_named_beside_episodes_without_an_end(monkeypatch):
+    monkeypatch.setattr(lesson, "MAX_SWEEPS", 1_000)
+    mdp = grid_mdp(["..G"], gamma=0.99999, step_reward=1.0)
+    for solve in (lesson.value_iteration, evidence.solve_in_one_program):
+        with pytest.raises(RuntimeError, match="or is gamma far enough below 1"):
+            solve(mdp, 1e-9)
+
+
 def test_a_shift_is_what_a_backup_shrinks_least():
     """The ratio reaches 1 where U = V + constant and no end is near."""
     mdp = published.example_3_5()

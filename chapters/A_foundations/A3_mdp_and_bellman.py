@@ -174,11 +174,14 @@ def iterate(backup: Callable[[Values], Values], V: Values, gap: float) -> tuple[
         old, V = V, backup(V)
         if np.abs(V - old).max() <= max(gap, 1e-15 * np.abs(V).max()):  # less is mere rounding
             return V, sweep
-    raise RuntimeError(f"still moving after {MAX_SWEEPS:,} sweeps: does every episode end?")
+    raise RuntimeError(
+        f"still moving after {MAX_SWEEPS:,} sweeps: does every episode end, or is gamma far enough below 1?"
+    )
 
 
 def evaluate_iteratively(mdp: MDP, policy: Policy, tolerance: float) -> tuple[Values, int]:
     """(value of a policy, number of sweeps) by the backup (1)."""
+    where_it_ends(mdp, policy)  # a small reward for ever is told here, before its sum looks still
     gap = stopping_gap(mdp.gamma, tolerance)
     return iterate(lambda V: policy_backup(mdp, policy, V), np.zeros(len(mdp.R)), gap)
 

@@ -93,7 +93,9 @@ def solve_in_one_program(mdp: MDP, tolerance: float) -> Float[np.ndarray, " S"]:
     with jax.enable_x64(True):
         V, change, sweeps = map(np.asarray, jax.jit(value_iteration_jax)(mdp, gap))
     if sweeps == lesson.MAX_SWEEPS and change > max(gap, 1e-15 * np.abs(V).max()):
-        raise RuntimeError(f"still moving after {sweeps:,} sweeps: does every episode end?")
+        raise RuntimeError(
+            f"still moving after {sweeps:,} sweeps: does every episode end, or is gamma far enough below 1?"
+        )
     return V
 
 
