@@ -9,7 +9,7 @@ from chapters.B_core_algorithms.checks.B1 import EDITS
 from chapters.B_core_algorithms.evidence import B1 as evidence
 from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
 from chapters.exact.time_limits import greedy_policy, read_model, value_iteration
-from chapters.utils import RunLog
+from chapters.utils import RunLog, UsageError
 from chapters.utils.edits import edited
 
 STEPS = 1000
@@ -153,9 +153,9 @@ def test_returns_on_the_cliff_are_those_of_their_window(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("sarsa", [False, True], ids=["q_learning", "sarsa"])
 def test_cliff_is_learned_by_the_algorithm_that_is_named(sarsa, tmp_path, monkeypatch):
-    asked = []
+    asked, late = [], [(100_000, -13.0)]
     monkeypatch.setattr(
-        lesson, "learn", lambda *_, **named: asked.append(named["sarsa"]) or (np.zeros((1, 1)), [], [])
+        lesson, "learn", lambda *_, **named: asked.append(named["sarsa"]) or (np.zeros((1, 1)), [], late)
     )
     lesson.learn_cliff("sarsa" if sarsa else "q_learning", lesson.Config(), RunLog(tmp_path, "B1"))
     assert asked == [sarsa]
@@ -202,3 +202,9 @@ def test_greedy_policy_of_the_exact_table_never_slips_into_a_hole():
         for action in np.flatnonzero(policy[state]):
             agenda += [after for _, after, _, ended in env.unwrapped.P[state][int(action)] if not ended]
             assert all(letters[after] != "H" for _, after, _, _ in env.unwrapped.P[state][int(action)])
+
+
+def test_where_no_episode_ends_on_the_cliff_there_is_nothing_to_claim(tmp_path):
+    cfg = lesson.Config(epsilon=1.0, steps_cliff=200)
+    with pytest.raises(UsageError, match="--steps-cliff 200: no episode ends in the second half"):
+        lesson.learn_cliff("sarsa", cfg, RunLog(tmp_path, "B1"))

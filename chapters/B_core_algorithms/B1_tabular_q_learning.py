@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 
 from chapters.exact.time_limits import best_return, expected_return, exploring_returns, greedy_policy
-from chapters.utils import RunLog, in_range, plotting, run_lesson
+from chapters.utils import RunLog, UsageError, in_range, plotting, run_lesson
 
 Table = Float[np.ndarray, "S A"]
 
@@ -229,7 +229,10 @@ def learn_cliff(name: str, cfg: Config, log: RunLog) -> Table:
         if inside:  # none before the first episode has ended
             log.write(stop, **{f"online_{name}": np.mean(inside)})
     late = [gain for step, gain in episodes if step > cfg.steps_cliff / 2]
-    log.write(cfg.steps_cliff, **{f"late_{name}": np.mean(late) if late else np.nan})
+    if not late:
+        allowed = "allowed: more of them, or a smaller --epsilon"
+        raise UsageError(f"--steps-cliff {cfg.steps_cliff}: no episode ends in the second half ({allowed})")
+    log.write(cfg.steps_cliff, **{f"late_{name}": np.mean(late)})
     return q
 
 
