@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from chapters.course.catalog import ROOT, find, items
+from chapters.course.parts import lesson_of
+from chapters.utils.lesson import UsageError, parse
 
 B1 = str(find("B1").path)
 TOO_FEW_STEPS = [word for part in ("4x4", "8x8", "cliff", "ties") for word in (f"--steps-{part}", "100")]
@@ -252,3 +254,28 @@ def test_doctor_finds_a_wrong_package(tmp_path):
     assert not finding.ok
     assert "numpy" in finding.found
     assert finding.advice
+
+
+def test_an_empty_name_of_a_folder_is_none():
+    """Not the folder that one happens to be in."""
+    names = {"RL_DAYS": "cli.DAYS", "RL_PRACTICE": "cli.PRACTICE", "RL_RUNS": "lesson.RUNS"}
+    names["RL_CACHE"] = "models.cache_folder()"
+    code = "from chapters.course import cli\nfrom chapters.utils import lesson\n"
+    code += "from chapters.text import models\n"
+    code += f"print({', '.join(names.values())}, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **dict.fromkeys(names, "")},
+    )
+    found = [Path(line) for line in done.stdout.splitlines()]
+    assert found == [ROOT / name for name in ("days", "practice", "runs", ".cache")]
+
+
+@pytest.mark.parametrize("flags", [["--out", ""], ["--out="]])
+def test_an_empty_out_is_refused(flags):
+    lesson = lesson_of(find("B1"))
+    with pytest.raises(UsageError, match="--out '' names no folder"):
+        parse(lesson.Config, lesson.SMOKE, flags, prog="x")
+    assert parse(lesson.Config, {}, ["--out", "."], prog="x")[2].out == Path(".")

@@ -28,8 +28,8 @@ app.add_typer(day, name="day")
 dev = typer.Typer(no_args_is_help=True, help="For those who write the course.")
 app.add_typer(dev, name="dev")
 
-DAYS = Path(os.environ.get("RL_DAYS", catalog.ROOT / "days"))
-PRACTICE = Path(os.environ.get("RL_PRACTICE", catalog.ROOT / "practice"))
+DAYS = Path(os.environ.get("RL_DAYS") or catalog.ROOT / "days")  # empty is as good as unset
+PRACTICE = Path(os.environ.get("RL_PRACTICE") or catalog.ROOT / "practice")
 GOALS = catalog.ROOT / "planning" / "learning_goals.md"
 Functions = Annotated[
     str, typer.Argument(metavar="LESSON[.EXERCISE]", help="Like C3, C3.gae, C3.2 or C3.bug.")

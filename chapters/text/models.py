@@ -77,7 +77,7 @@ class Recipe:
 
 def cache_folder() -> Path:
     """Where small models are kept: RL_CACHE, or `.cache/` at the top of the repository (ignored by git)."""
-    return Path(os.environ.get("RL_CACHE", Path(__file__).resolve().parents[2] / ".cache"))
+    return Path(os.environ.get("RL_CACHE") or Path(__file__).resolve().parents[2] / ".cache")
 
 
 def load_model(name: str, recipe: Recipe) -> LoadedModel:

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import importlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "unexpected pos")
 CHECKS: list[Callable[[Any], None]] = []
 """What other rooms look at before a run: each is called with its Config, and may raise UsageError."""
-RUNS = Path(os.environ.get("RL_RUNS", Path(__file__).resolve().parents[2] / "runs"))
+RUNS = Path(os.environ.get("RL_RUNS") or Path(__file__).resolve().parents[2] / "runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,9 @@ def parse(
     """
     import tyro
 
+    words = [word for flag in argv for word in flag.split("=", 1)]
+    if ("--out", "") in itertools.pairwise(words):
+        raise UsageError("--out '' names no folder (allowed: a folder, . for this one)")
     classes, defaults = {"config": config_class}, {"config": smoke}
     if evidence:
         classes["extra"], defaults["extra"] = evidence.Config, evidence.SMOKE
