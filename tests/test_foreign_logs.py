@@ -346,6 +346,10 @@ def test_a_log_without_what_a_rule_needs_is_nothing_to_go_on(tmp_path):
     assert told(path)[1].startswith("nothing to go on: log these, often: return, ")
     path = write_csv(tmp_path / "progress.csv", sb3())
     assert told(path)[1].startswith("no alarm (of ")
+    for count, rows in ((1, "1 row"), (2, "2 rows"), (7, "7 rows")):
+        path = write_csv(tmp_path / "short.csv", {name: values[:count] for name, values in sb3().items()})
+        assert told(path)[1].startswith(f"too little to judge: {rows}, a course needs 8 (of ")
+    path = write_csv(tmp_path / "progress.csv", sb3())
     assert any("dead_critic by explained_variance" in line for line in told(path)[2:6])
 
 

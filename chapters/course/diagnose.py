@@ -9,7 +9,7 @@ from pathlib import Path
 from chapters.course import catalog
 from chapters.course.progress import runs_of
 from chapters.diagnosis import files as logs
-from chapters.diagnosis.logs import ADVICE, NEEDS, everything, judged, suspects
+from chapters.diagnosis.logs import ADVICE, LONG, NEEDS, everything, judged, suspects
 from chapters.diagnosis.names import Learner, is_known, learners_of, shown, unread
 from chapters.diagnosis.rules import not_logged
 from chapters.utils.lesson import UsageError
@@ -107,8 +107,10 @@ def _of(learner: Learner) -> Iterator[str]:
     if not findings and not could:
         yield f"{head}nothing to go on: log these, often: {', '.join(ADVICE[learner.kind])}"
     elif not findings:
-        kinds = len({bug for bug, _, _ in NEEDS})
-        yield f"{head}no alarm (of {kinds} faults this log could have shown {len(could)})"
+        shows = f"of {len({bug for bug, _, _ in NEEDS})} faults this log could have shown {len(could)}"
+        longest = max(map(len, learner.metrics.values()))
+        short = f"too little to judge: {longest} {'row' if longest == 1 else 'rows'}, a course needs {LONG}"
+        yield f"{head}{'no alarm' if longest >= LONG else short} ({shows})"
         seen = "; ".join(f"{bug} by {', '.join(names)}" for bug, names in could.items())
         yield from textwrap.wrap(seen, WIDTH, initial_indent="   ", subsequent_indent="   ")
     for rank, found in enumerate(findings, start=1):
