@@ -82,6 +82,20 @@ class LateExit(Good):
             raise SystemExit(0)
         return super().step(action)
 
+class LateBase(Good):
+    def step(self, action):
+        if self.time == 3:
+            raise BaseException("so")
+        return super().step(action)
+
+class FirstBase(Good):
+    def reset(self, **kwargs):
+        raise GeneratorExit
+
+class MadeBase(Good):
+    def __init__(self):
+        raise BaseException("so")
+
 class LateShape(Good):
     def step(self, action):
         obs, *rest = super().step(action)
@@ -239,6 +253,8 @@ WRONG = {
     "visitors_of_test:BeyondFloats-v0": r"a reward is 1e\+300",
     "visitors_of_test:NoWords-v0": "Speechless in its first step",
     "visitors_of_test:BrokenClose-v0": "RuntimeError in close: cannot close",
+    "visitors_of_test:FirstBase-v0": "GeneratorExit in its first step",
+    "visitors_of_test:MadeBase-v0": "it cannot be made, BaseException: so",
     "visitors_of_test:Broken-v0": "RuntimeError: no licence for this",
 }
 
@@ -344,6 +360,7 @@ def test_observations_of_any_kind_of_number_can_be_learned_from(module, tmp_path
 LATER = {
     "LateError": "RuntimeError in a step: no more steps (visitors_of_test.py, line ",
     "LateExit": "SystemExit in a step: 0 (visitors_of_test.py, line ",
+    "LateBase": "BaseException in a step: so (visitors_of_test.py, line ",
     "LateShape": "ValueError in a step: ",
     "LateReset": "ValueError in a step: no more resets (visitors_of_test.py, line ",
 }

@@ -106,7 +106,9 @@ def _make(env_id: str, **kwargs: Any) -> gym.Env:
         return gym.make(env_id, disable_env_checker=True, **kwargs)
     except (gym.error.Error, ImportError) as error:
         raise refusal(env_id, f"{_sentence(error)} ({ALLOWED})") from None
-    except (Exception, SystemExit) as error:  # whatever a constructor can raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a constructor can raise
         told = f"it cannot be made, {type(error).__name__}: {_sentence(error)}"
         raise refusal(env_id, f"{told} ({ALLOWED})") from None
 
@@ -139,7 +141,9 @@ def _try(env_id: str, env: gym.Env) -> None:
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if bool(flag) != flag:  # a word is not False, whatever it says
                 raise TypeError(f"{name} is {flag!r}, neither True nor False")
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         told = f"{type(error).__name__} in its first step: {_sentence(error)}"
         raise refusal(env_id, f"{told} ({STEP})") from None
     if np.shape(obs) != env.observation_space.shape:
@@ -192,9 +196,9 @@ def _in_a_line(env_id: str, when: str) -> Iterator[None]:
     """Whatever an environment raises is said in a line, and where."""
     try:
         yield
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         *_, last = traceback.extract_tb(error.__traceback__)
         where = f"{Path(last.filename).name}, line {last.lineno}"
         told = f"{type(error).__name__} in {when}: {_sentence(error)} ({where})"
