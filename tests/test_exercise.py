@@ -11,7 +11,7 @@ import pytest
 import torch
 import typer
 
-from chapters.course import bugs, cli, grading, overview, plans, practice, shown, worked
+from chapters.course import bugs, cli, grading, overview, plans, practice, shown, spying, worked
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of, tasks_of
 from chapters.course.spying import Call, replay, same_answer, spied
@@ -388,6 +388,8 @@ ODD = {
     "raise BaseException('so')": "stops with RuntimeError: BaseException: so",
     "raise GeneratorExit": "stops with RuntimeError: GeneratorExit",
     "import asyncio; raise asyncio.CancelledError": "stops with RuntimeError: CancelledError",
+    "import os; os._exit(0)": "stops with RuntimeError: os._exit(0) would end rl itself",
+    "from os import abort; abort()": "stops with RuntimeError: os.abort() would end rl itself",
     "import sys; sys.stdout.close(); return rewards": "a value differs from the definition",
 }
 
@@ -402,6 +404,29 @@ def test_a_file_that_closes_its_output_or_raises_what_nobody_catches_is_one_line
     file = tmp_path / "mine.py"
     file.write_text("import sys\nsys.stdout.close()\nraise BaseException('so')\n")
     assert "line 3: stops with RuntimeError: BaseException: so" in course.refused("grade", "C3.gae", file)
+
+
+def test_a_file_that_ends_the_process_is_one_line(course, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import os\nos._exit(0)\n")
+    said = course.refused("grade", "C3.gae", file)
+    assert "line 2: stops with RuntimeError: os._exit(0) would end rl" in said
+
+
+def test_a_process_that_a_learner_forks_ends_as_it_likes():
+    exit_before = os._exit
+    with spying.no_sudden_end():
+        if (child := os.fork()) == 0:
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert os._exit is exit_before
+
+
+@pytest.mark.parametrize(("body", "state"), [("pass", "not begun"), ("answer = 1", "failed")])
+def test_a_class_in_place_of_a_function_is_told(body, state):
+    grade = grade_of(f"class gae:\n    {body}\n")
+    assert grade.state == state
+    assert grade.said == "gae is a class in this file, a function is asked for: def gae(...)"
 
 
 def test_of_a_long_line_the_part_with_the_mistake_is_shown(course, tmp_path):

@@ -67,6 +67,14 @@ def test_a_function_that_stops_is_told_with_its_line(course, file):
     assert f"stops with ZeroDivisionError: division by zero, line {line}" in out
 
 
+def test_a_function_that_ends_the_process_is_told(course, file):
+    text = file.read_text()
+    file.write_text(text + "def epsilon_greedy(row, epsilon, rng):\n    import os\n    os._exit(0)\n")
+    code, out, _ = course.rl("grade", "B1", file, "--train", "--smoke")
+    assert code == 1
+    assert "it stops with RuntimeError: os._exit(0) would end rl itself, line" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

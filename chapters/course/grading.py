@@ -93,7 +93,7 @@ def graded(item: Item, source: str, name: str = "", file: str = "your file") -> 
     return [
         grade_one(task, own[function], getattr(own[function], "__globals__", {}))
         if own.get(function) is not None
-        else Grade(function, "not begun", said="" if function in defined else misnamed(function, strangers))
+        else Grade(function, "not begun", said=instead(task, defined, strangers))
         for function, task in tasks.items()
     ]
 
@@ -196,6 +196,18 @@ def last_definitions(tree: ast.Module) -> dict[str, ast.stmt]:
     return found
 
 
+def instead(task: Task, defined: dict[str, ast.stmt], strangers: list[str]) -> str:
+    """A line about what stands in a file in place of a function that is not begun, if it is worth one."""
+    if task.name not in defined:
+        return misnamed(task.name, strangers)
+    return no_function(task) if isinstance(defined[task.name], ast.ClassDef) and not task.is_class else ""
+
+
+def no_function(task: Task) -> str:
+    """A line about a class of a function's name."""
+    return f"{task.name} is a class in this file, a function is asked for: def {task.name}(...)"
+
+
 def misnamed(function: str, strangers: list[str]) -> str:
     """A line, if a function that no exercise asks for has a similar name."""
     close = difflib.get_close_matches(function, strangers, 1, 0.6) or [n for n in strangers if function in n]
@@ -258,12 +270,14 @@ def grade_one(task: Task, own: Callable, names: dict | None = None) -> Grade:
     name = task.name
     if not callable(own):
         return Grade(name, "failed", said=f"{name} is a {type(own).__name__}, no function")
+    if inspect.isclass(own) and not task.is_class:
+        return Grade(name, "failed", said=no_function(task))
     spy, calls = spied(own)
     printed = Paper()
     start = time.monotonic()
     error: BaseException | None = None
     try:
-        with contextlib.redirect_stdout(printed), within(SECONDS):
+        with contextlib.redirect_stdout(printed), within(SECONDS), as_exceptions():
             task.check(spy)
     except (Exception, SystemExit, OverTime) as raised:
         error = raised

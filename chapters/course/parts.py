@@ -33,6 +33,11 @@ class Task:
         """The function as it should be."""
         return getattr(self.home, self.name)
 
+    @property
+    def is_class(self) -> bool:
+        """Whether a class is asked for, as a network is one."""
+        return inspect.isclass(self.right)
+
     def wrong(self, edit: Edit) -> Callable:
         """The function with a named mistake in it."""
         return getattr(edited(self.home, edit), self.name)

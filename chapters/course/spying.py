@@ -13,6 +13,7 @@ import inspect
 import io
 import itertools
 import math
+import os
 import random
 import signal
 import sys
@@ -38,11 +39,37 @@ class Paper(io.StringIO):
 def as_exceptions() -> Iterator[None]:
     """What is raised of a kind that nobody catches, as BaseException itself is, becomes a RuntimeError."""
     try:
-        yield
+        with no_sudden_end():
+            yield
     except (Exception, SystemExit, KeyboardInterrupt, OverTime):
         raise
     except BaseException as error:
         raise RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__) from None
+
+
+@contextlib.contextmanager
+def no_sudden_end() -> Iterator[None]:
+    """Whoever calls os._exit or os.abort stops with an error: the process would be gone without a word.
+
+    A process that is forked meanwhile ends by os._exit, as it should.
+    """
+    ours, before = os.getpid(), {name: getattr(os, name) for name in ("_exit", "abort")}
+
+    def stand_in(name: str) -> Callable:
+        def ends(*args: Any) -> None:
+            if os.getpid() != ours:
+                before[name](*args)
+            raise RuntimeError(f"os.{name}({', '.join(map(str, args))}) would end rl itself")
+
+        return ends
+
+    for name in before:
+        setattr(os, name, stand_in(name))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(os, name, function)
 
 
 @dataclass

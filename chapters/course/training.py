@@ -17,6 +17,7 @@ from chapters.course import grading, shown
 from chapters.course.catalog import Item
 from chapters.course.grading import Grade, in_words, is_stub, last_definitions, line_of, parsed
 from chapters.course.parts import lesson_of, tasks_of
+from chapters.course.spying import no_sudden_end
 from chapters.utils.claims import Claim
 from chapters.utils.edits import edited
 from chapters.utils.lesson import RunOptions, UsageError, execute
@@ -111,7 +112,8 @@ def train(item: Item, source: str, file: str, seed: int, smoke: bool, out: Path)
     options = RunOptions(smoke=smoke, out=out)
     running = True
     try:
-        log = execute(module.main, module.Config(**settings), item.path, options, print_claims=False)
+        with no_sudden_end():
+            log = execute(module.main, module.Config(**settings), item.path, options, print_claims=False)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # whatever a mistake can do
@@ -135,7 +137,9 @@ def probed(item: Item, module: types.ModuleType, file: str) -> Iterator[Probed]:
         with tempfile.TemporaryDirectory() as folder:
             log = RunLog(Path(folder), item.id)
             try:
-                yield Probed(name, float(probes.wrongness(module, name, log)), allowed)
+                with no_sudden_end():
+                    off = float(probes.wrongness(module, name, log))
+                yield Probed(name, off, allowed)
             except (Exception, SystemExit) as error:  # whatever a mistake can do
                 yield Probed(name, float("nan"), allowed, f"{in_words(error)}{line_of(error, file)}")
             finally:

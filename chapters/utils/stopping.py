@@ -6,6 +6,7 @@ import sys
 import threading
 
 _mode = "leave"
+_end = os._exit  # whatever stands in its place while a learner's file runs
 asked = 0
 """The signal that came. An exception after it is its echo, of whatever type: imports make it ImportError."""
 
@@ -37,7 +38,7 @@ def leave() -> None:
     for child in psutil.Process().children(recursive=True):
         child.terminate()
     sys.stdout.flush()
-    os._exit(128 + (asked or signal.SIGINT))
+    _end(128 + (asked or signal.SIGINT))
 
 
 def _signalled(number: int, frame: object = None) -> None:
@@ -48,7 +49,7 @@ def _signalled(number: int, frame: object = None) -> None:
     if _mode == "leave":
         if sys.stderr:
             os.write(2, b"interrupted\n")
-        os._exit(128 + number)
+        _end(128 + number)
 
 
 def _swallowed(error) -> None:
