@@ -45,9 +45,10 @@ def test_equal_advantages_are_whitened_to_nothing(module):
     assert (module.whiten(torch.randn(mask.shape), torch.zeros_like(mask)) == 0).all()
 
 
-def test_one_token_alone_is_whitened_to_nothing():
+@pytest.mark.parametrize("module", [lesson, ppo], ids=["lesson", "text"])
+def test_one_token_alone_is_whitened_to_nothing(module):
     one = torch.tensor([[False, True, False]])
-    assert ppo.whiten(torch.tensor([[1.0, 3.0, 2.0]]), one).tolist() == [[0.0, 0.0, 0.0]]
+    assert module.whiten(torch.tensor([[1.0, 3.0, 2.0]]), one).tolist() == [[0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("module", [lesson, generation], ids=["lesson", "text"])

@@ -190,7 +190,7 @@ def whiten(advantages: Grid, mask: Mask) -> Grid:
     kept = advantages[mask]
     differ = (kept != kept[:1]).any()  # else rounding would be divided by rounding
     centred = (advantages - masked_mean(advantages, mask)) * mask * differ
-    deviation = (centred.pow(2).sum() / (mask.sum() - 1)).sqrt()
+    deviation = (centred.pow(2).sum() / (mask.sum() - 1).clamp(min=1)).sqrt()
     return centred / (deviation + 1e-8)  # eq. (4)
 
 
