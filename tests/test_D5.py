@@ -361,3 +361,11 @@ def test_gaps_to_the_library_are_what_was_planted_and_else_rounding(sums, monkey
     for name, gap in gaps.items():
         assert gap == pytest.approx(0.01 if name in planted else 0.0, abs=1e-5), name
     assert len(gaps) == 3 + len(D5_trl.LOSSES)
+
+
+@pytest.mark.parametrize("module", [lesson, grpo], ids=["lesson", "text"])
+@pytest.mark.parametrize("baseline", ["group_mean", "leave_one_out"])
+def test_a_group_of_one_has_no_advantages(module, baseline):
+    """As in TRL, whose trainer wants two generations of each prompt at least."""
+    with pytest.raises(ValueError, match="nothing to be compared with"):
+        module.advantages(torch.ones(3, 1), baseline)

@@ -133,8 +133,10 @@ $$\ell_{it} = -L_{it} + \beta (e^u - 1 - u), \; u = \log \tfrac{\pi_\text{ref}}{
 
 # %%
 def advantages(rewards: Groups, baseline: str = "group_mean", divide: bool = True) -> Groups:
-    """How much better each completion is than its group."""
+    """How much better each completion is than its group, of two at least: one alone has no measure."""
     size = rewards.shape[1]
+    if size < 2:
+        raise ValueError("a group of one completion has nothing to be compared with")
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     # of equal rewards the mean leaves nothing but rounding: it must not be divided by rounding
     equal = rewards.amax(dim=1, keepdim=True) == rewards.amin(dim=1, keepdim=True)  # [N, 1]

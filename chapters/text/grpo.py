@@ -15,8 +15,10 @@ Grid, Mask = Float[Tensor, "B T"], Bool[Tensor, "B T"]
 
 # same-as: D5.advantages
 def advantages(rewards: Groups, baseline: str = "group_mean", divide: bool = True) -> Groups:
-    """How much better each completion is than its group."""
+    """How much better each completion is than its group, of two at least: one alone has no measure."""
     size = rewards.shape[1]
+    if size < 2:
+        raise ValueError("a group of one completion has nothing to be compared with")
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     # of equal rewards the mean leaves nothing but rounding: it must not be divided by rounding
     centred = centred.masked_fill(~informative(rewards)[:, None], 0.0)
