@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +183,56 @@ class TestWhatModelMayBe:
         assert "\n" not in str(refused.value)
         assert time.monotonic() - start < 5.0
 
+    @pytest.mark.parametrize(
+        ("code", "says"),
+        [
+            (404, "the hub does not have it "),
+            (401, "it, or not for you"),
+            (503, "HTTP Error 503"),
+            (0, "reached"),
+        ],
+    )
+    def test_a_hub_that_has_no_answer_is_asked_once(self, code, says, monkeypatch):
+        """0: it takes the call and never answers. Its own client would ask for a minute, in many lines."""
+        asked = []
+
+        class Hub(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                asked.append(self.path)
+                if code:
+                    self.send_response(code)
+                    self.end_headers()
+                else:
+                    time.sleep(4.0)
+
+            def log_message(self, *_):
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            address = f"http://127.0.0.1:{server.server_port}"
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+            monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda name, file: f"{address}/{name}/{file}")
+            start = time.monotonic()
+            with pytest.raises(UsageError, match=f"not in the local cache, and .*{says}"):
+                load_model(f"someone/answers-{code}", TINY)
+            assert time.monotonic() - start < 4.0
+            server.shutdown()
+        assert asked == [f"/someone/answers-{code}/config.json"]
+
+    @pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:many"])
+    def test_an_address_of_the_hub_that_is_none_is_a_line(self, address):
+        code = "from chapters.course.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", "D4", "--model", "someone/model"],
+            env={**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: --model someone/model: HF_ENDPOINT is no address")
+        assert done.stderr.count("\n") == 1
+
     @pytest.mark.parametrize("name", ["no/such/folder", "a name with spaces", ""])
     def test_nonsense_is_refused(self, name, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -333,7 +385,69 @@ def of_no_known_type(folder: Path) -> None:
     change_json(folder / "config.json", model_type="no-such-model")
 
 
+def quantised(folder: Path) -> None:
+    change_json(folder / "config.json", quantization_config={"quant_method": "fp8"})
+
+
+def with_an_encoder(folder: Path) -> None:
+    change_json(folder / "config.json", is_encoder_decoder=True)
+
+
+def with_the_config_of_a_large_model(folder: Path) -> None:
+    """What it lacks, up to seven billion numbers, would all be drawn first."""
+    change_json(folder / "config.json", model_type="llama", num_hidden_layers=2)
+
+
+def with_many_layers(folder: Path) -> None:
+    change_json(folder / "config.json", n_layer=100_000)
+
+
+def that_looks_ahead(folder: Path) -> None:
+    """A language model's head on BERT's layers, which see the whole text."""
+    from transformers import BertConfig, BertLMHeadModel
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    BertLMHeadModel(BertConfig(vocab_size=len(TINY.vocabulary) + 3, **size)).save_pretrained(folder)
+
+
+def with_huge_weights(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: 1e30 * weight for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def of_a_numbered_kind(folder: Path) -> None:
+    change_json(folder / "config.json", architectures=[5])
+
+
+def with_a_limit_in_words(folder: Path) -> None:
+    change_json(folder / "tokenizer_config.json", model_max_length="long")
+
+
+def without_an_unknown_token(folder: Path) -> None:
+    book = json.loads((folder / "tokenizer.json").read_text())
+    del book["model"]["vocab"]["<unk>"]
+    (folder / "tokenizer.json").write_text(json.dumps({**book, "added_tokens": book["added_tokens"][:2]}))
+    change_json(folder / "tokenizer_config.json", unk_token=None)
+
+
+def with_an_empty_end(folder: Path) -> None:
+    change_json(folder / "tokenizer_config.json", eos_token="")
+
+
 DAMAGE = (
+    (quantised, "its weights are quantised"),
+    (with_an_encoder, "but an encoder with a decoder"),
+    (with_the_config_of_a_large_model, r"its config asks for \d+,\d+,\d+ numbers, its weights hold"),
+    (with_many_layers, "its config has 100,000 layers, its weights are 16 arrays"),
+    (that_looks_ahead, "depends on later ones"),
+    (with_huge_weights, "its logits are no finite numbers"),
+    (of_a_numbered_kind, "but a 5"),
+    (with_a_limit_in_words, "cannot be used"),
+    (without_an_unknown_token, "cannot be used"),
+    (with_an_empty_end, "no end-of-text token"),
     (without_tokenizer, "no tokenizer"),
     (with_a_larger_tokenizer, "has ids up to"),
     (as_another_classifier, "but a LlamaForSeq"),

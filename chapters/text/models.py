@@ -27,7 +27,7 @@ import numpy as np
 from chapters.utils.lesson import UsageError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 """Special tokens of the small models, ids 0, 1 and 2; padding is never the end."""
@@ -259,8 +259,10 @@ def _clear_up(folder: Path) -> None:
 
 def _quiet() -> None:
     """No progress bars and no hints from transformers: a lesson has its own."""
+    from huggingface_hub.utils import logging as of_the_hub
     from transformers.utils import logging
 
+    of_the_hub.set_verbosity_error()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
@@ -296,6 +298,11 @@ def _look_into(folder: Path) -> None:
     tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
     if not any((folder / name).is_file() for name in tokenizers):
         raise _refusal(folder, "cannot be loaded: it has no tokenizer (save it there too)")
+    config = _json_of(folder / "config.json")
+    if config.get("quantization_config") is not None:
+        raise _refusal(folder, "cannot be loaded: its weights are quantised, and cannot be trained here")
+    if config.get("is_encoder_decoder"):
+        raise _refusal(folder, "is no causal language model but an encoder with a decoder")
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
             with path.open("rb") as file:
@@ -305,22 +312,58 @@ def _look_into(folder: Path) -> None:
                     )
 
 
+def _json_of(path: Path) -> dict:
+    """What a JSON file holds; nothing if it is damaged, which transformers says better."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_size(name: object, folder: Path, config: PretrainedConfig) -> None:
+    """Refuse a config that asks for many more numbers than are there, before all are drawn at random.
+
+    With the config of a model of billions beside the weights of a small one, that would fill the memory.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    shapes = []
+    for path in filter(Path.is_file, folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            shapes += [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
+    layers = getattr(config, "num_hidden_layers", 0)
+    if shapes and layers > len(shapes):
+        raise _refusal(name, f"its config has {layers:,} layers, its weights are {len(shapes):,} arrays")
+    with torch.device("meta"):
+        asked = sum(one.numel() for one in AutoModelForCausalLM.from_config(config).parameters())
+    there = sum(map(math.prod, shapes))
+    if shapes and asked > 10 * there:
+        raise _refusal(name, f"its config asks for {asked:,} numbers, its weights hold {there:,}")
+
+
 def _load(name: object, source: Path | str, **options: Any) -> LoadedModel:
     """Tokenizer and weights from a folder or the hub, or one line why not; never code that lies with them."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _quiet()
     options = {**options, "trust_remote_code": False}
     mine = {key: value for key, value in options.items() if key != "use_safetensors"}
     try:
+        if isinstance(source, Path) and "gguf_file" not in options:
+            _check_size(name, source, AutoConfig.from_pretrained(source, trust_remote_code=False))
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **mine)
         model, found = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch.float32, output_loading_info=True, **options
         )
+    except UsageError:
+        raise
     except Exception as error:  # a damaged folder: OSError, ValueError, KeyError, SafetensorError and more
         raise _refusal(name, f"cannot be loaded ({_short(error)})") from None
-    kinds = model.config.architectures or []
+    kinds = [str(kind) for kind in model.config.architectures or []]
     if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         raise _refusal(name, f"is no causal language model but a {kinds[0]}")  # classifiers, encoders
     if missing := sorted(found["missing_keys"]):
@@ -334,7 +377,28 @@ def _load(name: object, source: Path | str, **options: Any) -> LoadedModel:
     if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
         raise _refusal(name, "cannot be loaded: some of its weights are no finite numbers")
     _check_vocabulary(name, model, tokenizer)
-    return _ready(model, tokenizer)
+    loaded = _ready(model, tokenizer)
+    _try(name, loaded)
+    return loaded
+
+
+def _try(name: object, loaded: LoadedModel) -> None:
+    """Refuse what cannot read a text, answers no numbers, or looks ahead, as BERT does."""
+    import torch
+
+    model, tokenizer = loaded
+    rows = model.get_input_embeddings().num_embeddings
+    ids = torch.tensor([[0, 1, 2], [0, 1, 0]]) % rows  # the same but for the last
+    try:
+        tokenizer(["a b", "c"], padding=True)
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    except Exception as error:  # whatever a config or a tokenizer can make of it
+        raise _refusal(name, f"cannot be used ({_short(error)})") from None
+    if not torch.isfinite(logits).all():
+        raise _refusal(name, "cannot be used: its logits are no finite numbers")
+    if not torch.allclose(*logits[:, :2], rtol=0.0, atol=1e-4 * float(logits.abs().max())):
+        raise _refusal(name, "is no causal language model: what it says of a token depends on later ones")
 
 
 def _is_weight(key: str, of_layers: str) -> bool:
@@ -355,7 +419,7 @@ def _check_vocabulary(name: object, model: PreTrainedModel, tokenizer: PreTraine
         raise _refusal(name, f"cannot be loaded: its tokenizer knows {tokens} tokens")
     if largest >= rows:
         raise _refusal(name, f"its tokenizer has ids up to {largest}, the model embeds {rows} tokens")
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None or tokenizer.eos_token not in tokenizer.get_vocab():
         raise _refusal(name, "its tokenizer has no end-of-text token (eos_token)")
 
 
@@ -376,7 +440,7 @@ def _wheel() -> Path:
 
 def _from_hub(name: str) -> LoadedModel:
     """A model by its hub id: from transformers' own cache, or downloaded if there is a network."""
-    return _load(name, name, local_files_only=not _hub_answers(), use_safetensors=True)
+    return _load(name, name, local_files_only=bool(_why_not(name)), use_safetensors=True)
 
 
 def _ask_hub(name: str) -> None:
@@ -385,33 +449,46 @@ def _ask_hub(name: str) -> None:
 
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
         raise _refusal(name, "no such folder, and no hub id")
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ValueError as error:  # it reads the address when it is imported
+        raise _refusal(name, f"HF_ENDPOINT is no address ({error})") from None
 
     try:
         cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError:
         raise _refusal(name, "no such folder, and no hub id") from None
-    if not cached and not _hub_answers():
-        raise _refusal(name, "not in the local cache, and the hub cannot be reached")
+    if not cached and (reason := _why_not(name)):
+        raise _refusal(name, f"not in the local cache, and {reason}")
 
 
 @functools.cache
-def _hub_answers() -> bool:
-    """Whether the hub may be asked and can be reached, found out in at most three seconds, and once."""
-    import socket
-    from urllib.parse import urlparse
+def _why_not(name: str) -> str:
+    """Why the hub does not give a model, found out in seconds and once; "" if it does.
 
-    from huggingface_hub import constants
+    Its own client asks again and again for a minute, and says so each time.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
 
     if constants.HF_HUB_OFFLINE:
-        return False
-    address = urlparse(constants.ENDPOINT)
+        return "the hub cannot be reached"
     try:
-        socket.create_connection((address.hostname, address.port or 443), timeout=3.0).close()
-    except OSError:
-        return False
-    return True
+        url = hf_hub_url(name, "config.json")
+        request = urllib.request.Request(url, headers=build_hf_headers(), method="HEAD")
+        urllib.request.urlopen(request, timeout=3.0).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        unknown = {401: "it, or not for you", 403: "it, or not for you", 404: "it"}.get(error.code)
+        return f"the hub does not have {unknown}" if unknown else f"the hub answers {error}"
+    except (OSError, ValueError, http.client.HTTPException):  # also an address that is none
+        return "the hub cannot be reached"
+    return ""
 
 
 def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> LoadedModel:
