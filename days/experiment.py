@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
+from chapters.utils import stopping
 from chapters.utils.files import write_atomic, write_json
 
 START, END = "<!-- measured -->", "<!-- /measured -->"
@@ -35,8 +37,7 @@ def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seed
         lacking = [name for name in arms if {str(seed) for seed in seeds} - results.get(name, {}).keys()]
         text = "" if lacking else block(results)
     except KeyboardInterrupt:
-        print(f"interrupted: every run that finished is in {path.name}; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        interrupted(f": every run that finished is in {path.name}; the same command goes on")
     except OSError as error:
         stop(f"{path}: {error.strerror}")
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -58,9 +59,23 @@ def script(ways: dict[str, Callable[[], str]]) -> None:
         stop(f"unknown argument (allowed: {', '.join([*filter(None, ways), 'none'])})")
     try:
         print(ways[flag](), flush=True)
+    except KeyboardInterrupt:
+        interrupted()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
         stop(f"{error.filename or 'the output'}: {error.strerror}")
+
+
+def heed_signals() -> None:
+    """SIGTERM and a closed terminal end a script as Ctrl-C does; whoever is a script of its own asks for it."""
+    stopping.start()
+    stopping.then("raise")
+
+
+def interrupted(more: str = "") -> None:
+    """One line, exit code 128 + the signal's number."""
+    print(f"interrupted{more}", file=sys.stderr)
+    sys.exit(128 + (stopping.asked or signal.SIGINT))
 
 
 def stop(what: str) -> None:

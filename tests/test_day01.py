@@ -595,7 +595,10 @@ class TestSubmission:
         stub.statuses, stub.looks = ["succeeded"], 0
         assert command("--resume", stub=stub)[0] == 0
 
-    def test_ctrl_c_leaves_a_job_that_can_be_resumed(self, command, serve, tmp_path):
+    @pytest.mark.parametrize(
+        ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    )
+    def test_a_signal_leaves_a_job_that_can_be_resumed(self, number, exit_code, command, serve, tmp_path):
         stub = serve(statuses=("running",))
         state = tmp_path / "job.json"
         program = subprocess.Popen(
@@ -605,14 +608,15 @@ class TestSubmission:
             stderr=subprocess.PIPE,
             text=True,
             # whoever runs the tests in the background may have had them ignore it
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 60
         while not (state.exists() and stub.looks > 2) and time.monotonic() < deadline:
             threading.Event().wait(0.05)  # time.sleep is switched off here
-        program.send_signal(signal.SIGINT)
+        program.send_signal(number)
         out, err = program.communicate(timeout=30)
-        assert program.returncode == 130
+        assert program.returncode == exit_code
+        assert err.count("\n") == 1
         assert "--resume" in err
         assert KEY not in out + err
         stub.statuses, stub.looks = ["succeeded"], 0

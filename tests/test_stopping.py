@@ -313,3 +313,70 @@ def test_a_run_whose_process_is_gone_is_lost(tmp_path):
         place.write_text(json.dumps(running | {"process": running["process"] | other}))
         expected = "lost" if "since" in other else "running"
         assert read_run(log.folder)["status"] == expected, other
+
+
+LETTERS = """
+from chapters.utils.lesson import run_lesson
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Config:
+    '''A lesson.'''
+    seed: int = 0
+    '''Its seed.'''
+
+def main(cfg, log):
+    print(repr(input()), "漢字 ✓")
+    log.claim("exact", "It is exact: ✓.", 0.0, at_most=1.0, always=True)
+
+run_lesson(main, Config, {})
+"""
+
+
+def test_a_lesson_run_as_a_file_writes_and_reads_any_letter(tmp_path):
+    path = tmp_path / "B1_letters.py"
+    path.write_text(LETTERS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, path, "--out", tmp_path],
+        input=b"\xc3\xa4\xff\n",
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0] == rb"'\\xc3\\xa4\\xff' \u6f22\u5b57 \u2713"
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_days_study_says_a_line_and_keeps_what_is_done(tmp_path, number):
+    path = tmp_path / "study.py"
+    path.write_text(
+        f"import sys, time; sys.path.insert(0, {str(ROOT / 'days')!r})\n"
+        "from pathlib import Path\n"
+        "from experiment import command, heed_signals\n"
+        "def run(seed):\n    seed and time.sleep(60)\n    return {'value': 1.0}\n"
+        "heed_signals()\n"
+        "command(Path(__file__).with_name('results.json'), {'arm': run}, range(2), str, print)\n"
+    )
+    process = start([sys.executable, path], PYTHONPATH=str(ROOT))
+    wait_for(lambda: (tmp_path / "results.json").exists())
+    assert "every run that finished is in results.json" in one_line(process, number)
+    assert json.loads((tmp_path / "results.json").read_text()) == {"arm": {"0": {"value": 1.0}}}
+
+
+@pytest.mark.parametrize(
+    "script", ["Day01/train_here", "Day01/rft", "Day02/compare", "Day02/preferences", "Day03/study"]
+)
+def test_every_script_of_a_day_heeds_signals(script):
+    assert "    heed_signals()" in (ROOT / "days" / f"{script}.py").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_says_where_it_is(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fdopen", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        files.write_atomic(tmp_path / "file", "text")
+    assert error.value.filename == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())

@@ -47,8 +47,6 @@ Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_d
 
 def main() -> None:
     """Entry point: wrong usage is one line and exit code 2, a signal is one line and 128 + its number."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")  # a name may hold what no terminal can show
     stopping.start()
     stopping.then("raise")
     code, told = _outcome()

@@ -16,11 +16,17 @@ class Stopped(KeyboardInterrupt):
 
 
 def start() -> None:
-    """Handle the signals, but those that are ignored, as under nohup; first by leaving at once."""
+    """Handle the signals, but those that are ignored, as under nohup; first by leaving at once.
+
+    And let any letter be written and read, whatever the terminal's encoding.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(number, _signalled)
     sys.unraisablehook = _swallowed
+    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show, or send, is no error
+            stream.reconfigure(errors="backslashreplace")
 
 
 def then(mode: str) -> None:

@@ -251,7 +251,10 @@ def calculate(formula: str, values: dict[str, float]) -> float:
 
 def main() -> None:
     sys.path.insert(0, str(HERE.parent))
-    from experiment import script
+    from experiment import heed_signals, script
+
+    if __name__ == "__main__":
+        heed_signals()
 
     def write() -> str:
         make_files()

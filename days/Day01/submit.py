@@ -16,6 +16,7 @@ import html
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import rft
 import typer
 
+from chapters.utils import stopping
 from chapters.utils.files import write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -374,8 +376,6 @@ def run(
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a name may hold what no terminal can show
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(run)
     try:
@@ -384,7 +384,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         code = WRONG_USAGE
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = INTERRUPTED  # SIGTERM and a closed terminal come as Ctrl-C does
     except Exception as error:
         if isinstance(error, Strange):
             print(f"error: {error}", file=sys.stderr)
@@ -413,8 +413,11 @@ def main() -> None:
             code = WRONG_USAGE
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code too
         print("interrupted: the job, if there is one, goes on; --resume follows it", file=sys.stderr)
+        code = 128 + (stopping.asked or signal.SIGINT)
     sys.exit(code or 0)
 
 
 if __name__ == "__main__":
+    stopping.start()
+    stopping.then("raise")
     main()

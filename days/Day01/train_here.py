@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np
 import rft
-from experiment import command, difference, save, table
+from experiment import command, difference, heed_signals, save, table
 
 RESULTS, FIGURE = HERE / "results.json", HERE / "graders.png"
 SEEDS, NUM_UPDATES, EVERY, NUM_SAMPLES, HALF_WAY = range(5), 120, 10, 16, 0.5
@@ -127,4 +127,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    heed_signals()
     main()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiment import command, difference, save, table, values
+from experiment import command, difference, heed_signals, save, table, values
 
 HERE = Path(__file__).resolve().parent
 RESULTS, FIGURE = HERE / "results.json", HERE / "ppo_and_dpo.png"
@@ -113,4 +113,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    heed_signals()
     main()

@@ -89,7 +89,10 @@ def request(beta: float = 0.1) -> dict:
 
 def main() -> None:
     sys.path.insert(0, str(HERE.parent))
-    from experiment import script
+    from experiment import heed_signals, script
+
+    if __name__ == "__main__":
+        heed_signals()
 
     def write() -> str:
         write_files(write_pairs())

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np
-from experiment import command, difference, save, table, values
+from experiment import command, difference, heed_signals, save, table, values
 
 RESULTS, FIGURE = HERE / "results.json", HERE / "study.png"
 SEEDS, NUM_UPDATES, NUM_SAMPLES = range(3), 80, 4
@@ -103,4 +103,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    heed_signals()
     main()
