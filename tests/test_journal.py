@@ -363,3 +363,10 @@ def test_claims_that_cannot_be_read_are_left_out(course):
     write_json(folder / "claims.json", [*bad, good])
     assert list(claims_of_run(folder)) == ["good"]
     assert json.loads((folder / "claims.json").read_text())[-1] == good
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_in_which_nothing_can_be_made_is_not_said_to_be_in_use(monkeypatch):
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    with pytest.raises(JournalError, match="/proc: cannot write there"), journal.locked(Path("/proc")):
+        pass

@@ -20,6 +20,8 @@ from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError
 from chapters.utils.runlog import is_timing, read_metrics
 
+PATIENCE = 10.0
+"""Seconds for which a writer waits for another."""
 DAY = re.compile(r"^Day(\d+)$")
 SHOWN, LINES = 8, 20
 """How many metrics of a run, and how many lines of a text that it wrote, the log quotes."""
@@ -80,10 +82,12 @@ def locked(root: Path) -> Iterator[None]:
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".lock", timeout=10):
+        with FileLock(lock := root / ".lock", timeout=PATIENCE):
             yield
     except Timeout:
-        raise JournalError(f"{root}: another rl has been writing there for 10 s") from None
+        if not lock.exists():  # some file systems do not say that nothing can be made in them
+            raise JournalError(f"{root}: cannot write there (a file cannot be made)") from None
+        raise JournalError(f"{root}: another rl has been writing there for {PATIENCE:g} s") from None
     except OSError as error:
         raise JournalError(f"{root}: cannot write there ({error.strerror})") from None
 

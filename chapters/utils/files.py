@@ -23,8 +23,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.write(data)
         os.chmod(temporary, 0o644)  # mkstemp makes the file private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where it is
+            error.filename = str(path)
         raise
 
 
