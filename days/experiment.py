@@ -32,12 +32,23 @@ def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seed
     if sys.argv[1:] not in ([], ["--report"]):
         stop("unknown argument (allowed: --report, or none)")
     try:
+        results, text = measured(path, arms, seeds, block)
+        try:
+            report(path.parent, text)
+            draw(results)
+        except (OSError, ValueError) as error:
+            stop(f"{path.parent}: {getattr(error, 'strerror', None) or error}")
+    except KeyboardInterrupt:
+        interrupted(f": every run that finished is in {path.name}; the same command goes on")
+
+
+def measured(path: Path, arms: dict, seeds: range, block: Callable) -> tuple[dict, str]:
+    """The results, after what they lack was run unless --report is given, and the text that tells of them."""
+    try:
         check(read(path), arms, seeds)
         results = run_arms(path, {} if "--report" in sys.argv else arms, seeds, fresh=False)
         lacking = [name for name in arms if {str(seed) for seed in seeds} - results.get(name, {}).keys()]
         text = "" if lacking else block(results)
-    except KeyboardInterrupt:
-        interrupted(f": every run that finished is in {path.name}; the same command goes on")
     except OSError as error:
         stop(f"{path}: {error.strerror}")
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -45,11 +56,7 @@ def command(path: Path, arms: dict[str, Callable[[int], dict[str, float]]], seed
         stop(f"{path}: damaged ({type(error).__name__}: {said}): git checkout it, or delete it and run all again")
     if lacking:
         stop(f"{path}: lacks runs of {', '.join(lacking)}: run this without --report")
-    try:
-        report(path.parent, text)
-        draw(results)
-    except (OSError, ValueError) as error:
-        stop(f"{path.parent}: {getattr(error, 'strerror', None) or error}")
+    return results, text
 
 
 def script(ways: dict[str, Callable[[], str]]) -> None:

@@ -347,21 +347,27 @@ def test_a_lesson_run_as_a_file_writes_and_reads_any_letter(tmp_path):
     assert done.stdout.splitlines()[0] == rb"'\\xc3\\xa4\\xff' \u6f22\u5b57 \u2713"
 
 
+@pytest.mark.parametrize("when", ["run", "draw"])
 @pytest.mark.parametrize("number", CODES)
-def test_a_days_study_says_a_line_and_keeps_what_is_done(tmp_path, number):
+def test_a_days_study_says_a_line_and_keeps_what_is_done(tmp_path, number, when):
     path = tmp_path / "study.py"
     path.write_text(
         f"import sys, time; sys.path.insert(0, {str(ROOT / 'days')!r})\n"
         "from pathlib import Path\n"
         "from experiment import command, heed_signals\n"
-        "def run(seed):\n    seed and time.sleep(60)\n    return {'value': 1.0}\n"
+        f"def run(seed):\n    seed and time.sleep({60 * (when == 'run')})\n    return {{'value': 1.0}}\n"
+        "def draw(results):\n    print('drawing', flush=True)\n    time.sleep(60)\n"
+        "Path(__file__).with_name('README.md').write_text('<!-- measured -->\\n<!-- /measured -->')\n"
         "heed_signals()\n"
-        "command(Path(__file__).with_name('results.json'), {'arm': run}, range(2), str, print)\n"
+        "command(Path(__file__).with_name('results.json'), {'arm': run}, range(2), str, draw)\n"
     )
     process = start([sys.executable, path], PYTHONPATH=str(ROOT))
     wait_for(lambda: (tmp_path / "results.json").exists())
+    if when == "draw":
+        assert any(line == "drawing\n" for line in process.stdout)
     assert "every run that finished is in results.json" in one_line(process, number)
-    assert json.loads((tmp_path / "results.json").read_text()) == {"arm": {"0": {"value": 1.0}}}
+    kept = json.loads((tmp_path / "results.json").read_text())["arm"]
+    assert kept == {str(seed): {"value": 1.0} for seed in range(1 if when == "run" else 2)}
 
 
 @pytest.mark.parametrize(
