@@ -47,6 +47,7 @@ Lesson = Annotated[str, typer.Argument(help="A lesson's id, such as B1.", show_d
 
 def main() -> None:
     """Entry point: wrong usage is one line and exit code 2, a signal is one line and 128 + its number."""
+    stopping.any_letter()
     stopping.start()
     stopping.then("raise")
     code, told = _outcome()

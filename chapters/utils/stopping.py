@@ -24,8 +24,13 @@ def start() -> None:
         if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(number, _signalled)
     sys.unraisablehook = _swallowed
+    any_letter()
+
+
+def any_letter() -> None:
+    """What a terminal cannot show, or send, is no error: it is spelled out."""
     for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):
-        if hasattr(stream, "reconfigure"):  # what a terminal cannot show, or send, is no error
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
