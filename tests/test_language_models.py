@@ -497,8 +497,10 @@ def test_code_that_lies_in_a_folder_is_never_run(model_folder, monkeypatch):
 def test_every_loading_in_the_course_refuses_foreign_code():
     """`from_pretrained` of a model, a tokenizer or a configuration, wherever a name comes from outside."""
     source = inspect.getsource(language_models)
-    assert source.count(".from_pretrained(") == 2, "both go through `_load`"
-    assert '"trust_remote_code": False' in inspect.getsource(language_models._load)
+    load = inspect.getsource(language_models._load)
+    assert source.count(".from_pretrained(") == load.count(".from_pretrained(") == 3, "all are in `_load`"
+    assert '"trust_remote_code": False' in load
+    assert "AutoConfig.from_pretrained(source, trust_remote_code=False)" in load
 
 
 @pytest.mark.parametrize("unknown", ["<unk>", "<eos>", None])

@@ -25,8 +25,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where it is
-            error.filename = str(path)
+        error.filename = getattr(error, "filename", None) or str(path)  # a full disk does not say where it is
         raise
 
 

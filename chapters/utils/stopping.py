@@ -16,10 +16,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def start() -> None:
-    """Handle the signals, but those that are ignored, as under nohup; first by leaving at once.
-
-    And let any letter be written and read, whatever the terminal's encoding.
-    """
+    """Handle the signals, but those that are ignored, as under nohup; first by leaving at once."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(number, _signalled)
