@@ -623,7 +623,7 @@ EDITS = {
     ),
     "deviation_over_padding": Edit(
         function="whiten",
-        old="(mask.sum() - 1)).sqrt()",
+        old="(mask.sum() - 1).clamp(min=1)).sqrt()",
         new="(mask.numel() - 1)).sqrt()",
         says="deviation over padding",
     ),
@@ -641,8 +641,8 @@ EDITS = {
     ),
     "variance": Edit(
         function="whiten",
-        old="(mask.sum() - 1)).sqrt()",
-        new="(mask.sum() - 1))",
+        old="(mask.sum() - 1).clamp(min=1)).sqrt()",
+        new="(mask.sum() - 1).clamp(min=1))",
         says="variance for deviation",
     ),
     "mean_kept": Edit(
