@@ -195,15 +195,14 @@ def test_numbers_are_the_same_bytes_however_many_processes_and_in_which_order(fa
     assert (other.folder / "times.json").read_bytes() != (fake.folder / "times.json").read_bytes()
 
 
-def test_the_table_has_means_intervals_and_verdicts_of_known_values(fake):
+def test_the_table_has_medians_intervals_and_verdicts_of_known_values(fake):
     made(fake)
     lines = sweep.write(fake)
     row = next(line for line in lines if "score" in line and "size=2" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:3] == ["score", "size=2", "2.333"]
     assert cells[4:] == ["≥ 2", "3/3"]
-    low, high = map(float, cells[3].split(" to "))
-    assert 2 <= low < 2.333 < high <= 2.667
+    assert cells[3] == "2 to 2.667 (75 %)", "of three seeds the range, which holds the median so often"
     book = json.loads((fake.folder / "sweep.json").read_text())
     entry = book["settings"]["size=1"]
     assert entry["claims"]["score"]["held"] == "0/3"
@@ -213,15 +212,15 @@ def test_the_table_has_means_intervals_and_verdicts_of_known_values(fake):
     assert "quick" in json.loads((fake.folder / "times.json").read_text())["size=1"]["claims"]
 
 
-def test_values_that_are_no_numbers_are_left_out_of_the_mean():
+def test_values_that_are_no_numbers_are_left_out_of_the_median():
     claims = {
         seed: sweep.Claim("a", "", value, at_least=0.0) for seed, value in enumerate((1.0, float("nan")))
     }
     entry = sweep._over_seeds(claims)
-    assert (entry["mean"], entry["interval_of_mean"], entry["held"]) == (1.0, None, "1/2")
+    assert (entry["median"], entry["interval_of_median"], entry["held"]) == (1.0, None, "1/2")
     none = sweep._over_seeds({0: sweep.Claim("a", "", float("nan"), at_least=0.0)})
-    assert none["mean"] is None
-    assert sweep._number(none["mean"]) == "not a number"
+    assert none["median"] is None
+    assert sweep._number(none["median"]) == "not a number"
 
 
 def test_a_damaged_run_is_told_in_one_line(fake):

@@ -350,8 +350,10 @@ def _claims(runs: dict[int, dict]) -> dict[str, dict[int, Claim]]:
 
 
 def _over_seeds(records: dict[int, Claim]) -> dict:
-    """One claim over seeds: its values, and the mean with its interval over those that are numbers."""
-    from chapters.utils.evaluation import bootstrap_interval
+    """One claim over seeds: its values, and the median with its interval over those that are numbers."""
+    import numpy as np
+
+    from chapters.exact.intervals import median_interval, median_ranks
 
     first = next(iter(records.values()))
     values = {seed: claim.value for seed, claim in records.items()}
@@ -364,14 +366,15 @@ def _over_seeds(records: dict[int, Claim]) -> dict:
         "held": f"{sum(claim.holds for claim in records.values())}/{len(records)}",
         "mean": statistics.fmean(finite) if finite else None,
         "median": statistics.median(finite) if finite else None,
-        "interval_of_mean": bootstrap_interval(finite) if len(finite) > 1 else None,
+        "interval_of_median": median_interval(np.array(finite)).tolist() if len(finite) > 1 else None,
+        "covers": median_ranks(len(finite))[1] if len(finite) > 1 else None,
         "values": values,
     }
 
 
 def table(numbers: dict, times: dict) -> list[str]:
     """A row for each claim and setting, as a table that reads well in a terminal too."""
-    rows = [("claim", "setting", "mean", "95 % interval", "bound", "holds")]
+    rows = [("claim", "setting", "median", "interval (how often it holds the median)", "bound", "holds")]
     entries = {
         label: {**setting["claims"], **times[label]["claims"]}
         for label, setting in numbers["settings"].items()
@@ -381,7 +384,7 @@ def table(numbers: dict, times: dict) -> list[str]:
         for label, claims in entries.items():
             if name in claims:
                 entry = claims[name]
-                told = (_number(entry["mean"]), _interval(entry["interval_of_mean"]), entry["bound"])
+                told = (_number(entry["median"]), _interval(entry), entry["bound"])
                 rows.append((name, label, *told, entry["held"]))
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     rows.insert(1, tuple("-" * width for width in widths))
@@ -392,12 +395,16 @@ def _number(value: float | None) -> str:
     return "not a number" if value is None else f"{value:.4g}"
 
 
-def _interval(ends: list | None) -> str:
-    return f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "–"
+def _interval(entry: dict) -> str:
+    """The interval of the median, and what it covers: lesson B8 audits it."""
+    if not entry["interval_of_median"]:
+        return "–"
+    low, high = entry["interval_of_median"]
+    return f"{low:.4g} to {high:.4g} ({100 * entry['covers']:.0f} %)"
 
 
 def draw(numbers: dict) -> Any:
-    """A panel for each claim whose values differ, a row for each setting: its seeds, mean and interval."""
+    """A panel for each claim whose values differ, a row for each setting: its seeds, median and interval."""
     import numpy as np
 
     settings = numbers["settings"]
@@ -425,11 +432,11 @@ def _panel(ax: Any, settings: dict, name: str) -> None:
         said = (lambda text: text) if row == 0 else (lambda text: None)
         spread = [row + 0.18 * (2 * at / max(1, len(values) - 1) - 1) for at in range(len(values))]
         ax.plot(values, spread, "o", color=plotting.SKY, markersize=4, alpha=0.7, label=said("one seed"))
-        if ends := entry["interval_of_mean"]:
-            label = said("95 % interval of the mean")
+        if ends := entry["interval_of_median"]:
+            label = said("interval of the median")
             ax.plot(ends, [row, row], color=plotting.BLUE, linewidth=4, label=label)
-        if entry["mean"] is not None:
-            ax.plot([entry["mean"]], [row], "o", color="black", markersize=7, label=said("mean"))
+        if entry["median"] is not None:
+            ax.plot([entry["median"]], [row], "o", color="black", markersize=7, label=said("median"))
     first = next(setting["claims"][name] for setting in settings.values() if name in setting["claims"])
     if bound := re.match(r"[≥≤]? ?(-?[\d.]+(e[+-]?\d+)?)", first["bound"]):
         ax.axvline(float(bound[1]), label="what the lesson claims", **plotting.REFERENCE)
