@@ -89,9 +89,9 @@ q_{t+1} = q_t - f^a_t + f^b_t \tag{2}$$
 
 The last one also loses $\alpha q_T^2$, the cost of getting rid of what is left ($\phi = 0.2$, $\alpha = 0.1$
 cents); with 8 shares held or owed one side is closed. The *utility* of quotes is the mean of the sum. The
-price is as likely to rise as to fall, whatever we hold: its term is noise of mean 0. What matters is time and
-inventory, $50 \times 17$ cells, so dynamic programming (A3) finds the best quotes, and the exact utility of
-any: `exact/market.py`.
+price is as likely to rise as to fall, whatever we hold: its term in (2) is noise of mean 0. What matters is
+time and inventory, $50 \times 17$ cells, so dynamic programming (A3) finds the best quotes, and the exact
+utility of any: `exact/market.py`.
 
 ## 2. The best quotes as a matrix exponential
 
