@@ -63,6 +63,18 @@ def grid_mdp(
     return MDP(P, R, terminal, gamma)
 
 
+def random_mdp(
+    rng: np.random.Generator, num_states: int, num_actions: int, gamma: float, spread: float = 1.0
+) -> MDP:
+    """A process that never ends, with normal rewards; an action may lead anywhere.
+
+    spread: of the chances of the next state; at 1 all are alike on average, near 0 one has nearly all.
+    """
+    P = rng.dirichlet(np.full(num_states, spread), size=(num_states, num_actions))
+    R = rng.normal(size=(num_states, num_actions))
+    return MDP(P, R, np.zeros(num_states, dtype=bool), gamma)
+
+
 def reaching(chain: Float[np.ndarray, "S S"], goal: Bool[np.ndarray, " S"]) -> Bool[np.ndarray, " S"]:
     """The states from which `goal` can be reached, those of `goal` included."""
     for _ in range(len(chain)):
@@ -105,6 +117,23 @@ def evaluate_exactly(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.nda
     P_policy = np.einsum("sa,sat->st", policy, mdp.P) * going_on  # [S, S], nothing comes after an end
     R_policy = (policy * mdp.R).sum(axis=1)  # [S]
     return np.linalg.solve(np.eye(len(R_policy)) - mdp.gamma * P_policy, R_policy)
+
+
+def advantages_of(mdp: MDP, policy: Float[np.ndarray, "S A"]) -> Float[np.ndarray, "S A"]:
+    """How much better than usual each action is under a policy; 0 on average over the policy's actions."""
+    V = evaluate_exactly(mdp, policy)
+    return q_from_v(mdp, V) - V[:, None]
+
+
+def visits(
+    mdp: MDP, policy: Float[np.ndarray, "S A"], start: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """d^pi: the share of its discounted time that a policy spends in each state, from the chances `start`.
+
+    (1 - gamma) sum over t of gamma^t P(s_t = s), for gamma < 1; it sums to 1, terminal states included.
+    """
+    chain = np.einsum("sa,sat->st", policy, mdp.P)  # [S, S]
+    return (1 - mdp.gamma) * np.linalg.solve(np.eye(len(start)) - mdp.gamma * chain.T, start)
 
 
 # same-as: A3.greedy_policy

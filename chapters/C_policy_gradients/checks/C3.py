@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import torch
 
+from chapters.C_policy_gradients.C3_ppo_from_scratch import Config
 from chapters.envs import make_envs
 from chapters.envs.agents import ActorCritic
 from chapters.utils.edits import Edit
@@ -86,13 +87,13 @@ def check_approx_kl(approx_kl):
 
 def agent_for(function, env_id, num_envs, **config):
     """(agent with weights that matter, its environments, its config) from the function's own module."""
-    lesson = sys.modules[function.__module__]
+    config_class = getattr(sys.modules[function.__module__], "Config", Config)  # a copy has none of its own
     envs = make_envs(env_id, num_envs)
     agent = ActorCritic(envs)
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    return agent, envs, lesson.Config(**config)
+    return agent, envs, config_class(**config)
 
 
 def check_prepare(prepare):
