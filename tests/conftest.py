@@ -23,6 +23,7 @@ os.environ.update(
 
 import jaxtyping
 import pytest
+import tyro  # noqa: F401 — first: it cannot be imported any more where a prompt's last value, `_`, holds a list
 from xdist.scheduler import LoadScopeScheduling
 
 from chapters.course.catalog import CHAPTERS

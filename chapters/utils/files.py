@@ -25,7 +25,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        error.filename = getattr(error, "filename", None) or str(path)  # a full disk does not say where it is
+        if isinstance(error, OSError) and error.errno:
+            error.filename = error.filename or str(path)  # a full disk does not say where it is
         raise
 
 
