@@ -9,6 +9,8 @@ from spies import watch_adam
 from chapters.C_policy_gradients import C9_market_making as lesson
 from chapters.C_policy_gradients.checks.C9 import EDITS
 from chapters.C_policy_gradients.evidence import C9 as evidence
+from chapters.course.catalog import find
+from chapters.course.ledger import load
 from chapters.envs.market import Played
 from chapters.exact.market import ASK, BID, Market, constant, optimum, utility
 from chapters.utils import RunLog
@@ -153,3 +155,10 @@ def test_errors_off_is_a_standard_score(monkeypatch):
     monkeypatch.setattr(evidence, "play", play)
     found = evidence.errors_off(Market(), 4, np.random.default_rng(0))
     assert found == pytest.approx(2.0 / (np.std([1, 3, 1, 3], ddof=1) / 2))
+
+
+def test_what_the_text_says_of_the_seeds():
+    """The blind critic teaches hardly more than the best constant depth; all learners of the lesson far more."""
+    claims = [run["claims"] for run in load(find("C9"))["runs"]]
+    assert max(one["blind_critic_gap"]["value"] for one in claims) < 0.3
+    assert min(one["gap_closed"]["value"] for one in claims) > 0.95
