@@ -158,7 +158,7 @@ def test_errors_off_is_a_standard_score(monkeypatch):
 
 
 def test_what_the_text_says_of_the_seeds():
-    """The blind critic teaches hardly more than the best constant depth; all learners of the lesson far more."""
+    """The blind critic teaches hardly more than the best constant depth, the lesson's far more."""
     claims = [run["claims"] for run in load(find("C9"))["runs"]]
     assert max(one["blind_critic_gap"]["value"] for one in claims) < 0.3
     assert min(one["gap_closed"]["value"] for one in claims) > 0.95
