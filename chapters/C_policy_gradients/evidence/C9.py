@@ -236,15 +236,8 @@ def claim_misfit(market: Market, log: RunLog) -> dict[str, np.ndarray]:
         source="exact dynamic programming; (1 - kappa c) exp(kappa c) is 0 there",
         always=True,
     )
-    log.claim(
-        "learned_elsewhere",
-        "where kappa is another, the learned quotes lose what the simulator's best quotes lose",
-        np.abs(curves["learned"] - curves["elsewhere"]).max(),
-        at_most=0.05,
-        unit="largest difference in share of the optimum",
-        source="exact dynamic programming",
-        seeds="9/10",
-    )
+    # reported and not claimed: how near the learned quotes stay to the best ones is a matter of training
+    log.write(0, learned_elsewhere=np.abs(curves["learned"] - curves["elsewhere"]).max())
     return curves
 
 
