@@ -232,6 +232,27 @@ def test_random_rows_are_distributions():
     assert spread.max(axis=1).mean() < 0.5
 
 
+def test_counted_models_err_and_lose_as_worked_out_for_one_world(tmp_path, monkeypatch):
+    """Two states, two actions: one stays where it pays 1, the model says with 1 of 4 tries that it leaves."""
+    P = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    world = MDP(P, np.array([[1.0, 0.5], [0.0, 0.0]]), np.zeros(2, dtype=bool), 0.9)
+
+    class Tries:
+        def multinomial(self, tries, chances):
+            counts = tries * chances
+            counts[0, 0] = [0.75 * tries, 0.25 * tries]
+            return counts
+
+    monkeypatch.setattr(evidence, "some_worlds", lambda *_: [world])
+    log = RunLog(tmp_path, "B7")
+    evidence.claim_counted(evidence.Config(), Tries(), log)
+    log.close()
+    assert log.last("counted_error") == pytest.approx(10 - 1 / (1 - 0.9 * 0.75))
+    assert log.last("counted_loss") == pytest.approx(0.0, abs=1e-9)  # staying is still the best choice
+    assert log.last("counted_bound") == pytest.approx(0.9 * 0.25 / 0.01)
+    assert {claim.name: claim.holds for claim in log.claims} == {"loss_bound": True, "counted_slope": False}
+
+
 # What the text says
 
 

@@ -35,7 +35,7 @@ class Config:
     """Random orders of backups that are averaged."""
     num_worlds: Annotated[int, in_range(1, 10_000)] = 200
     """Random worlds for each size, discount and kind, in which the simulation bound is checked."""
-    num_counted: Annotated[int, in_range(1, 1000)] = 20
+    num_counted: Annotated[int, in_range(1, 1000)] = 200
     """Random worlds of which a model is counted from few tries and from many."""
     blocking_steps: Annotated[int, in_range(1, 10**6)] = 1000
     """Steps before the way is blocked; twice as many follow."""
@@ -129,7 +129,7 @@ def claim_sweeping(cfg: lesson.Config, extra: Config, rng: np.random.Generator, 
     ratios = []
     for factor, pairs in zip(FACTORS, BACKUPS):
         maze = grid_mdp(finer(MAZE, factor), cfg.gamma)
-        q, order = lesson.prioritised_sweeping(maze, theta=1e-9)
+        q, order = lesson.prioritised_sweeping(maze, theta=0.0)  # from 0 each error goes exactly
         orders = [random_order(maze, q * ~maze.terminal[:, None], rng) for _ in range(extra.num_orders)]
         log.write(pairs, swept=len(order), at_random=np.mean(orders))
         ratios.append(np.mean(orders) / len(order))
@@ -318,20 +318,27 @@ def claim_bounds(extra: Config, rng: np.random.Generator, log: RunLog) -> None:
     )
 
 
+def some_worlds(num_worlds: int, gamma: float, rng: np.random.Generator) -> list[MDP]:
+    """Worlds of 8 states and 3 actions in which a few outcomes share the chance; rewards are up to 1."""
+    never = np.zeros(8, dtype=bool)
+    return [
+        MDP(random_rows(rng, (8, 3, 8), 0.3), rng.random((8, 3)), never, gamma) for _ in range(num_worlds)
+    ]
+
+
 def claim_counted(extra: Config, rng: np.random.Generator, log: RunLog) -> None:
     """Models counted from m tries of each pair: the value's error, the loss of acting by them, the bound."""
     gamma, worst, means = 0.9, 0.0, []
+    worlds = some_worlds(extra.num_counted, gamma, rng)  # the same for every m
     for tries in SAMPLES:
         rows = []
-        for _ in range(extra.num_counted):
-            P, rewards = random_rows(rng, (8, 3, 8), 0.3), rng.random((8, 3))
-            world = MDP(P, rewards, np.zeros(8, dtype=bool), gamma)
-            model = world._replace(P=rng.multinomial(tries, P) / tries)
+        for world in worlds:
+            model = world._replace(P=rng.multinomial(tries, world.P) / tries)
             best, policy, _ = policy_iteration(world)
             error = np.abs(evaluate_exactly(model, policy) - best).max()
             believed = greedy_policy(q_from_v(model, policy_iteration(model)[0]))
             loss = (best - evaluate_exactly(world, believed)).max()
-            bound = simulation_bound(total_variation(P, model.P), 1.0, gamma)
+            bound = simulation_bound(total_variation(world.P, model.P), 1.0, gamma)
             worst = max(worst, loss / (2 * bound))
             rows.append((error, loss, bound))
         means.append(np.mean(rows, axis=0))
