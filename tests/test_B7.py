@@ -237,7 +237,7 @@ def test_counted_models_err_and_lose_as_worked_out_for_one_world(tmp_path, monke
     P = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
     world = MDP(P, np.array([[1.0, 0.5], [0.0, 0.0]]), np.zeros(2, dtype=bool), 0.9)
 
-    class Tries:
+    class Tries(np.random.Generator):
         def multinomial(self, tries, chances):
             counts = tries * chances
             counts[0, 0] = [0.75 * tries, 0.25 * tries]
@@ -245,7 +245,7 @@ def test_counted_models_err_and_lose_as_worked_out_for_one_world(tmp_path, monke
 
     monkeypatch.setattr(evidence, "some_worlds", lambda *_: [world])
     log = RunLog(tmp_path, "B7")
-    evidence.claim_counted(evidence.Config(), Tries(), log)
+    evidence.claim_counted(evidence.Config(), Tries(np.random.PCG64(0)), log)
     log.close()
     assert log.last("counted_error") == pytest.approx(10 - 1 / (1 - 0.9 * 0.75))
     assert log.last("counted_loss") == pytest.approx(0.0, abs=1e-9)  # staying is still the best choice
