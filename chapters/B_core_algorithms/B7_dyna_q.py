@@ -273,7 +273,7 @@ not found out by those who only follow it: somebody must be paid to look.
 
 <!-- results: B7 -->
 
-`rl run B7`: 9 s; with `--evidence`: 12 s, 124 MB. With `--smoke`, all of it: 3 s.
+`rl run B7`: 10 s; with `--evidence`: 14 s, 125 MB. With `--smoke`, all of it: 3 s.
 (CPU seconds of the whole process on Linux x86_64, 2 cores.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
@@ -293,8 +293,8 @@ not found out by those who only follow it: somebody must be paid to look.
 | coupling_bound *        | 0.772 (0.708 to 0.872)          | ≤ 1        | 10/10 |
 | simulation_bound *      | 0.688 (0.579 to 0.798)          | ≤ 1        | 10/10 |
 | bound_is_met *          | 1                               | 1 ± 1e-09  | 10/10 |
-| loss_bound *            | 0.0119 (0.0105 to 0.0153)       | ≤ 1        | 10/10 |
-| counted_slope *         | -0.52 (-0.558 to -0.495)        | -0.5 ± 0.1 | 10/10 |
+| loss_bound *            | 0.0183 (0.0151 to 0.0198)       | ≤ 1        | 10/10 |
+| counted_slope *         | -0.505 (-0.527 to -0.496)       | -0.5 ± 0.1 | 10/10 |
 
 \* measured by the evidence beside the lesson
 
