@@ -314,17 +314,17 @@ r"""
 
 **Left**, one weight for two states: action 1 pays in the first, leads to the second, and costs there. A
 policy that takes it one time in ten hardly knows the second state: the surrogate rises on where the truth
-turns. **Middle**, no update of TRPO passes $\delta$: the line search sees to it. (`main` draws the score
-only.)
+turns. **Middle**, no update of TRPO passes $\delta$: the line search sees to it.
 
 ![Environment steps and CPU seconds to a sustained 475: TRPO, PPO and other steps](results/C5_race.png)
 
 **The verdict.** A policy may move as far as the surrogate can be believed, and should go where *it* changes
-least for the gain, whatever its weights do: the plain gradient, as long in KL, needs far more steps. That the
-guarantee holds does not make it useful: [it is dear](results/C5_bound.png). TRPO puts $\delta$ in its place,
-and keeps that promise at each update, in the mean of a batch; single states move much further
-(`worst_state`). PPO keeps the surrogate, the ratio and the wish to stay near. Matrix, conjugate gradients and
-line search are gone, and on CartPole nobody misses them: both need about the same steps and seconds.
+least for the gain, whatever its weights do: the plain gradient, held to the same $\delta$, needs far more
+steps. That the guarantee holds does not make it useful: [it is dear](results/C5_bound.png). TRPO puts
+$\delta$ in its place, and keeps that promise at each update, in the mean of a batch; single states move much
+further (`worst_state`). PPO keeps the surrogate, the ratio and the wish to stay near. Matrix, conjugate
+gradients and line search are gone, and on CartPole nobody misses them: both need about the same steps and
+seconds.
 
 <!-- results: C5 -->
 
@@ -357,7 +357,7 @@ line search are gone, and on CartPole nobody misses them: both need about the sa
 <!-- /results -->
 
 **Break it.** `rl break C5 no_line_search`: which promise falls, and does CartPole mind? `rl break C5
-plain_gradient`: as far at each step, and late. `rl break C5 downhill`: see who refuses to go.
+plain_gradient`: held to the same $\delta$, and late. `rl break C5 downhill`: see who refuses to go.
 
 **Exercises.**
 

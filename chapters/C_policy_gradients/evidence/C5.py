@@ -518,7 +518,7 @@ def summarise(runs: list[dict], log: RunLog) -> None:
     )
     log.claim(
         "plain_steps",
-        "the plain gradient, as long in KL, needs more environment steps to a sustained 475",
+        "the plain gradient, held to the same delta, needs more environment steps to a sustained 475",
         median("plain_gradient", 1) / median("ours", 1),
         at_least=1.0,
         unit="times TRPO's, medians",
