@@ -52,9 +52,9 @@ class Config:
     """Comparisons of two algorithms, for the power."""
     quality_weight: Annotated[float, in_range(0.1, 5.0)] = 1.0
     """How strongly the judge leans towards the better answer, in logits."""
-    position_weight: Annotated[float, in_range(-5.0, 5.0)] = 0.4
+    position_weight: Annotated[float, in_range(-3.0, 3.0)] = 0.4
     """How strongly it leans towards the answer that it reads first."""
-    length_weight: Annotated[float, in_range(-5.0, 5.0)] = 0.8
+    length_weight: Annotated[float, in_range(-3.0, 3.0)] = 0.8
     """How strongly it leans towards the longer answer."""
     share_longer: Annotated[float, in_range(0.0, 1.0)] = 0.8
     """In what share of the judged pairs ours is the longer answer."""
@@ -364,9 +364,12 @@ def evaluations(
         q = rng.binomial(count, p, size) / count
         s, false = (rng.binomial(extra.num_known, says[b, longer], size) / extra.num_known for b in (1, 0))
         known = extra.num_known
-        errors = [corrected_error(*one, count, known, known) for one in zip(q, s, 1 - false)]
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # a judge that looks like a coin corrects nothing
+            errors = [corrected_error(*one, count, known, known) for one in zip(q, s, 1 - false)]
+            rate += share * lesson.corrected_rate(q, s, 1 - false)
         raw += share * q
-        rate += share * lesson.corrected_rate(q, s, 1 - false)
         variance += (share * np.array(errors)) ** 2
     return raw, rate, np.sqrt(variance)
 
@@ -471,6 +474,8 @@ def draw_games(rates: dict[str, float], log: RunLog) -> None:
     profiles.legend(loc="upper right", fontsize=10)
     plotting.bar_rows(bars, rates, plotting.COLOURS)
     bars.axvline(0.5, label="truth", **plotting.REFERENCE)
-    bars.set(xlim=(0, 1), xlabel="win rate of ours", title="Two equal models, one judge")
+    low, high = min(rates.values()), max(rates.values())  # what is corrected wrongly can be no rate at all
+    bars.set(xlim=(min(0.0, 1.2 * low), max(1.0, 1.2 * high)), xlabel="win rate of ours")
+    bars.set_title("Two equal models, one judge")
     bars.legend(loc="lower right", fontsize=10)
     log.figure(figure, "games")
