@@ -126,9 +126,11 @@ def test_the_guard_ends_what_a_killed_driver_leaves_and_nothing_else(tmp_path):
 @pytest.fixture(scope="module")
 def two_nodes():
     """One cluster for the tests below."""
+    before = signal.getsignal(signal.SIGTERM)
     with cluster.nodes(1, 1) as found:
         import ray
 
+        assert signal.getsignal(signal.SIGTERM) is before, "Ray's own handler would end the process unheard"
         yield ray, found
 
 

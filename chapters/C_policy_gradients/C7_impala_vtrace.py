@@ -422,7 +422,7 @@ def main(cfg: Config, log: RunLog) -> None:
     )
     log.claim(
         "fresh_return",
-        "the last policy, which learnt from data of four updates ago, balances the pole on fresh episodes",
+        "the last policy, which learnt from data of `lag` updates ago, balances the pole on fresh episodes",
         score(agent, cfg, 20_000),
         at_least=SOLVED,
         unit="mean return of 100 greedy episodes",

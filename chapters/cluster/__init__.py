@@ -101,15 +101,16 @@ def nodes(*num_cpus: int) -> Iterator[list[Node]]:
     with _watched(), contextlib.ExitStack() as stack:
         found = []
         try:
-            cluster = Cluster()
-            stack.callback(cluster.shutdown)
-            for cpus in num_cpus:
-                before = _below({me})
-                head = {} if found else {"include_dashboard": False}
-                cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, **head)
-                found.append(Node(_below({me}) - before))
-            stack.callback(ray.shutdown)
-            _drive(ray, cluster.address)
+            with _same_signals():
+                cluster = Cluster()
+                stack.callback(cluster.shutdown)
+                for cpus in num_cpus:
+                    before = _below({me})
+                    head = {} if found else {"include_dashboard": False}
+                    cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, **head)
+                    found.append(Node(_below({me}) - before))
+                stack.callback(ray.shutdown)
+                _drive(ray, cluster.address)
         except Exception as error:
             told = (str(error) or type(error).__name__).splitlines()[0][:150]
             raise UsageError(
@@ -119,16 +120,23 @@ def nodes(*num_cpus: int) -> Iterator[list[Node]]:
 
 
 def _drive(ray: ModuleType, address: str, **options: Any) -> None:
-    """Connect; what a signal does stays as it was, which Ray would change."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {name: signal.getsignal(name) for name in names}
+    """Connect. Functions of an edited lesson are sent whole."""
     for name, module in list(sys.modules.items()):
         if name.endswith("__edited"):  # an edited lesson is no file that a worker could import
             ray.cloudpickle.register_pickle_by_value(module)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    if threading.current_thread() is threading.main_thread():
-        for name, handler in before.items():
-            signal.signal(name, handler)
+
+
+@contextlib.contextmanager
+def _same_signals() -> Iterator[None]:
+    """What a signal does stays as it was, where Ray would change it."""
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for name, handler in before.items():
+                signal.signal(name, handler)
 
 
 @contextlib.contextmanager
@@ -140,7 +148,8 @@ def joined(address: str) -> Iterator[None]:
     _look(address)
     ray = load(own=False)
     try:
-        _drive(ray, address, runtime_env={"working_dir": str(ROOT), "excludes": LEFT_BEHIND})
+        with _same_signals():
+            _drive(ray, address, runtime_env={"working_dir": str(ROOT), "excludes": LEFT_BEHIND})
     except Exception as error:
         told = (str(error) or type(error).__name__).splitlines()[0][:150]
         raise UsageError(f"--address {address}: no cluster there that lets us in ({told})") from None

@@ -258,7 +258,7 @@ def draw_fixed_point(found: Float[np.ndarray, "W K"], log: RunLog) -> None:
     ax.axhline(1.0, label="the older policy's value", color="grey", linestyle=":")
     ax.axhline(0.0, label="the learner's value", **plotting.REFERENCE)
     ax.axvline(1.0, color="grey", linewidth=0.8)
-    ax.set(xlabel="bound on the ratio", ylabel="distance from the learner's value", title="What is learnt")
+    ax.set(xlabel="bound on the ratio", ylabel="distance, of that between the two", title="What is learnt")
     ax.legend(loc="upper right", fontsize=10)
     log.figure(figure, "fixed_point")
 
@@ -293,7 +293,7 @@ def draw_tokens(log: RunLog) -> None:
         for name, label in WEIGHTINGS.items():
             ax.plot(kl[1:], log.series(f"tokens_{name}_{what}")[1][1:], "o-", label=label)
         ax.set(xscale="log", xlabel="KL from the writer to the learner (nats)")
-    axes[0].set(ylabel="bias, of the first gradient's norm", title="Wrong on average by", ylim=(-0.05, None))
+    axes[0].set(ylabel="bias, of the first gradient's norm", title="Wrong on average by", ylim=(-0.3, None))
     axes[1].set(ylabel="standard deviation, same unit", title="Spread of one text's estimate", ylim=(0, None))
     axes[0].legend()
     log.figure(figure, "tokens")
