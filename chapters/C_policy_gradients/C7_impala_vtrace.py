@@ -28,11 +28,10 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from chapters.envs import evaluate, make_envs, true_next_obs
+from chapters.envs import evaluate, make_envs
 from chapters.envs.agents import ActorCritic
-from chapters.envs.on_policy import approx_kl, gae
+from chapters.envs.on_policy import approx_kl, collect, gae
 from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson, seed_everything
-from chapters.utils.networks import in_numpy
 from chapters.utils.optim import Adam
 
 SOLVED = 475.0  # the threshold registered for CartPole-v1
@@ -188,10 +187,9 @@ def clipped_policy(policy: Table, behaviour: Table, rho_bar: float) -> Table:
 r"""
 ## 3. Actors
 
-An actor has environments and a copy of the agent, and answers each set of weights with one rollout, and with
-the probabilities by which it acted. `Actor` does the work when it is asked for its answer. The evidence puts
-it into a process of its own (`RemoteActor` in `evidence/C7_processes.py`), which begins when the weights
-come.
+An actor has environments and a copy of the agent, and answers each set of weights with one rollout (C3's
+`collect`) and the probabilities by which it acted. `Actor` works when it is asked for its answer. In the
+evidence it gets a process of its own (`RemoteActor`, `evidence/C7_processes.py`) and begins at once.
 
 Rollout $i$ is made by the weights after $i - $ `lag` updates, whoever makes it and however long that takes.
 So the numbers do not depend on the machine: processes give the same to the last bit. Real systems learn from
@@ -219,20 +217,11 @@ class Actor:
     def answer(self) -> Rollout:
         """The rollout that was ordered first: `num_steps` steps in each environment."""
         nn.utils.vector_to_parameters(torch.from_numpy(self.asked.popleft()), self.agent.parameters())
-        head, unit, actor = self.agent.head, self.agent.obs_unit, in_numpy(self.agent.actor)
-        names = ("obs", "actions", "rewards", "next_obs", "terminated", "truncated")
-        rows = []
-        for _ in range(self.cfg.num_steps):
-            seen = self.obs / unit  # [N, D]: numbers up to about 1
-            actions = head.sample(actor(seen), self.rng)
-            self.obs, rewards, terminated, truncated, infos = self.envs.step(head.applied(actions))
-            next_obs = true_next_obs(self.obs, terminated | truncated, infos) / unit
-            rewards = self.cfg.reward_scale * rewards.astype(np.float32)
-            rows.append((seen, actions, rewards, next_obs, terminated, truncated))
-        rollout = {name: np.stack(column) for name, column in zip(names, zip(*rows))}
-        obs, actions = (torch.from_numpy(rollout[name]).flatten(0, 1) for name in ("obs", "actions"))
-        log_probs = self.agent.judge(obs, actions)[0]
-        return rollout | {"old_log_probs": log_probs.reshape(rollout["rewards"].shape).numpy()}
+        rollout, self.obs = collect(self.agent, self.envs, self.obs, self.rng, self.cfg)
+        flat = (rollout[name].flatten(0, 1) for name in ("obs", "actions"))
+        log_probs = self.agent.judge(*flat)[0]
+        rollout["old_log_probs"] = log_probs.reshape(rollout["rewards"].shape)
+        return {name: values.numpy() for name, values in rollout.items()}
 
 
 def weights_of(agent: ActorCritic) -> Weights:
