@@ -23,7 +23,7 @@ PROSE = sorted(
     [*ROOT.glob("*.md"), *CHAPTERS.glob("*.md"), *CHAPTERS.glob("*/*.md")]
     + [path for folder in ("days", "planning", "benchmarks") for path in (ROOT / folder).rglob("*.md")]
 )
-CITING = [*PROSE, *(path for path in CHAPTERS.rglob("*.py") if "course" not in path.parts)]
+CITING = [*PROSE, *(path for path in CHAPTERS.rglob("*.py") if path.parent.name != "course")]
 KEY = re.compile(r"\b[a-z]{2,}(?:19|20)\d\d[a-z]*\d?\b")
 HOUSE_NAMES = """obs actions rewards next_obs terminated truncated done log_prob values next_values advantages
 returns td_target gamma gae_lambda clip_eps ent_coef vf_coef max_grad_norm num_envs num_steps num_epochs
