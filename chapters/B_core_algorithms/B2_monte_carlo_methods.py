@@ -270,8 +270,8 @@ on the walk, four steps and then one's own guess err clearly less than whole ret
 
 <!-- results: B2 -->
 
-`rl run B2`: 13 s; with `--evidence`: 15 s, 334 MB. With `--smoke`, all of it: 2 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run B2`: 13 s; with `--evidence`: 15 s, 334 MB; with `--smoke --evidence`: 2 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -293,6 +293,36 @@ on the walk, four steps and then one's own guess err clearly less than whole ret
 | error_slope_pooled *     | -0.504                    | -0.5 ± 0.05   | pooled |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `error_slope`: the error of the value estimates falls as one over the root of the number of hands (slope,
+  log-log)
+- `control_loss`: the learned policy gives away less than a thousandth of the stake per hand (reward per hand)
+- `n_step_beats_monte_carlo`: with the best step size for each, 4-step TD has a smaller error than Monte Carlo
+  (ratio of errors)
+- `loop_first_visit_mean`: in the loop, first-visit estimates average what theory says, after 1 to 10 episodes
+  (standard errors)
+- `loop_every_visit_mean`: in the loop, every-visit estimates average what theory says, after 1 to 10 episodes
+  (standard errors)
+- `loop_squared_errors`: after one episode the biased every-visit estimate has the smaller mean squared error
+  (every-visit / first-visit)
+- `interval_coverage`: 95 % confidence intervals contain the exact value in about 95 % of the states (share of
+  200 states)
+- `visits_coincide`: no state recurs within a hand of Blackjack, so first- and every-visit are the same
+  (repeated visits)
+- `optimum_as_published`: the policy that dynamic programming finds is the published one (states that differ)
+- `control_is_optimal`: control chooses as the optimum does wherever the actions differ by more than 3
+  standard errors (wrong states of 200)
+- `importance_mean`: weighted by the ratios, the hands of a player who tosses a coin average another policy's
+  value (standard errors)
+- `walk_values`: the random walk's Bellman equations have the solution -0.9, -0.8, ... 0.9 (largest
+  difference)
+- `best_n_between`: the best n lies between the two ends: 2, 4 or 8 (steps)
+- `n_step_beats_td0`: with the best step size for each, 4-step TD has a smaller error than TD(0) (ratio of
+  errors)
+- `walk_error`: the smallest error of 4-step TD over the first ten episodes is the published one (RMS error)
+- `error_slope_pooled`: pooled over the seeds, the slope of the error is -1/2 (slope, log-log)
 
 <!-- /results -->
 

@@ -311,8 +311,8 @@ corrected by error rates from pairs like those it judged, it is right up to an e
 
 <!-- results: B8 -->
 
-`rl run B8`: 3 s; with `--evidence`: 5 s, 222 MB. With `--smoke`, all of it: 2 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run B8`: 3 s; with `--evidence`: 5 s, 222 MB; with `--smoke --evidence`: 2 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -344,6 +344,52 @@ corrected by error rates from pairs like those it judged, it is right up to an e
 | judge_raw *             | 0                           | ≤ 0.05        | 10/10 |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `t_coverage`: Student's interval of five normal returns holds the mean as often as it promises (of
+  experiments)
+- `percentile_coverage`: the percentile bootstrap's interval of five normal returns holds it much less often
+  (of experiments)
+- `median_coverage`: on normal and bimodal returns the interval for the median holds it as often as equation 3
+  says (largest difference)
+- `median_exact`: and equation 3 is right (largest difference)
+- `normal_t`: on normal returns of 3 to 20 seeds Student's t covers what theory says (largest difference)
+- `normal_percentile`: on normal returns of 3 to 20 seeds the percentile bootstrap covers what theory says
+  (largest difference)
+- `bimodal_t`: on bimodal returns of 3 to 20 seeds Student's t covers what enumeration says (largest
+  difference)
+- `bimodal_percentile`: on bimodal returns of 3 to 20 seeds the percentile bootstrap covers what enumeration
+  says (largest difference)
+- `bca_coverage`: on five normal returns BCa covers no more than the percentile bootstrap (of experiments)
+- `recorded_median`: the range of five recorded seeds holds the median of each quantity of the course as
+  equation 3 says (lowest coverage of 164 quantities)
+- `recorded_percentile`: on recorded quantities the percentile bootstrap of five seeds misses at least twice
+  as often as promised (median coverage of 164 quantities)
+- `recorded_bca`: on recorded quantities BCa of five seeds misses at least twice as often as promised (median
+  coverage of 164 quantities)
+- `recorded_t`: on recorded quantities Student's interval of five seeds misses more often than promised, too
+  (median coverage of 164 quantities)
+- `rliable_gap`: mean, median, interquartile mean, optimality gap, P(X > Y) and profile equal rliable's
+  (largest difference)
+- `stratified_coverage`: resampled task by task, the mean over ten tasks of five runs is covered better, but
+  not as promised (of experiments)
+- `race_of_three`: the bootstrap of a ratio of medians, the interval of the benchmarks, covers too little with
+  3 seeds (of comparisons)
+- `race_of_five`: with 5 and 10 seeds it nearly keeps its promise (lower share of comparisons)
+- `printed_medians`: the published scores of 57 games have the medians that are in print (% of a person's
+  score)
+- `one_game`: half of the mean that DQN has over 57 games is one game (share of the mean)
+- `blind_median`: with its 28 lowest games at 0 the median of DQN is what it was (difference)
+- `iqm_sees`: the interquartile mean falls (of what it was)
+- `power`: a t-test sees gaps of 1 and 2 deviations, with 5 and 17 seeds, as often as equation 6 says (largest
+  difference)
+- `judge_corrected`: swapped and with error rates by length, a judge's win rate is the true one (difference)
+- `swap_cancels_position`: of two equal models a judge that minds position only says one half, when swapped
+  (difference)
+- `judge_interval`: with finite numbers of pairs, 95 % intervals of the corrected win rate hold the truth (of
+  evaluations)
+- `judge_raw`: those of the raw win rate do not (of evaluations)
 
 <!-- /results -->
 

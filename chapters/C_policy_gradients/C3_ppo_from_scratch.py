@@ -292,8 +292,8 @@ that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
 <!-- results: C3 -->
 
-`rl run C3`: 5 s; with `--evidence`: 124 s, 941 MB. With `--smoke`, all of it: 11 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run C3`: 5 s; with `--evidence`: 124 s, 941 MB; with `--smoke --evidence`: 11 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -321,6 +321,50 @@ that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 | stage_ppo *               | 1                               | ≥ 0.9      | pooled |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `pull_back`: a bad action (advantage -1) that has become 1.5 times as likely is pulled back (slope of the
+  objective)
+- `mean_kl`: an update moves the policy less, on average, than if every ratio stood at the clip's edge
+- `fresh_return`: the last policy balances the pole on fresh episodes (mean return of 100 greedy episodes)
+- `gae_gap`: GAE's recursion equals its definition, the double sum, across both kinds of end (largest
+  difference)
+- `first_ratio_gap`: in the first minibatch of a rollout every ratio is 1, but for rounding (largest distance
+  from 1)
+- `sb3_loss_gap`: our loss equals that of Stable-Baselines3's PPO on the same batch (of the largest, discrete
+  and continuous)
+- `sb3_gradient_gap`: our gradient equals that of Stable-Baselines3's PPO on the same batch (of the largest,
+  discrete and continuous)
+- `sustained_475`: three evaluations in a row score at least this much (the best such three of the run) (mean
+  return of 100 greedy episodes)
+- `kl_no_clip`: without any clip, 40 passes over one rollout move the policy further than PPO's do (times
+  PPO's KL divergence)
+- `kl_max_if_negative`: with a max where the advantage is negative, 40 passes over one rollout move the policy
+  further than PPO's do (times PPO's KL divergence)
+- `kl_clip_alone`: with the clip alone, without the min, 40 passes over one rollout move the policy further
+  than PPO's do (times PPO's KL divergence)
+- `pendulum_return`: the last policy swings the pendulum up and holds it, on fresh episodes (mean return of
+  100 greedy episodes)
+- `merged_optimism`: a critic that takes time limits for ends leaves out more of the true cost than the right
+  one (more of the true cost)
+- `update_over_limit`: an update takes this many times as long as its matrix products at the machine's full
+  rate (times)
+- `faster_than_sb3_zoo`: SB3's PPO at rl-zoo's settings learns for more CPU seconds before 475 is sustained
+  (times ours, medians)
+- `faster_than_sb3_ours`: SB3's PPO at our settings learns for more CPU seconds before 475 is sustained (times
+  ours, medians)
+- `several_passes`: one pass of one batch, as A2C takes it, needs more environment steps to a sustained 475
+  (times ours, medians)
+- `stage_reinforce_seconds`: to a sustained -200 on the pendulum REINFORCE needs more CPU seconds than PPO
+  (times PPO's or more, medians)
+- `stage_reinforce_steps`: to a sustained -200 on the pendulum REINFORCE needs more environment steps than PPO
+  (times PPO's or more, medians)
+- `stage_a2c_seconds`: to a sustained -200 on the pendulum A2C needs more CPU seconds than PPO (times PPO's,
+  medians)
+- `stage_a2c_steps`: to a sustained -200 on the pendulum A2C needs more environment steps than PPO (times
+  PPO's, medians)
+- `stage_ppo`: on the pendulum PPO reaches a sustained -200 (share of the seeds)
 
 <!-- /results -->
 

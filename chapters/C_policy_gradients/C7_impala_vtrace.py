@@ -332,8 +332,8 @@ its age down. Processes pay where acting takes long (`overlap`), not on CartPole
 
 <!-- results: C7 -->
 
-`rl run C7`: 6 s; with `--evidence`: 52 s, 758 MB. With `--smoke`, all of it: 9 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run C7`: 6 s; with `--evidence`: 52 s, 758 MB; with `--smoke --evidence`: 9 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -348,6 +348,27 @@ its age down. Processes pay where acting takes long (`overlap`), not on CartPole
 | overlap *             | 2.25 (2.03 to 2.53)             | ≥ 1.5   | 5/5 |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `own_steps_gap`: on the learner's own steps, where every ratio is 1, V-trace is generalised advantage
+  estimation (largest difference)
+- `fresh_return`: the last policy, which learnt from data of `lag` updates ago, balances the pole on fresh
+  episodes (mean return of 100 greedy episodes)
+- `fixed_point_gap`: a critic that follows V-trace comes to rest at the value of the clipped policy, whatever
+  the bounds (largest difference in value)
+- `unbounded_gap`: without a bound it comes to rest at the value of the learner's own policy (largest
+  difference in value)
+- `sequence_bias`: weighed by the whole text's ratio, stale texts give the learner's exact gradient on average
+  (of the first gradient's norm)
+- `token_second_moment`: weights of at most 1 a token never lengthen the estimates' mean square (of the mean
+  square without weights)
+- `token_bias`: after 32 steps truncated token weights have a bias, and a smaller one than no weights (of the
+  bias without weights)
+- `process_gap`: an actor in a process of its own gives the learner the same weights as one in this process
+  (largest difference of a weight)
+- `overlap`: in a world that keeps an actor waiting, two processes give more steps a second than none (times
+  the steps a second)
 
 <!-- /results -->
 

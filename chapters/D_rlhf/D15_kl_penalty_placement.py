@@ -295,8 +295,8 @@ its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, u
 
 <!-- results: D15 -->
 
-`rl run D15`: 35 s; with `--evidence`: 84 s, 772 MB. With `--smoke`, all of it: 5 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run D15`: 35 s; with `--evidence`: 84 s, 772 MB; with `--smoke --evidence`: 5 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -316,6 +316,29 @@ its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, u
 | beta_sigma *         | 1.99e-15 (1.61e-15 to 2.88e-15)          | ≤ 1e-08 | 10/10 |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `k3_value`: as a value, k3 is right on average (nats off)
+- `gradient_k1_texts`: k1 in the loss has no expected gradient (of the divergence's)
+- `gap_grpo_kl`: with the KL penalty in the reward, undivided, GRPO closes the gap to the exact optimum (of
+  the gap)
+- `distance_stock`: GRPO in its published form ends where its expected update is 0 (off in KL or reward)
+- `fixed_gap_stock`: at that fixed point it has closed only a part of the gap to the exact optimum (of the
+  gap)
+- `k1_value`: as a value, k1 is right on average (nats off)
+- `gradient_k2_texts`: k2 of whole completions in the loss has the gradient of KL(pi || ref) (of the
+  divergence's)
+- `gradient_k3_texts`: k3 of whole completions in the loss has the gradient of KL(ref || pi) (of the
+  divergence's)
+- `gradient_k3_ratio`: k3 of tokens, times the ratio, has the gradient of k2 of tokens (of the divergence's)
+- `gradient_k3_tokens`: k3 of tokens, GRPO's, has not the gradient of KL(pi || ref) (of the divergence's)
+- `gap_rloo`: RLOO closes the gap between the reference and the exact optimum (of the gap)
+- `distance_dr_grpo`: Dr. GRPO's undivided loss, with k3 added, ends where its expected update is 0 (off in KL
+  or reward)
+- `update_left`: at the two fixed points hardly anything is left of the expected update (of the first one)
+- `beta_sigma`: to divide by the standard deviation is to have beta times it in beta's place (of the expected
+  gradient)
 
 <!-- /results -->
 

@@ -253,8 +253,8 @@ held-out pairs but by what the proxy cannot see: let gold, or people, judge what
 
 <!-- results: D16 -->
 
-`rl run D16`: 45 s; with `--evidence`: 77 s, 1370 MB. With `--smoke`, all of it: 9 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run D16`: 45 s; with `--evidence`: 77 s, 1370 MB; with `--smoke --evidence`: 9 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -270,6 +270,24 @@ held-out pairs but by what the proxy cannot see: let gold, or people, judge what
 | data_under_pressure *   | 0.625                            | ≥ 0      | pooled |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `covariance_gap`: the slope of any reward is its covariance with the proxy
+- `rloo_gold_turns`: as policy gradient maximises the proxy, the true reward rises, then falls (the smaller
+  change) (standard errors)
+- `rloo_proxy_rises`: from gold's peak to the end the proxy's reward rises (gold)
+- `best_of_n_proxy_rises`: with every doubling of n the best of n has more of the proxy's reward (smallest
+  rise)
+- `token_proxy_rises`: to optimise harder never lowers the proxy's own reward (smallest rise)
+- `best_of_n_kl_excess`: the exact divergence of the best of n stays below log n - (n - 1) / n (nats)
+- `token_gold_turns`: maximised exactly, proxies that cannot see repeats take gold below its peak (standard
+  errors over proxies)
+- `token_more_pairs`: ten times the pairs raise the peak of the gold reward (gold reward)
+- `token_sees_repeats`: optimised hardest, a proxy that sees repeats keeps more gold than any blind one (gold
+  reward)
+- `data_under_pressure`: at the largest n, sixteen times the pairs keep more of the gold reward (gold reward,
+  median)
 
 <!-- /results -->
 

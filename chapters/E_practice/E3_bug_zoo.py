@@ -313,8 +313,8 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 
 <!-- results: E3 -->
 
-`rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB. With `--smoke`, all of it: 17 s.
-(CPU seconds of the whole process on Linux x86_64, 2 cores.)
+`rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB; with `--smoke --evidence`: 17 s.
+(Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
 | --- | --- | --- | --- |
@@ -340,6 +340,32 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 | pooled_alarms *       | 0                               | ≤ 0     | pooled |
 
 \* measured by the evidence beside the lesson
+
+What each row says, and in brackets what its numbers count:
+
+- `meets_its_identities`: the right learner meets every identity that it can check
+- `ppo_solves`: healthy PPO solves CartPole with a limit of 200 steps (best mean return of 20 greedy episodes)
+- `no_alarm`: the right learner raises no alarm (suspects)
+- `ppo_bugs_named`: of the bugs planted in it, these are named first (share of 11 broken runs)
+- `gae_identity`: right advantages meet their identity at every kind of step
+- `only_at_limits`: a merged time limit breaks it at time limits alone
+- `dqn_solves`: healthy DQN solves CartPole with a limit of 200 steps (best mean return of 20 greedy episodes)
+- `reinforce_solves`: healthy REINFORCE solves CartPole with a limit of 200 steps (best mean return of 20
+  greedy episodes)
+- `text_gap_closed`: healthy PPO for text goes most of the way from the reference to the optimum (of the way)
+- `healthy_identities`: healthy learners meet every identity that they can check
+- `probes_passed`: healthy PPO and DQN find the exact values and actions of every probe (share of 12 probes)
+- `probes_fail_as_told`: a broken PPO or DQN fails in the probe that was made for its bug (share of the broken
+  learners)
+- `foreign_first`: in logs of Stable-Baselines3 and TRL the planted bug is the first suspect (share of broken
+  runs)
+- `foreign_alarms`: in logs of their healthy runs there is no alarm (healthy runs)
+- `named_first`: the planted bug is the first suspect (share of 37 broken runs)
+- `has_its_symptom`: the planted bug is among the suspects (share of 37 broken runs)
+- `false_alarms`: healthy runs raise no alarm (share of 4 healthy runs)
+- `pooled_named`: the planted bug is the first suspect (share of 185 broken runs)
+- `worth_logging`: the usual curves alone name fewer (share of 185 broken runs)
+- `pooled_alarms`: healthy runs raise no alarm (share of 20 healthy runs)
 
 <!-- /results -->
 

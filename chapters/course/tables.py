@@ -125,20 +125,35 @@ def run_table(lesson: str) -> str:
     alone, whole = ledger.times(book)
     more = f"; with `--evidence`: {whole:.0f} s" if book.get("evidence_config") is not None else ""
     took = (
-        f"`rl run {item.id}`: {alone:.0f} s{more}, {memory} MB. "
-        f"With `--smoke`, all of it: {book['smoke_seconds']:.0f} s.\n"
-        f"(CPU seconds of the whole process on {book['machine']}.)\n\n"
+        f"`rl run {item.id}`: {alone:.0f} s{more}, {memory} MB; "
+        f"with `--smoke --evidence`: {book['smoke_seconds']:.0f} s.\n"
+        f"(Measured: CPU seconds of the whole process on {book['machine']}; the header says "
+        "what it may take.)\n\n"
     )
+    claims = _measured(book)
     rows = [
         (f"{claim.name}{' *' if claim.evidence else ''}", value, claim.bound, held)
-        for claim, value, held in _measured(book)
+        for claim, value, held in claims
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     rows = [tuple(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
     head = ("claim", f"{_interval(book)}, {len(book['runs'])} seeds", "bound", "holds")
-    if any(claim.evidence for claim, _, _ in _measured(book)):
-        return "\n" + took + _markdown(head, rows) + "\n\\* measured by the evidence beside the lesson\n\n"
-    return "\n" + took + _markdown(head, rows) + "\n"
+    star = (
+        "\\* measured by the evidence beside the lesson\n\n"
+        if any(one.evidence for one, _, _ in claims)
+        else ""
+    )
+    return f"\n{took}{_markdown(head, rows)}\n{star}{_in_words(claims)}\n"
+
+
+def _in_words(claims: list[tuple[Claim, str, str]]) -> str:
+    """What each row of a lesson's table says, and in what unit, as a list."""
+    said = [
+        f"- `{claim.name}`: {claim.statement}{f' ({claim.unit})' if claim.unit else ''}"
+        for claim, _, _ in claims
+    ]
+    lines = [textwrap.fill(one, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for one in said]
+    return "What each row says, and in brackets what its numbers count:\n\n" + "\n".join(lines) + "\n"
 
 
 def _measured(book: dict) -> list[tuple[Claim, str, str]]:
