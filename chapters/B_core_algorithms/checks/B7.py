@@ -56,8 +56,15 @@ def check_Memory(Memory):
                 counts[i, s, a] += 1
                 assert kappa or (s, a) in last[i], f"imagines action {a} in state {s}, which was never tried"
                 reward, successor, end, t = last[i].get((s, a), (0.0, s, False, 0))
-                assert math.isclose(rewards[i], reward + kappa * math.sqrt(time + 5 - t), abs_tol=1e-9)
-                assert (next_obs[i], bool(terminated[i])) == (successor, bool(end))
+                pair, found = f"action {a} in state {s}", (int(next_obs[i]), bool(terminated[i]))
+                paid = reward + kappa * math.sqrt(time + 5 - t)
+                assert math.isclose(rewards[i], paid, abs_tol=1e-9), (
+                    f"{pair} is imagined to pay {rewards[i]:.4g}, expected {paid:.4g} (kappa = {kappa})"
+                )
+                assert found == (successor, bool(end)), (
+                    f"{pair} is imagined to lead to (state, terminated) {found}, "
+                    f"expected {(int(successor), bool(end))}"
+                )
         for i in range(num_agents):
             met = {s for s, _ in last[i]}
             for s in range(num_states):
@@ -65,7 +72,9 @@ def check_Memory(Memory):
                 assert abs(counts[i, s].sum() / num - share) < 0.04, f"state {s} is drawn too often or seldom"
                 actions = [a for a in range(num_actions) if kappa or (s, a) in last[i]]
                 for a in actions:
-                    assert abs(counts[i, s, a] / num - share / len(actions)) < 0.04
+                    assert abs(counts[i, s, a] / num - share / len(actions)) < 0.04, (
+                        f"action {a} in state {s} is drawn too often or seldom"
+                    )
 
 
 def random_world(seed, gamma=0.9, num_states=6, num_actions=3):
