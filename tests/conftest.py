@@ -52,6 +52,7 @@ class ByLesson(LoadScopeScheduling):
         return "D" if found[1] == "D" else found[1] + found[2]
 
 
+@pytest.hookimpl(optionalhook=True)  # mutate.py runs without xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLesson:
     return ByLesson(config, log)
 

@@ -1,7 +1,9 @@
 """`rl break`: what it lists, shows, runs and says; what it refuses."""
 
+import re
 import types
 
+import numpy as np
 import pytest
 
 from chapters.course import breaking
@@ -102,3 +104,30 @@ class TestWhatFails:
 def test_the_check_says_why(name):
     item = find("C3")
     assert "rejects it" in breaking.verdict_of_check(item, edits_of(item)[name])
+
+
+class TestWhatDiffersIsSaid:
+    """Also where the check only asserts, or leaves it to a library to say."""
+
+    @pytest.mark.parametrize(
+        ("lesson", "edit", "said"),
+        [
+            ("C3", "value_added", r"\[0, 0\]: \S+ expected, \S+ found"),  # an array
+            ("C7", "past_the_end", r"answer 1 of 2, \[0, 0\]: \S+ expected, \S+ found"),  # one of several
+            ("C9", "not_relative", r"answer 2 of 2: 0\.98 expected, 1\.96 found"),
+            ("C9", "nothing_follows", r"\[0, 1\]: \S+ expected, \S+ found"),  # for "Not equal to tolerance"
+            ("B7", "bonus_for_all", "action 2 in state 1 is imagined to pay"),  # a check's own words stay
+        ],
+    )
+    def test_by_the_first_number(self, lesson, edit, said):
+        item = find(lesson)
+        told = breaking.verdict_of_check(item, edits_of(item)[edit])
+        assert re.search(f"rejects it: AssertionError: {said}", told), told
+
+    def test_what_is_no_number_is_left_to_the_example(self):
+        assert breaking.first_part((1.0, "a"), (1.0, "b")) == ""
+        assert breaking.first_part((np.zeros(2),), (np.zeros(3),)) == ""
+        assert breaking.first_part((1.0,), (1.0,)) == ""
+        assert breaking.first_part((1.0, np.array([2.0, 5.0])), (1.0, np.array([2.0, 4.0]))) == (
+            "answer 2 of 2, [1]: 4.0 expected, 5.0 found"
+        )

@@ -114,3 +114,10 @@ def test_every_evidence_and_checks_file_belongs_to_a_lesson():
         if path.name != "__init__.py":
             lesson = path.stem.split("_")[0]
             assert list(path.parent.parent.glob(f"{lesson}_*.py")), f"{path.name}: no lesson {lesson}"
+
+
+def test_tests_are_collected_without_xdist_too():
+    """As `mutate.py` runs them: an unknown hook would stop pytest."""
+    import conftest
+
+    assert conftest.pytest_xdist_make_scheduler.pytest_impl["optionalhook"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from chapters.utils.claims import Claim
 from chapters.utils.edits import Edit, diff, edited
 from chapters.utils.lesson import RunOptions, UsageError, execute
 from chapters.utils.runlog import RunLog
+
+SAYS_LITTLE = ("Not equal to tolerance", "Tensor-likes are not close", "assert ")
+"""How libraries begin where numbers differ: pages of them, and none that a learner can follow."""
 
 
 def find_edit(item: Item, name: str) -> Edit:
@@ -42,13 +45,51 @@ def verdict_of_check(item: Item, edit: Edit) -> str:
     check = function_checks(checks_of(item)).get(edit.function)
     if check is None:
         return f"{edit.function} has no check of its own"
+    wrong = getattr(edited(lesson_of(item), edit), edit.function)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            check(getattr(edited(lesson_of(item), edit), edit.function))
+            check(wrong)
     except Exception as error:  # an assertion, a shape, a crash: each is a rejection
         said = " ".join(str(error).split())
+        if not said or said.startswith(SAYS_LITTLE):
+            said = difference(item, edit.function, wrong) or said
         return f"the check of {edit.function} rejects it: {type(error).__name__}: {said[:200]}".rstrip(": ")
     return f"the check of {edit.function} does not notice it"
+
+
+def difference(item: Item, name: str, wrong: Callable) -> str:
+    """Where a wrong function answers otherwise than the right one, on the check's smallest such input."""
+    from chapters.course.grading import example
+    from chapters.course.spying import replay, same_answer, spied
+
+    spy, calls = spied(wrong)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+        function_checks(checks_of(item))[name](spy)
+    pairs = zip(replay(wrong, calls), replay(getattr(lesson_of(item), name), calls))
+    differ = [pair for pair in pairs if not pair[1].error and not same_answer(*pair)]
+    if not differ:
+        return ""
+    mine, theirs = min(differ, key=lambda pair: pair[0].size)
+    several = isinstance(mine.answer, tuple) and isinstance(theirs.answer, tuple)
+    first = first_part(mine.answer, theirs.answer) if several else ""
+    told = example(wrong, mine, theirs)
+    return first or told.get("index") or f"{told['expected']} expected, {told['found']} found"
+
+
+def first_part(found: tuple, right: tuple) -> str:
+    """Of several answers the first number that differs, "" if what differs is no number."""
+    from chapters.course.spying import alike, as_array, first_difference, is_numeric, shown
+
+    for number, (one, other) in enumerate(zip(found, right), 1):
+        if alike(one, other):
+            continue
+        index = first_difference(one, other) or ()
+        if not (is_numeric(one) and is_numeric(other)) or as_array(one)[index].ndim:
+            return ""
+        at = f", {list(index)}" if index else ""
+        wrong, expected = (shown(as_array(answer)[index]) for answer in (one, other))
+        return f"answer {number} of {len(right)}{at}: {expected} expected, {wrong} found"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,9 @@ def check_advantages(advantages):
         for t in range(rewards.shape[0]):
             for i in range(rewards.shape[1]):
                 after, before = values[t + 1, held[t + 1, i] + limit], values[t, held[t, i] + limit]
-                assert math.isclose(found[t, i], rewards[t, i] + after - before, abs_tol=1e-9), (
-                    f"step {t}, session {i}"
+                expected = rewards[t, i] + after - before
+                assert math.isclose(found[t, i], expected, abs_tol=1e-9), (
+                    f"step {t}, session {i}: expected {expected:.4f}, found {found[t, i]:.4f}"
                 )
 
 
