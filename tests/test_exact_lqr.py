@@ -6,8 +6,6 @@ from scipy.linalg import solve_discrete_are
 
 from chapters.exact import lqr
 
-SMALL = lqr.mass_on_a_line()
-
 
 def random_system(rng, size=3, num_actions=2):
     A, B = rng.normal(size=(size, size)), rng.normal(size=(size, num_actions))
@@ -18,7 +16,7 @@ def random_system(rng, size=3, num_actions=2):
 def test_riccati_is_scipys():
     """A discount is a system whose state shrinks by the root of gamma at every step."""
     rng = np.random.default_rng(0)
-    for system in (lqr.double_integrator(), SMALL, *(random_system(rng) for _ in range(10))):
+    for system in (lqr.double_integrator(), lqr.mass_on_a_line(), *(random_system(rng) for _ in range(10))):
         root = np.sqrt(system.gamma)
         expected = solve_discrete_are(root * system.A, root * system.B, system.Q, system.R)
         np.testing.assert_allclose(lqr.riccati(system), expected, rtol=1e-7, atol=1e-9)
@@ -39,21 +37,41 @@ def test_what_cannot_be_held_is_said():
         lqr.evaluate_exactly(runaway, np.zeros((1, 1)))
 
 
+def test_the_mass_on_a_line_moves_as_a_pushed_mass_does():
+    """Half a second of a constant push u: the position gains v/2 + u/8, the speed u/2."""
+    system = lqr.mass_on_a_line()
+    after = system.A @ [3.0, 2.0] + system.B @ [0.4]
+    np.testing.assert_allclose(after, [3.0 + 2.0 * 0.5 + 0.5 * 0.4 * 0.25, 2.0 + 0.4 * 0.5])
+    assert (system.Q.tolist(), system.R.tolist(), system.gamma) == ([[1.0, 0.0], [0.0, 0.1]], [[0.5]], 0.9)
+
+
+def test_a_value_is_finite_as_long_as_the_discount_shrinks_the_square():
+    """x' = a x for ever: 1 / (1 - gamma a^2), also for a > 1; at gamma a^2 = 1 the sum has no end."""
+    for a, gamma in ((1.05, 0.9), (0.5, 0.9), (-1.4, 0.5)):
+        alone = lqr.LQR(np.array([[a]]), np.zeros((1, 1)), np.eye(1), np.eye(1), gamma)
+        value = lqr.evaluate_exactly(alone, np.zeros((1, 1)))
+        assert value.P[0, 0] == pytest.approx(1 / (1 - gamma * a**2))
+    edge = lqr.LQR(np.eye(1), np.zeros((1, 1)), np.eye(1), np.eye(1), gamma=1.0)
+    with pytest.raises(RuntimeError, match="grows faster"):
+        lqr.evaluate_exactly(edge, np.zeros((1, 1)))
+
+
 def test_no_other_gain_is_better():
     rng = np.random.default_rng(1)
-    P = lqr.riccati(SMALL)
-    K = lqr.best_gain(SMALL, P)
+    system = lqr.mass_on_a_line()
+    P = lqr.riccati(system)
+    K = lqr.best_gain(system, P)
     states = rng.normal(size=(50, 2))
     best = lqr.Quadratic(P, 0.0)(states)
-    np.testing.assert_allclose(lqr.evaluate_exactly(SMALL, K)(states), best)
+    np.testing.assert_allclose(lqr.evaluate_exactly(system, K)(states), best)
     for _ in range(20):
-        other = lqr.evaluate_exactly(SMALL, K + 0.1 * rng.normal(size=K.shape))(states)
+        other = lqr.evaluate_exactly(system, K + 0.1 * rng.normal(size=K.shape))(states)
         assert (other <= best + 1e-12).all()
 
 
 def test_the_value_of_a_policy_is_the_sum_of_its_rewards():
     """Played: without noise to the digit; with noise in the mean over many, entropies included."""
-    rng = np.random.default_rng(2)
+    rng, system = np.random.default_rng(2), lqr.mass_on_a_line()
     K, covariance, alpha = np.array([[0.9, 1.1]]), np.array([[0.3]]), 0.5
     for wide, count in ((None, 1), (covariance, 40_000)):
         start = np.array([[0.7, -0.4]])
@@ -64,10 +82,10 @@ def test_the_value_of_a_policy_is_the_sum_of_its_rewards():
             if wide is not None:
                 actions += rng.normal(size=actions.shape) * np.sqrt(wide[0, 0])
                 bonus = alpha * 0.5 * np.log(2 * np.pi * np.e * wide[0, 0])
-            cost = (states @ SMALL.Q * states).sum(axis=1) + (actions @ SMALL.R * actions).sum(axis=1)
-            total += SMALL.gamma**t * (bonus - cost)
-            states = states @ SMALL.A.T + actions @ SMALL.B.T
-        found = lqr.evaluate_exactly(SMALL, K, wide, alpha)(start)[0]
+            cost = (states @ system.Q * states).sum(axis=1) + (actions @ system.R * actions).sum(axis=1)
+            total += system.gamma**t * (bonus - cost)
+            states = states @ system.A.T + actions @ system.B.T
+        found = lqr.evaluate_exactly(system, K, wide, alpha)(start)[0]
         error = total.std() / np.sqrt(count)
         assert abs(found - total.mean()) < 1e-8 + 5 * error
 
@@ -115,12 +133,13 @@ def test_the_soft_optimum_is_what_soft_value_iteration_on_a_grid_finds():
 
 
 def test_no_other_width_earns_more_with_its_entropy():
-    P = lqr.riccati(SMALL)
-    K, alpha = lqr.best_gain(SMALL, P), 0.5
-    best = lqr.soft_covariance(SMALL, P, alpha)
+    system = lqr.mass_on_a_line()
+    P = lqr.riccati(system)
+    K, alpha = lqr.best_gain(system, P), 0.5
+    best = lqr.soft_covariance(system, P, alpha)
     assert np.sqrt(best[0, 0]) == pytest.approx(0.4861, abs=1e-4)
     earned = [
-        lqr.evaluate_exactly(SMALL, K, factor * best, alpha).constant for factor in (0.5, 0.9, 1.0, 1.1, 2.0)
+        lqr.evaluate_exactly(system, K, factor * best, alpha).constant for factor in (0.5, 0.9, 1.0, 1.1, 2.0)
     ]
     assert np.argmax(earned) == 2
     assert lqr.entropy(np.eye(2)) == pytest.approx(1 + np.log(2 * np.pi))
