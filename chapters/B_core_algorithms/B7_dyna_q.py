@@ -5,10 +5,10 @@ r"""
 **Question.** If an agent remembers what its actions did and practises in that memory, how much less must it
 do in the world? And what if the memory is wrong, or out of date?
 
-**Before this:** A3 (planning in a given model), B1 (Q-learning). **Changes from B1:** after each real step
-come $n$ imagined ones, with the same update. **Next:** B8 asks what such a comparison is worth.
+**Before this:** A3 (planning in a given model), A4 (`true_next_obs`), B1 (Q-learning). **Changes from B1:**
+after each real step $n$ imagined ones, updated alike. **Next:** B8 asks what such a comparison is worth.
 
-**Time.** 15 s on 2 cores; with all evidence 20 s.
+**Time.** At most 15 s on 2 cores; with all evidence 20 s.
 
 References: `sutton1990dyna`, `suttonbarto2018` (chapter 8), `moore1993prioritized`, `dijkstra1959note`,
 `kearns2002simulation`, `janner2019mbpo`.
@@ -96,7 +96,7 @@ the code $R$ agents learn at once, each with a world and a table of its own: a c
 A model that was right yesterday may be wrong today. If it promises too much, the agent goes there, is
 disappointed and corrects it. If it promises too *little*, because a shortcut has opened, nothing ever
 disappoints, and the agent does not look. **Dyna-Q+** pays itself, in imagination, for what it has not tried
-for $\tau$ real steps, and imagines untried actions too, as if they stayed in place for nothing:
+for $\tau$ real steps, and imagines untried actions too, as if they stayed in place and paid 0:
 
 $$r^+ = r + \kappa \sqrt{\tau} \tag{2}$$
 
@@ -180,9 +180,9 @@ r"""
 ## 3. Plan where it matters: prioritised sweeping
 
 At first all values are 0, and only pairs before the goal have anything to learn: most random draws are
-wasted. **Prioritised sweeping** (`moore1993prioritized`) always takes the pair that would change most, then
-asks again those that lead to its state. With A3's $P$ and $R$, given or estimated (exercise B7.3), and ends
-worth 0, a pair's priority is the size of its error
+wasted. **Prioritised sweeping** (`moore1993prioritized`) always backs up the pair that would change most,
+then puts those that lead to its state in line. With A3's $P$ and $R(s, a)$, given or counted (B7.3), and 0
+after the end, a pair's priority is its error's size
 
 $$\delta(s, a) = R(s, a) + \gamma \sum_{s'} P(s' \mid s, a) \max_{a'} Q(s', a') - Q(s, a) \tag{3}$$
 
@@ -192,7 +192,7 @@ this is Dijkstra's shortest path algorithm (`dijkstra1959note`). In the corridor
 
 ```python
 >>> q, order = prioritised_sweeping(grid_mdp(["..G"], gamma=0.9), theta=1e-9)
->>> len(order), order[:3], q[0, 1].item()  # (cell, action): right, right from 0, a bump that loses a step
+>>> len(order), order[:3], q[0, 1].item()  # (cell, action): right from 1, right from 0, up from 1: a bump
 (8, [(1, 1), (0, 1), (1, 0)], 0.9)
 ```
 """
@@ -229,11 +229,11 @@ r"""
 ## 4. How wrong may a model be?
 
 Let rewards be known, between 0 and $r_\text{max}$, and let the model's next states err for each pair by at
-most $\epsilon_P$ in **total variation**: half the sum of the differences of the probabilities. Walk in world
-and model by the same policy, with the same luck: two distributions that far apart can be drawn so that they
-agree with chance $1 - \epsilon_P$. While all draws agree, both walks are in one state and earn the same. They
-part at step $t$ with chance $(1-\epsilon_P)^{t-1} \epsilon_P$ at worst (if less likely, then later), and from
-there differ by at most $r_\text{max}/(1-\gamma)$, discounted by $\gamma^t$. Summed over $t \ge 1$:
+most $\epsilon_P$ in **total variation**: half the sum of the absolute differences of the probabilities. Walk
+in world and model by one policy, and draw both next states *together*: two distributions that far apart can
+be drawn so that they agree with chance $1 - \epsilon_P$ or more. Up to the first difference both walks earn
+the same. At worst (later is cheaper) they part at step $t$ with chance $(1-\epsilon_P)^{t-1} \epsilon_P$, and
+from there differ by at most $r_\text{max}/(1-\gamma)$, discounted by $\gamma^t$. Summed over $t \ge 1$:
 
 $$\bigl| V^\pi_{\hat P}(s) - V^\pi_P(s) \bigr| \;\le\;
 \frac{\gamma\, \epsilon_P}{1 - \gamma (1 - \epsilon_P)} \cdot \frac{r_\text{max}}{1 - \gamma}
@@ -242,34 +242,34 @@ $$\bigl| V^\pi_{\hat P}(s) - V^\pi_P(s) \bigr| \;\le\;
 On the right stands the *simulation bound*, (1) of E2 (`kearns2002simulation` prove a like one). The middle
 cannot be improved: a world that pays 1 for ever, and a model in which that breaks with chance $\epsilon_P$ at
 each step, meet it. With $\gamma = 0.9$, one step in a hundred wrong may cost $0.009 / 0.109 \cdot 10 = 0.83$
-of a value of 10. And the square says: who plans ten times as far needs a model a hundred times as good. Hence
-later methods imagine only a few steps, from real states (`janner2019mbpo`).
+of a value of 10. The square says: ten times as far needs, for the same error, a model a hundred times as good
+(ten for the same share of value). Hence later methods imagine few steps, from real states (`janner2019mbpo`).
 
 ## 5. Look, break, write
 
 ![Steps to the goal fall within three episodes for n = 50, six for n = 5, thirty for n = 0](results/B7.png)
 
 The maze is the book's example 8.1, with a shortest path of 14 steps. After one walk to the goal $n = 50$
-carries the news all the way back; without planning it moves by about a cell an episode. The dashed line is
-exact: the best policy that takes a tenth of its steps at random.
+carries the news back within an episode or two; without planning it moves by about a cell an episode. The
+dashed line is exact: the best policy that takes a tenth of its steps at random.
 
-![Planned to the end, the memories of agents that never planned hold the shortest path](results/B7_plans.png)
+![Solved exactly, the memories of agents that never planned hold the shortest path](results/B7_plans.png)
 
-**Left**, why all stay a little above it. With $n = 50$ nothing is left to plan: who keeps to a detour has not
-*seen* anything shorter. Agents that never planned wandered, saw all of it and made little of it. **Right**,
-prioritised sweeping of the true model, on ever finer mazes.
+**Left**, why curves end above the dashed line. "To the end" solves the remembered model exactly: with $n =
+50$ nothing is left to plan, who keeps to a detour has not *seen* anything shorter. Agents that never planned
+wandered, saw all and used little. **Right**, prioritised sweeping of the true model, on ever finer mazes.
 
-![After the change Dyna-Q's regret goes on rising, that of Dyna-Q+ levels off](results/B7_changes.png)
+![After the change Dyna-Q's regret goes on rising, that of Dyna-Q+ far more slowly](results/B7_changes.png)
 
-Examples 8.3 and 8.2. *Regret*: by how many goals the best policy that explores as much is ahead. Dyna-Q
-passes the shortcut by, for only a run of random steps would lead there. When its way is blocked, cells go on
-promising each other a goal that none can reach, which fades only by $\gamma$ an update; what lies behind the
-new gap is unknown, so worth 0, and draws nobody. Dyna-Q+ goes and looks. It never stops looking, so a slope
-stays. (`B7_bound.png`: models counted from $m$ tries err as $1/\sqrt m$, far below (4), made for the worst.)
+Examples 8.3 and 8.2. *Regret*: goals by which the best policy that explores as much is ahead. Dyna-Q passes
+the shortcut by: only a run of random steps leads there. When its way is blocked, cells still promise each
+other a goal; that fades by $\gamma$ an update, but stays above 0, the worth of the unknown behind the new
+gap: half of the agents or more then earn nothing (in the book they do find the gap). Dyna-Q+ goes and looks,
+for ever: a slope stays. (`B7_bound.png`: models counted from $m$ tries err as $1/\sqrt m$, far below (4).)
 
 **The verdict.** With fifty imagined steps for each real one, three episodes do the work of thirty; what is
 missing then is knowledge, not planning. A wrong model may cost up to (4). One that has become too gloomy is
-not found out by those who only follow it: somebody must be paid to look.
+hardly found out by following it: the agent must be paid to look.
 
 <!-- results: B7 -->
 
@@ -360,7 +360,7 @@ models the one that makes what was seen most likely is
 $$\hat P(s' \mid s, a) = \frac{N(s, a, s')}{N(s, a)}, \qquad
 \hat R(s, a) = \text{mean reward of the } N(s, a) \text{ tries} \tag{E1}$$
 
-A pair that was never tried leads nowhere, for nothing.
+A pair that was never tried has $\hat P = 0$ for each $s'$, and $\hat R = 0$.
 The evidence plans in such a model. `rl exercise B7.counted_model`.
 
 *B7.4 · When curiosity wins* (15 minutes, easy). Dyna-Q+ stands before a wall that it last tried $\tau$ steps

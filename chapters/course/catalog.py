@@ -45,7 +45,9 @@ class Item:
     @property
     def budgets(self) -> tuple[float, float] | None:
         """Seconds that (the lesson, the lesson and all its evidence) may take, from the **Time.** line."""
-        pattern = r"\*\*Time(?: budget)?\.\*\*\s+(\d+) s on 2 cores(?:; with all evidence (\d+) s)?\."
+        pattern = (
+            r"\*\*Time(?: budget)?\.\*\*\s+(?:At most )?(\d+) s on 2 cores(?:; with all evidence (\d+) s)?\."
+        )
         found = re.search(pattern, self.text)
         if not found:
             return None

@@ -9,7 +9,7 @@ from chapters.exact.mdp import MDP
 
 
 def total_variation(P: Float[np.ndarray, "*S T"], other: Float[np.ndarray, "*S T"]) -> float:
-    """The largest distance between corresponding rows: half the sum of the differences."""
+    """The largest distance between corresponding rows: half the sum of absolute differences."""
     return float(0.5 * np.abs(P - other).sum(axis=-1).max())
 
 
@@ -17,7 +17,8 @@ def coupling_bound(model_error: float, max_reward: float, gamma: float) -> float
     """How much a policy's value in the model may miss its value in the world; some model does.
 
     Rewards are known and between 0 and `max_reward`; the model's rows are at most `model_error` away in total
-    variation. Two walks with common luck part at step t with chance (1 - e)^(t-1) e at worst.
+    variation. Two walks, drawn so as to agree as long as can be, part at step t with chance
+    (1 - e)^(t-1) e at worst.
     """
     chance_to_part = gamma * model_error / (1 - gamma * (1 - model_error))  # discounted
     return chance_to_part * max_reward / (1 - gamma)

@@ -99,7 +99,7 @@ most likely is
 $$\hat P(s' \mid s, a) = \frac{N(s, a, s')}{N(s, a)}, \qquad
 \hat R(s, a) = \text{mean reward of the } N(s, a) \text{ tries} \tag{E1}$$
 
-A pair that was never tried leads nowhere, for nothing.
+A pair that was never tried has $\hat P = 0$ for each $s'$, and $\hat R = 0$.
 The evidence plans in such a model.
 """,
         minutes=20,
