@@ -22,7 +22,7 @@ HEADER = (
     r"\*\*Question\.\*\*",
     r"\*\*Before this:\*\*",
     r"\*\*Next:\*\*",
-    r"\*\*Time\.\*\* \d+ s on 2 cores(; with all evidence \d+ s)?\.",
+    r"\*\*Time\.\*\* (At most )?\d+ s on 2 cores(; with all evidence \d+ s)?\.",
     r"^References:",
     r"^Symbols:",
 )
