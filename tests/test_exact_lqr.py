@@ -56,6 +56,17 @@ def test_a_value_is_finite_as_long_as_the_discount_shrinks_the_square():
         lqr.evaluate_exactly(edge, np.zeros((1, 1)))
 
 
+def test_two_systems_that_do_not_touch_settle_as_each_alone():
+    """Where numbers of P stay 0, the largest says how exact it has to be; the last digits may never rest."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        a, b = rng.uniform(0.5, 1.3, 2), rng.uniform(0.2, 1.0, 2)
+        q, r = rng.uniform(0.1, 2.0, 2), rng.uniform(0.1, 2.0, 2)
+        alone = [lqr.riccati(lqr.LQR(*(np.eye(1) * part[i] for part in (a, b, q, r)), 0.9)) for i in (0, 1)]
+        both = lqr.riccati(lqr.LQR(*map(np.diag, (a, b, q, r)), 0.9))
+        np.testing.assert_allclose(both, np.diag([alone[0][0, 0], alone[1][0, 0]]), rtol=1e-10)
+
+
 def test_no_other_gain_is_better():
     rng = np.random.default_rng(1)
     system = lqr.mass_on_a_line()
