@@ -93,6 +93,16 @@ class TestWhatFails:
         assert found.surprises() == ["x"]
         assert "predicted and not seen: x" in list(breaking.report(found))
 
+    def test_what_the_right_lesson_misses_too_is_no_surprise(self):
+        """As in a smoke run, where nobody has learned enough."""
+        found = comparison({"x": 0.1, "y": 1.0}, {"x": 0.0, "y": 0.0}, fails=("x", "y"))
+        assert (found.failed(), found.surprises(), found.untold()) == (["y"], [], ["x"])
+        lines = list(breaking.report(found))
+        assert lines[-1].startswith("predicted, but this run cannot tell: x")
+        assert "as its line predicts" not in lines
+        found = comparison({"x": 0.1, "y": 1.0}, {"x": 0.0, "y": 1.0}, fails=("x", "y"))
+        assert "predicted and not seen: y" in list(breaking.report(found))
+
     def test_a_failure_that_was_not_predicted_is_not_called_predicted(self):
         assert "its line predicts no claim" in list(breaking.report(comparison({"x": 1.0}, {"x": 0.0})))[-1]
         assert (

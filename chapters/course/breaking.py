@@ -111,8 +111,13 @@ class Comparison:
 
     def surprises(self) -> list[str]:
         """The claims that were predicted to fail and did not."""
-        failed = self.failed()
-        return [name for name in self.edit.fails if name not in failed]
+        known = {*self.failed(), *self.untold()}
+        return [name for name in self.edit.fails if name not in known]
+
+    def untold(self) -> list[str]:
+        """The claims that were predicted to fail and fail for the right lesson, too, as in a smoke run."""
+        right = {claim.name for claim in self.right.claims if not claim.holds}
+        return [name for name in self.edit.fails if name in right]
 
 
 def compare(item: Item, edit: Edit, seed: int, smoke: bool, out: Path) -> Comparison:
@@ -147,8 +152,13 @@ def report(found: Comparison) -> Iterator[str]:
     failed = found.failed()
     yield f"claims that fail: {', '.join(failed) if failed else 'none'}"
     if found.edit.fails:
-        missed = found.surprises()
-        yield f"predicted and not seen: {', '.join(missed)}" if missed else "as its line predicts"
+        missed, untold = found.surprises(), found.untold()
+        if missed:
+            yield f"predicted and not seen: {', '.join(missed)}"
+        elif not untold:
+            yield "as its line predicts"
+        if untold:
+            yield f"predicted, but this run cannot tell: {', '.join(untold)} (fails in the right lesson, too)"
     elif failed:
         yield "its line predicts no claim: on other seeds these may hold, and the check is what notices it"
     else:

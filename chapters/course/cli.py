@@ -190,7 +190,7 @@ def break_(
     folder = (found.broken or found.right).folder
     if picture := breaking.side_by_side(found, folder / f"{item.id}_{edit}.png"):
         print(f"figure: {_short(picture)}")
-    if not smoke and found.surprises():
+    if not smoke and (found.surprises() or found.untold()):
         raise typer.Exit(CLAIM_FAILED)
 
 
