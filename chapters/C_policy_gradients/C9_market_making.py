@@ -7,15 +7,15 @@ what nobody wanted. Can a policy gradient find the best prices to offer, and wha
 the market is not the simulator that it learned in?
 
 **Before this:** C3 (proximal policy optimisation, PPO). **Changes from C3:** actions are prices; each batch
-serves one step, so nothing need be clipped; the critic is a table; the best policy there is can be computed.
-No finance is needed: each word of it is said before it is used. **Next:** chapter D, language models.
+serves one step; the critic is a table; the best policy there is can be computed. No finance is needed:
+section 1 explains each word of it. **Next:** chapter D, language models.
 
-**Time.** 10 s on 2 cores; with all evidence 25 s.
+**Time.** 6 s on 2 cores; with all evidence 16 s.
 
 References: `avellaneda2008market`, `gueant2013dealing`, `cartea2015algorithmic`, `cartea2014buy`.
 
-Symbols: `T` steps, `N` sessions, `S` inventories; on the last axis ask and bid. $\lambda$ orders an hour,
-$\kappa$ their decay, $\delta$ depth, $q$ inventory, $S_t$ mid price, $\phi$ and $\alpha$ penalties.
+Symbols: `T` steps, `N` sessions, `S` inventories; on the last axis ask and bid. $\lambda$ buyers an hour (and
+sellers), $\kappa$ how depth $\delta$ deters them, $q$ inventory, $S_t$ mid price, $\phi$, $\alpha$ penalties.
 """
 
 # %%
@@ -69,10 +69,10 @@ r"""
 ## 1. The trade
 
 A share's *mid price* $S_t$ lies halfway between what is asked and what is bid for it. A *market maker* offers
-both: to sell at $S_t + \delta^a$, the *ask*, and to buy at $S_t - \delta^b$, the *bid*. The distance $\delta$
-is the quote's *depth*: the pay for waiting, from whoever wants to trade at once and takes (*fills*) it. A
-sale and a purchase earn $\delta^a + \delta^b$ and leave nothing behind. But they do not come in pairs: in
-between one holds an *inventory* of $q$ shares (below 0: sold, and owed), and the price moves.
+two *quotes*: to sell at $S_t + \delta^a$, the *ask*, and to buy at $S_t - \delta^b$, the *bid*. The distance
+$\delta$ is the quote's *depth*: the pay for waiting, from whoever wants to trade at once and takes (*fills*)
+it. A sale and a purchase earn $\delta^a + \delta^b$ and leave nothing behind. But they do not come in pairs:
+in between one holds an *inventory* of $q$ shares (below 0: sold, and owed), and the price moves.
 
 A *session* is an hour in $T = 50$ steps of $\Delta$ hours. In a step a buyer comes with probability
 $\lambda\Delta$, and a seller likewise. Each pays any depth up to one that is random, exponential with mean
@@ -81,32 +81,32 @@ $1/\kappa$. So a quote is filled with probability (`avellaneda2008market`)
 $$p(\delta) = \lambda \Delta\, e^{-\kappa\delta}, \qquad \delta \ge 0 \tag{1}$$
 
 *By hand*, with $\lambda = 20$ and $\kappa = 1.5$: at the mid price a quote is filled in 4 of 10 steps, and
-earns nothing; at $1/\kappa = 0.67$ cents in $4/e = 1.5$ of 10. A step's reward is the cash it brings and the
-change in what the shares are worth, less a penalty for the risk of holding them ($f = 1$ if filled, else 0):
+earns nothing; at $1/\kappa = 0.67$ cents in $4/e = 1.5$ of 10. A fill ($f = 1$, else 0) earns its depth: the
+rest only swaps cash for a share. Then the price moves; and a penalty is charged for the risk of holding:
 
 $$r_t = \delta^a_t f^a_t + \delta^b_t f^b_t + q_{t+1}\,(S_{t+1} - S_t) - \phi\Delta\, q_t^2, \qquad
 q_{t+1} = q_t - f^a_t + f^b_t \tag{2}$$
 
 The last one also loses $\alpha q_T^2$, the cost of getting rid of what is left ($\phi = 0.2$, $\alpha = 0.1$
 cents); with 8 shares held or owed one side is closed. The *utility* of quotes is the mean of the sum. The
-price is as likely to rise as to fall, whatever we hold: its term in (2) is noise of mean 0. What matters is
-time and inventory, $50 \times 17$ cells, so dynamic programming (A3) finds the best quotes, and the exact
-utility of any: `exact/market.py`.
+price is a Gaussian random walk, 1 cent wide after an hour, whatever we hold: its term in (2) has mean 0. What
+matters is time and inventory, $50 \times 17$ cells, so dynamic programming (A3) finds the best quotes, and
+the exact utility of any: `exact/market.py`.
 
 ## 2. The best quotes as a matrix exponential
 
 For short steps there is a formula (`cartea2015algorithmic`; `gueant2013dealing` for another utility). Let
-$h(t, q)$ be what is still to come. Bellman's equation in continuous time (Hamilton's and Jacobi's, too) says
-how it grows towards the past from $h(T, q) = -\alpha q^2$: less the penalty, plus what either side brings.
+$h(t, q)$ be the mean sum still to come, $t$ now in hours and $T = 1$. By the Hamilton–Jacobi–Bellman equation
+it grows backwards from $h(T, q) = -\alpha q^2$: less the penalty, plus what each side that is open brings.
 
 $$-\frac{\partial h}{\partial t} = -\phi q^2 + \max_\delta \lambda e^{-\kappa\delta}\bigl(\delta + h(q - 1) -
 h(q)\bigr) + \max_\delta \lambda e^{-\kappa\delta}\bigl(\delta + h(q + 1) - h(q)\bigr) \tag{3}$$
 
-Where the slope of each maximum in $\delta$ is zero, stand the best depths:
+The best depths are where the slope in $\delta$ is zero; where (4) is below 0, one quotes 0.
 
 $$\delta^a = \frac1\kappa + h(q) - h(q - 1), \qquad \delta^b = \frac1\kappa + h(q) - h(q + 1) \tag{4}$$
 
-$1/\kappa$ is what one would ask if inventory cost nothing; to it comes what the trade costs later. Who holds
+$1/\kappa$ is what one would ask if inventory cost nothing; what the trade costs later is added. Who holds
 too much sells cheaply to be rid of it, and bids low. By (4) each maximum is $\tfrac{\lambda}{e\kappa}
 e^{\kappa (h(q \mp 1) - h(q))}$: not linear in $h$, but in $\omega = e^{\kappa h}$. Multiply (3) by
 $\kappa\omega$: a linear system is left, whose solution is an exponential of a matrix.
@@ -116,9 +116,8 @@ $$-\frac{d\omega}{dt} = M\omega, \quad M_{q,q} = -\kappa\phi q^2, \quad M_{q,q \
 $$h = \tfrac1\kappa \log \omega, \qquad \omega(t) = e^{M (T - t)}\, \omega(T), \qquad
 \omega(T, q) = e^{-\kappa\alpha q^2} \tag{6}$$
 
-*By hand*, depths of ask and bid at the start, with no share and with one. With one both *prices* are lower:
-the ask is nearer to the mid price. With none both are deeper than $1/\kappa = 0.67$: any trade leaves
-something.
+*For example*, ask and bid at the start with no share (row 8) and with one. With one both *prices* are lower:
+the ask is nearer to the mid price. With none both are deeper than 0.67: any trade leaves something.
 
 ```python
 >>> depths_from_values(closed_form_values(Market()), depth_decay=1.5)[0, 8:10].round(2).tolist()
@@ -157,13 +156,14 @@ r"""
 ## 3. A policy that learns them
 
 Now forget $\lambda$, $\kappa$ and section 2. A network sees time and inventory and gives two mean depths
-$\mu_\theta(t, q)$. Tried are depths around them, Gaussian with standard deviation $\sigma$:
+$\mu_\theta(t, q)$. Tried are Gaussian depths around them, of standard deviation $\sigma$; below 0 counts as
+0:
 
 $$\log \pi_\theta(\delta \mid t, q) = -\sum_{\text{ask, bid}} \frac{(\delta - \mu_\theta(t, q))^2}{2\sigma^2}
 + \text{const} \tag{7}$$
 
-So many sessions run side by side that hundreds hold the same inventory at the same time. So the critic can be
-a table: from the last step back, average in each cell what was paid and the estimate for the cell it led to.
+Of 2,000 sessions side by side hundreds hold the same inventory at the same time, so the critic can be a
+table: from the last step back, average in each cell what was paid and the estimate for the cell it led to.
 
 $$\hat V_t(q) = \frac1{n_t(q)} \sum_{i:\, q^i_t = q} \bigl(r^i_t + \hat V_{t+1}(q^i_{t+1})\bigr), \qquad
 \hat V_T = 0 \tag{8}$$
@@ -171,8 +171,8 @@ $$\hat V_t(q) = \frac1{n_t(q)} \sum_{i:\, q^i_t = q} \bigl(r^i_t + \hat V_{t+1}(
 $$\hat A^i_t = r^i_t + \hat V_{t+1}(q^i_{t+1}) - \hat V_t(q^i_t) \tag{9}$$
 
 A session's end is an end, no time limit: what is left is paid for in the last reward, and nothing follows.
-The advantage (9) says how much better a step turned out than the same step did for the others in its cell.
-What a share more costs later it knows from *their* sessions, without the noise of one's own price on the way.
+The advantage (9) says how much better a step turned out than its cell's average. What a share more costs
+later comes from the mean over many sessions: the noise of this session's later prices is left out.
 *By hand*, one step of three sessions: one sells at 1 cent, one buys at 1, one trades with nobody.
 
 ```python
@@ -185,7 +185,7 @@ What a share more costs later it knows from *their* sessions, without the noise 
 Raise the log-probability of each quote by its advantage. The batch comes from the policy as it is: PPO's
 ratio is 1, and there is nothing to clip.
 
-$$L(\theta) = -\frac1N \sum_i \sum_t \hat A^i_t\, \log \pi_\theta(\delta^i_t \mid t, q^i_t) \tag{10}$$
+$$\mathcal L(\theta) = -\frac1N \sum_i \sum_t \hat A^i_t \log \pi_\theta(\delta^i_t \mid t, q^i_t) \tag{10}$$
 """
 
 
@@ -265,8 +265,8 @@ r"""
 
 Sessions differ far more than good quotes do: one has luck with the price, one with its buyers. So let policy
 and optimum meet the *same* sessions. Who comes, what they would pay and how the price moves is drawn before
-anybody quotes (*common random numbers*), and luck cancels. Of the optimum's mean utility a policy earns
-$\hat\rho = \bar x / \bar y$ in $n$ sessions: exactly, if it earns the same part in each, and else within
+anybody quotes (*common random numbers*), and luck cancels. If session $i$ of $n$ pays the policy $x_i$ and
+the optimum $y_i$, the policy earns the part $\hat\rho = \bar x / \bar y$ of it, with the 95 % interval
 
 $$\hat\rho \pm 1.96\; \mathrm{sd}(x_i - \hat\rho\, y_i) \,/\, (\sqrt n\, |\bar y|) \tag{11}$$
 """
@@ -287,26 +287,26 @@ r"""
 ![Learned quotes lie on the optimal ones; only a critic that sees the inventory gets there](results/C9.png)
 
 **Left**, what is quoted halfway through a session. Nobody told the policy of (4), and it slopes as (4) does.
-Far out, where hardly a session comes, it errs, and hardly pays for it. **Right**, the utility lost. A critic
-that does not see the inventory teaches hardly more than the best constant depth. Returns to the end of the
-session know what a share costs, too, but with the noise of every later price.
+Far out, where hardly a session comes, it errs, and hardly pays for it. **Right**, the utility lost. With a
+critic that does not see the inventory the policy hardly beats the best constant depth. Returns to the end of
+the session in place of (9) tell what a share costs, too, but with the noise of every later price.
 
-![A session acted out: the learned quotes lean against the inventory](results/C9_session.png)
+![One session: quotes lean against the inventory; nine of ten stay within two shares](results/C9_session.png)
 
 And in another market? The best quotes of one market are taken to others; their utility there is exact:
 
 ![A wrong decay costs much, a wrong rate little; informed traders take everything](results/C9_misfit.png)
 
-**Left**, a wrong $\kappa'$. Were inventory free, it would leave $x e^{1 - x}$ of the utility, $x = \kappa /
-\kappa'$ (dashed), and that is nearly all there is to it. **Middle**, a wrong $\lambda$ moves the depths (4)
-through later values alone, and costs little. **Right**, *informed* traders (`cartea2014buy`): each buyer
-moves the price up, each seller down, so what was sold was sold too low. Where that takes $1/\kappa$ from each
-fill, one trades all day for nothing, while the simulator promises what it always did.
+**Left**, a wrong $\kappa'$. Were inventory free, quotes at $1/\kappa'$ would by (1) earn $x e^{1 - x}$ of the
+optimum, $x = \kappa / \kappa'$ (dashed): nearly the whole effect. **Middle**, a wrong $\lambda$ moves the
+depths (4) through later values alone, and costs little. **Right**, *informed* traders (`cartea2014buy`): each
+buyer moves the price up, each seller down, so what was sold was sold too low. Where that takes $1/\kappa$
+from each fill, one trades all day for nothing, while the simulator promises what it always did.
 
 **The verdict.** A policy gradient finds quotes that earn nearly all that the best could, without the model,
-if its critic sees the inventory. In another market they are worth what the simulator has right: how fills
-fall with depth, and who comes; hardly how many come. No training mends that, and nothing inside the simulator
-shows it. (Real markets also have queues, fees and rivals: this is no advice to trade.)
+if its critic sees the inventory. In another market two things in the simulator decide what they are worth:
+how fills fall with depth, and who comes; how many come hardly matters. No training mends that, and nothing
+inside the simulator shows it. (Real markets also have queues, fees and rivals: this is no advice to trade.)
 
 <!-- results: C9 -->
 
@@ -368,14 +368,14 @@ What each row says, and in brackets what its numbers count:
 
 <!-- /results -->
 
-**Break it.** `rl break C9 blind_critic`: the critic knows the time only. `rl break C9 wrong_way`: who holds
-too much asks more. `rl break C9 nothing_follows`: the critic averages rewards. Say first which claims fail.
+**Break it.** `rl break C9 blind_critic`: the critic knows the time only. `rl break C9 wrong_way`: (4) with
+its signs turned. `rl break C9 nothing_follows`: the critic averages rewards. Say first which claims fail.
 
 **Exercises.**
 
 <!-- exercises: C9 -->
 
-*C9.1 · The heart of it* (25 minutes, easy). Write the best depths from later values, the critic and the
+*C9.1 · The heart of it* (25 minutes, easy). Write the best depths from the values, the critic and the
 advantage, from (4), (8) and (9). `rl exercise C9.depths_from_values`, `rl exercise C9.cell_values`, `rl
 exercise C9.advantages`.
 
@@ -399,7 +399,7 @@ have only your own fills, at two depths. By (1), with $n_i$ fills in $m_i$ steps
 
 $$\frac{n_i}{m_i} \approx \lambda\Delta\, e^{-\kappa\delta_i} \qquad (i = 1, 2) \tag{E2}$$
 
-Solve for both. Why does one depth, always the best, never tell $\kappa$? `rl exercise C9.fitted_market`.
+Solve for both. Why can fills at a single depth never tell $\kappa$? `rl exercise C9.fitted_market`.
 
 <details><summary>Answer</summary>
 

@@ -77,9 +77,9 @@ Write conjugate gradients, the step (4) with them, and the line search, from (7)
     "cautious_gain": Exercise(
         title="A guarantee in the mean",
         task=r"""
-TRPO bounds a mean over visited states, but (2) asks for the worst state. The following does not
-(`achiam2017cpo`). With $\bar A(s) = \sum_a \pi'(a \mid s) A^\pi(s, a)$ and half the sum of absolute
-differences, $\mathrm{TV}(s) = ½ \sum_a |\pi'(a \mid s) - \pi(a \mid s)|$,
+TRPO bounds a mean over visited states, but (2) takes the worst state's KL. The following takes a mean
+(`achiam2017cpo`; its maximum is over states). With $\bar A(s) = \sum_a \pi'(a \mid s) A^\pi(s, a)$ and half
+the sum of absolute differences, $\mathrm{TV}(s) = ½ \sum_a |\pi'(a \mid s) - \pi(a \mid s)|$,
 
 $$J(\pi') - J(\pi) \;\ge\; \frac{1}{1 - \gamma} \sum_s d^\pi(s) \Bigl[\bar A(s) - \frac{2 \gamma
 \max|\bar A|}{1 - \gamma}\, \mathrm{TV}(s)\Bigr] \tag{E1}$$
@@ -186,10 +186,11 @@ In one state, which distribution $\pi'$ maximises $\sum_a \pi'(a) A(a) - \frac1\
         minutes=15,
         difficulty="medium",
         answer=r"""
-$\pi'(a) \propto \pi(a)\, e^{\eta A(a)}$: set the slope of the Lagrangian to zero, or see that the objective
-is a constant less $\frac1\eta$ times the KL from $\pi'$ to it. Adding $\eta A(a)$ to each logit does the
-same: a step along the natural gradient *is* the best step under a KL penalty. With a reward model in place
-of $A$ and a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta} / Z$.
+$\pi'(a) \propto \pi(a)\, e^{\eta A(a)}$: the objective is a constant less $\frac1\eta$ times the KL from
+$\pi'$ to it. (That KL runs against (3)'s; for small steps they agree.) Adding $\eta A(a)$ to each logit does
+the same: a step along the natural gradient *is* the best step under a KL penalty. With a reward model in
+place of $A$ and a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta}
+/ Z$.
 """,
     ),
 }

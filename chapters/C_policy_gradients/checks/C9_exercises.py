@@ -51,7 +51,7 @@ EXERCISES = {
     "heart": Exercise(
         title="The heart of it",
         task="""
-Write the best depths from later values, the critic and the advantage, from (4), (8) and (9).
+Write the best depths from the values, the critic and the advantage, from (4), (8) and (9).
 """,
         minutes=25,
         difficulty="easy",
@@ -116,7 +116,7 @@ with $n_i$ fills in $m_i$ steps at depth $\delta_i$:
 
 $$\frac{n_i}{m_i} \approx \lambda\Delta\, e^{-\kappa\delta_i} \qquad (i = 1, 2) \tag{E2}$$
 
-Solve for both. Why does one depth, always the best, never tell $\kappa$?
+Solve for both. Why can fills at a single depth never tell $\kappa$?
 """,
         minutes=15,
         difficulty="easy",
