@@ -164,9 +164,8 @@ $$\pi_{\bar\rho}(a \mid s) = \frac{\min(\bar\rho\, \mu(a \mid s),\; \pi(a \mid s
 
 $\bar\rho$ decides *what* is learnt: without a bound the value of $\pi$, with a tiny one that of $\mu$, with 1
 that of a policy on the way between (its *value* need not lie between theirs). $\bar c \le \bar\rho$ is not in
-(4): it decides how fast errors travel. Both may be 1 if $\mu$ is but a few updates old: (4) is then nearly
-$\pi$. *By hand*: $\pi$ is (.1, .9), $\mu$ (.5, .5). The bound 1 leaves (.1, .5), divided by their sum (.17,
-.83).
+(4): it decides how fast errors travel. Both may be 1 if $\mu$ is a few updates old: (4) is then nearly $\pi$.
+*By hand*: $\pi$ is (.1, .9), $\mu$ (.5, .5). The bound leaves (.1, .5), divided by their sum (.17, .83).
 
 ```python
 >>> clipped_policy(np.array([[0.1, 0.9]]), np.array([[0.5, 0.5]]), rho_bar=1.0).round(3).tolist()

@@ -49,7 +49,7 @@ class Config:
     depth_decay: Annotated[float, in_range(0.3, 5.0)] = 1.5
     """Of those who come to trade, exp(-depth_decay * d) pay a depth of d cents."""
     running_penalty: Annotated[float, in_range(0.0, 2.0)] = 0.2
-    """What one share held for an hour counts against us, in cents; q of them count q^2 as much."""
+    """Penalty for one share held for an hour, in cents; for q shares q^2 times as much."""
     num_updates: Annotated[int, in_range(1, 10_000)] = 150
     """Gradient steps, one a batch."""
     num_sessions: Annotated[int, in_range(2, 100_000)] = 2000
@@ -133,8 +133,8 @@ def closed_form_values(market: Market) -> Values:
 
     q = market.inventories
     neighbours = np.eye(len(q), k=1) + np.eye(len(q), k=-1)
-    held = np.diag(market.depth_decay * market.running_penalty * q**2)
-    growth = market.arrival_rate / np.e * neighbours - held  # eq. (5)
+    penalty = np.diag(market.depth_decay * market.running_penalty * q**2)
+    growth = market.arrival_rate / np.e * neighbours - penalty  # eq. (5)
     one_step = expm(growth * market.dt)  # [S, S]
     omegas = [np.exp(-market.depth_decay * market.final_penalty * q**2)]
     for _ in range(market.num_steps):
@@ -202,7 +202,7 @@ def cell_values(held: Held, rewards: Grid, max_inventory: int) -> Values:
 
 
 def advantages(held: Held, rewards: Grid, values: Values) -> Grid:
-    """How much better each step turned out than the same step did for the others in its cell."""
+    """Eq. (9) for every step."""
     rows = held + values.shape[1] // 2
     of_cell = np.take_along_axis(values, rows, axis=1)  # [T + 1, N]
     return rewards + of_cell[1:] - of_cell[:-1]  # eq. (9)
@@ -244,7 +244,7 @@ def train(cfg: Config, log: RunLog, market: Market, name: str = "share") -> Dept
     policy = tanh_mlp([2, 32, 2], last_gain=0.1)
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate)
     rng = np.random.default_rng(cfg.seed)
-    best = optimum(market)[0][0, market.max_inventory]
+    best = optimum(market)[0][0, market.max_inventory]  # from no share; only for the log
     for number in log.track(range(cfg.num_updates), "updates", name):
         done = number / cfg.num_updates
         scale = cfg.scale * (1.0 - done * 2 / 3)
@@ -274,7 +274,7 @@ $$\hat\rho \pm 1.96\; \mathrm{sd}(x_i - \hat\rho\, y_i) \,/\, (\sqrt n\, |\bar y
 
 # %%
 def paired_share(ours: Float[np.ndarray, " N"], best: Float[np.ndarray, " N"]) -> tuple[float, float]:
-    """(share of the mean utility, half the width of its 95 % interval) from the same sessions."""
+    """(part of the mean utility, half the width of its 95 % interval) from the same sessions."""
     share = ours.mean() / best.mean()
     spread = (ours - share * best).std(ddof=1)
     return float(share), float(1.96 * spread / (np.sqrt(len(ours)) * abs(best.mean())))  # eq. (11)
@@ -310,7 +310,7 @@ inside the simulator shows it. (Real markets also have queues, fees and rivals: 
 
 <!-- results: C9 -->
 
-`rl run C9`: 5 s; with `--evidence`: 14 s, 819 MB; with `--smoke --evidence`: 5 s.
+`rl run C9`: 6 s; with `--evidence`: 15 s, 824 MB; with `--smoke --evidence`: 5 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
@@ -336,11 +336,12 @@ inside the simulator shows it. (Real markets also have queues, fees and rivals: 
 
 What each row says, and in brackets what its numbers count:
 
-- `closed_form_loss`: the quotes of the formula for short steps lose next to nothing in steps of 72 seconds
-  (of the optimum's utility)
-- `gap_closed`: the learned quotes close the gap between the best constant depth and the optimum (of the gap)
-- `learned_share`: in the same fresh sessions they earn nearly what the optimum earns: lower end of the
-  interval (of the optimum's utility)
+- `closed_form_loss`: the quotes of (4) and (6), made for short steps, lose next to nothing in steps of 72
+  seconds (of the optimum's utility)
+- `gap_closed`: the learned quotes close nearly all of the gap between the best constant depth and the optimum
+  (of the gap)
+- `learned_share`: in fresh sessions that both meet, they earn nearly what the optimum earns: lower end of
+  (11) (of the optimum's utility)
 - `closed_form_gap`: the matrix exponential solves the equation in continuous time, as integrating it shows
   (largest difference, cents)
 - `continuous_limit`: with shorter steps the optimum of dynamic programming becomes the formula's value (slope
@@ -350,19 +351,19 @@ What each row says, and in brackets what its numbers count:
 - `simulator_error`: simulated sessions average to what dynamic programming says (standard errors)
 - `simulator_error_informed`: simulated sessions average to what dynamic programming says, also where buyers
   and sellers move the price (standard errors)
-- `interval_error`: the share by common random numbers is the exact one (standard errors)
+- `interval_error`: the part earned, measured with common random numbers, is the exact one (standard errors)
 - `common_numbers_variance`: meeting the same sessions takes nine tenths of the variance out of the comparison
   (of the variance with different sessions)
-- `critic_pays`: one step and the critic lose less utility than returns to the end of the session do (ratio of
-  regrets)
-- `blind_critic_gap`: a critic that does not see the inventory leaves most of the gap to the best constant
-  open (of the gap)
-- `riskless_decay`: where inventory is free a believed kappa' leaves x exp(1 - x), with x = kappa / kappa' of
-  the utility (largest difference)
-- `riskless_toll`: where inventory is free informed traders who take c a fill leave (1 - kappa c) exp(kappa c)
-  of the utility (largest difference)
-- `rate_against_decay`: beliefs off by up to two: a wrong lambda costs less than a tenth of what a wrong kappa
-  costs (ratio of the largest losses)
+- `critic_pays`: advantages (9) lead to quotes that lose less utility than those by returns to the end do
+  (ratio of the utilities lost)
+- `blind_critic_gap`: with a critic that does not see the inventory most of the gap to the optimum stays open
+  (of the gap between the best constant depth and the optimum)
+- `riskless_decay`: where inventory is free, quotes for a wrong kappa' earn x exp(1 - x), x = kappa / kappa',
+  of the optimum's utility (largest difference)
+- `riskless_toll`: where inventory is free, quotes at 1/kappa, each fill losing c, earn (1 - kappa c)
+  exp(kappa c) of the optimum's utility (largest difference)
+- `rate_against_decay`: off by a factor of up to two, a wrong lambda costs less than a tenth of what a wrong
+  kappa costs (ratio of the largest losses)
 - `informed_break_even`: where each fill loses 1/kappa to informed traders, the quotes of a market without
   them earn nothing (of that market's optimum)
 
@@ -434,7 +435,7 @@ def main(cfg: Config, log: RunLog) -> None:
     by_formula = depths_from_values(closed_form_values(market), market.depth_decay)
     log.claim(
         "closed_form_loss",
-        "the quotes of the formula for short steps lose next to nothing in steps of 72 seconds",
+        "the quotes of (4) and (6), made for short steps, lose next to nothing in steps of 72 seconds",
         1 - utility(market, by_formula) / best,
         at_most=0.001,
         unit="of the optimum's utility",
@@ -444,7 +445,7 @@ def main(cfg: Config, log: RunLog) -> None:
     learned = train(cfg, log, market)
     log.claim(
         "gap_closed",
-        "the learned quotes close the gap between the best constant depth and the optimum",
+        "the learned quotes close nearly all of the gap between the best constant depth and the optimum",
         (utility(market, learned) - constant) / (best - constant),
         at_least=0.95,
         unit="of the gap",
@@ -456,7 +457,7 @@ def main(cfg: Config, log: RunLog) -> None:
     share, half_width = paired_share(ours, oracle)
     log.claim(
         "learned_share",
-        "in the same fresh sessions they earn nearly what the optimum earns: lower end of the interval",
+        "in fresh sessions that both meet, they earn nearly what the optimum earns: lower end of (11)",
         share - half_width,
         at_least=0.95,
         unit="of the optimum's utility",
@@ -464,7 +465,7 @@ def main(cfg: Config, log: RunLog) -> None:
         seeds="9/10",
     )
     log.keep(learned=learned, ours=ours, oracle=oracle)
-    labels = {"title": "Learning to quote", "xlabel": "sessions", "ylabel": "share of the optimum's utility"}
+    labels = {"title": "Learning to quote", "xlabel": "sessions", "ylabel": "part of the optimum's utility"}
     plotting.learning_curve(log, "share", threshold=constant / best, **labels)
 
 

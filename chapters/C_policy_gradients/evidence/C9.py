@@ -69,7 +69,7 @@ def shares(quotes: list, markets: list[Market]) -> Float[np.ndarray, " K"]:
 
 
 def believing(market: Market, name: str, factors: np.ndarray) -> Float[np.ndarray, " K"]:
-    """The share left to the best quotes of a market in which one number is `factors` times what it is."""
+    """The part left to the best quotes of a market in which one number is `factors` times what it is."""
     models = [market._replace(**{name: factor * getattr(market, name)}) for factor in factors]
     return shares([best_quotes(model)[1] for model in models], [market] * len(factors))
 
@@ -137,7 +137,7 @@ def claim_interval(market: Market, log: RunLog) -> None:
     exact = utility(market, log.kept["learned"]) / best_quotes(market)[0]
     log.claim(
         "interval_error",
-        "the share by common random numbers is the exact one",
+        "the part earned, measured with common random numbers, is the exact one",
         abs(share - exact) / (half / 1.96),
         at_most=4.5,
         unit="standard errors",
@@ -164,19 +164,19 @@ def claim_critics(market: Market, cfg: lesson.Config, log: RunLog) -> None:
         lost[name] = best - utility(market, depths)
     log.claim(
         "critic_pays",
-        "one step and the critic lose less utility than returns to the end of the session do",
+        "advantages (9) lead to quotes that lose less utility than those by returns to the end do",
         lost["ours"] / lost["to_the_end"],
         at_most=1.0,
-        unit="ratio of regrets",
+        unit="ratio of the utilities lost",
         source="equal batches, equal updates",
         seeds="9/10",
     )
     log.claim(
         "blind_critic_gap",
-        "a critic that does not see the inventory leaves most of the gap to the best constant open",
+        "with a critic that does not see the inventory most of the gap to the optimum stays open",
         1 - lost["blind_critic"] / (best - flat),
         at_most=0.5,
-        unit="of the gap",
+        unit="of the gap between the best constant depth and the optimum",
         source="eq. (4): without later values every depth is 1/kappa, worse than the best constant",
         seeds="9/10",
     )
@@ -191,12 +191,12 @@ def claim_riskless(market: Market, log: RunLog) -> None:
     tolled = shares([naive] * len(TOLLS), [with_toll(free, c / free.depth_decay) for c in TOLLS])
     off_toll = np.abs(tolled - (1 - TOLLS) * np.exp(TOLLS)).max()
     for name, statement, value in (
-        ("riskless_decay", "a believed kappa' leaves x exp(1 - x), with x = kappa / kappa'", off),
-        ("riskless_toll", "informed traders who take c a fill leave (1 - kappa c) exp(kappa c)", off_toll),
+        ("riskless_decay", "quotes for a wrong kappa' earn x exp(1 - x), x = kappa / kappa',", off),
+        ("riskless_toll", "quotes at 1/kappa, each fill losing c, earn (1 - kappa c) exp(kappa c)", off_toll),
     ):
         log.claim(
             name,
-            f"where inventory is free {statement} of the utility",
+            f"where inventory is free, {statement} of the optimum's utility",
             value,
             at_most=1e-9,
             unit="largest difference",
@@ -220,7 +220,7 @@ def claim_misfit(market: Market, log: RunLog) -> dict[str, np.ndarray]:
     log.write(0, lost_by_decay=lost["depth_decay"], lost_by_rate=lost["arrival_rate"])
     log.claim(
         "rate_against_decay",
-        "beliefs off by up to two: a wrong lambda costs less than a tenth of what a wrong kappa costs",
+        "off by a factor of up to two, a wrong lambda costs less than a tenth of what a wrong kappa costs",
         lost["arrival_rate"] / lost["depth_decay"],
         at_most=0.1,
         unit="ratio of the largest losses",
@@ -242,7 +242,7 @@ def claim_misfit(market: Market, log: RunLog) -> dict[str, np.ndarray]:
 
 
 def draw_lesson(runs: list[dict], market: Market, log: RunLog) -> None:
-    """Quotes halfway through a session; the regret of the lesson's learner and of two others."""
+    """Quotes halfway through a session; the utility lost by the lesson's learner and by two others."""
     figure, (left, right) = plotting.new_figure(1, 2, width=6.2, height=4.6)
     q, (best, depths) = market.inventories, best_quotes(market)
     sides = ("ask", slice(1, None), plotting.RED), ("bid", slice(None, -1), plotting.BLUE)
@@ -269,7 +269,7 @@ def draw_lesson(runs: list[dict], market: Market, log: RunLog) -> None:
         100 * (1 - best_constant(market)[1] / best), label="best constant depth", **plotting.REFERENCE
     )
     right.set(yscale="log", ylim=(0.03, 300), xlabel="sessions learned from (thousands)")
-    right.set(ylabel="utility lost (% of optimum)", title="Regret to the computed optimum")
+    right.set(ylabel="utility lost (% of optimum)", title="What is lost against the optimum")
     right.legend(fontsize=9, loc="upper right")
     log.figure(figure)
 
@@ -314,13 +314,16 @@ def draw_session(market: Market, learned: np.ndarray, log: RunLog) -> None:
         filled = played.fills[:, 0, side]
         top.step(minutes[:-1], quote, where="post", color=color, linewidth=1.2, label=label)
         top.plot(minutes[:-1][filled], quote[filled], marker, color=color, label=f"{label} filled")
+    ask, bid = np.maximum(played.depths[:, 0], 0.0).T
+    between = price[:-1] + (ask - bid) / 2
+    top.step(minutes[:-1], between, ":", where="post", color="grey", label="halfway")
     low, high = top.get_ylim()
     top.set(
         ylabel="price (cents)",
         title="One session of the learned quotes",
         ylim=(low, high + 0.35 * (high - low)),
     )
-    top.legend(fontsize=10, ncols=5, loc="upper center")
+    top.legend(fontsize=10, ncols=6, loc="upper center")
     flat = play(market, constant(market, best_constant(market)[0]), sessions)
     for name, one, color in (
         ("best constant depth", flat, plotting.ORANGE),
