@@ -26,7 +26,11 @@ import pytest
 import tyro  # noqa: F401 — first: it cannot be imported any more where a prompt's last value, `_`, holds a list
 from xdist.scheduler import LoadScopeScheduling
 
-from chapters.course.catalog import CHAPTERS
+from chapters.course.catalog import CHAPTERS, Item
+from chapters.utils import plotting
+
+# Figures are drawn to see that they can be: coarsely, and without the search for a layout, half of the time.
+plotting.STYLE.update({"savefig.dpi": 50, "figure.constrained_layout.use": False})
 
 # Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -55,6 +59,26 @@ class ByLesson(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)  # mutate.py runs without xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLesson:
     return ByLesson(config, log)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """`smoke_run(item)` is the log of a lesson's smoke run with its evidence, made once a worker."""
+    from chapters.course.parts import lesson_of
+    from chapters.utils.lesson import RunOptions, execute
+
+    done = {}
+
+    def run(item: Item):
+        if item.id not in done:
+            lesson = lesson_of(item)
+            out = tmp_path_factory.mktemp("runs")
+            options = RunOptions(smoke=True, evidence=item.evidence.exists(), out=out)
+            config = lesson.Config(**lesson.SMOKE)
+            done[item.id] = execute(lesson.main, config, item.path, options, print_claims=False)
+        return done[item.id]
+
+    return run
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Imports run one way: course, evidence, checks, lessons, then text, exact and envs, then utils."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,15 @@ def imports(module: str) -> set[str]:
     return {name for name in found if name in MODULES and name.count(".")} - {module}
 
 
-GRAPH = {module: imports(module) for module in MODULES if module.count(".")}
+@functools.cache  # not when tests are collected, which every worker does
+def graph() -> dict[str, set[str]]:
+    return {module: imports(module) for module in MODULES if module.count(".")}
 
 
-@pytest.mark.parametrize("module", sorted(GRAPH))
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if module.count(".")))
 def test_imports_run_one_way(module):
     own = room(module)
-    for other in GRAPH[module]:
+    for other in graph()[module]:
         theirs = room(other)
         if module == ZOO and theirs in ("lesson", "checks"):
             continue
@@ -83,13 +86,13 @@ def test_there_is_no_circle():
         if module in done:
             return
         path.append(module)
-        for other in sorted(GRAPH.get(module, ())):
+        for other in sorted(graph().get(module, ())):
             if other != module.rpartition(".")[0]:  # a package that gathers its own modules is no circle
                 visit(other)
         path.pop()
         done.add(module)
 
-    for module in sorted(GRAPH):
+    for module in sorted(graph()):
         visit(module)
 
 
@@ -101,10 +104,9 @@ def test_utils_is_small_and_shared():
         module = module_name(path)
         if path.name == "__init__.py":
             continue
-        users = {name for name, found in GRAPH.items() if module in found}
-        users |= {
-            name for name in GRAPH if "chapters.utils" in GRAPH[name] and module in GRAPH["chapters.utils"]
-        }
+        users = {name for name, found in graph().items() if module in found}
+        if module in graph()["chapters.utils"]:
+            users |= {name for name, found in graph().items() if "chapters.utils" in found}
         owners = {MODULES[name].stem.split("_")[0] if room(name) != "utils" else "utils" for name in users}
         assert "utils" in owners or len(owners) > 1, f"{path.name} serves only {owners}"
 

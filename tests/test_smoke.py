@@ -10,33 +10,15 @@ from chapters.course import ledger, tables
 from chapters.course.catalog import ROOT, lessons
 from chapters.course.parts import edits_of, evidence_of, lesson_of
 from chapters.utils.claims import Claim
-from chapters.utils.lesson import RunOptions, execute, failed_claims
+from chapters.utils.lesson import failed_claims
 from chapters.utils.runlog import RunLog
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
 
 
-@pytest.fixture(scope="session")  # xdist may leave a module and come back, and would run all again
-def smoke_runs() -> dict[str, RunLog]:
-    """One smoke run a lesson, with its evidence, shared by the tests below."""
-    return {}
-
-
-def run(item, out, evidence: bool) -> RunLog:
-    lesson = lesson_of(item)
-    options = RunOptions(smoke=True, evidence=evidence, out=out)
-    return execute(lesson.main, lesson.Config(**lesson.SMOKE), item.path, options, print_claims=False)
-
-
-def smoke_run(item, smoke_runs, tmp_path_factory) -> RunLog:
-    if item.id not in smoke_runs:
-        smoke_runs[item.id] = run(item, tmp_path_factory.mktemp("runs"), item.evidence.exists())
-    return smoke_runs[item.id]
-
-
 @LESSONS
-def test_smoke_run_holds_its_always_claims(item, smoke_runs, tmp_path_factory):
-    log = smoke_run(item, smoke_runs, tmp_path_factory)
+def test_smoke_run_holds_its_always_claims(item, smoke_run):
+    log = smoke_run(item)
     own = [claim for claim in log.claims if not claim.evidence]
     assert any(claim.always for claim in own), "a smoke run must assert something"
     assert 2 <= len(own) <= 5, (
@@ -47,8 +29,8 @@ def test_smoke_run_holds_its_always_claims(item, smoke_runs, tmp_path_factory):
 
 
 @LESSONS
-def test_fingerprint_equals_the_recorded_one(item, smoke_runs, tmp_path_factory):
-    log = smoke_run(item, smoke_runs, tmp_path_factory)
+def test_fingerprint_equals_the_recorded_one(item, smoke_run):
+    log = smoke_run(item)
     recorded = ledger.load(item)["fingerprint"]
     assert ledger.compare_fingerprints(recorded, ledger.fingerprint(log.folder)) == []
 
@@ -61,8 +43,8 @@ def test_ledger_is_true(item):
 
 
 @LESSONS
-def test_ledger_says_and_demands_what_the_code_does(item, smoke_runs, tmp_path_factory):
-    log = smoke_run(item, smoke_runs, tmp_path_factory)
+def test_ledger_says_and_demands_what_the_code_does(item, smoke_run):
+    log = smoke_run(item)
     assert ledger.differing_claims(ledger.load(item), log.claims) == []
 
 
@@ -73,13 +55,6 @@ def test_edits_predict_claims_that_the_lesson_makes(item):
     assert len(predicting) >= 2
     for edit in predicting:
         assert set(edit.fails) <= own, edit.says
-
-
-@LESSONS
-def test_two_runs_with_one_seed_are_equal_to_the_bit(item, smoke_runs, tmp_path_factory):
-    first = smoke_run(item, smoke_runs, tmp_path_factory)
-    second = run(item, tmp_path_factory.mktemp("again"), evidence=False)
-    assert ledger.fingerprint(first.folder, lesson_only=True) == ledger.fingerprint(second.folder)
 
 
 @LESSONS

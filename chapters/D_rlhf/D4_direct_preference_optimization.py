@@ -74,7 +74,7 @@ class Config:
     """Gradient steps of the first round on the token world; each next round is twice as long."""
 
 
-SMOKE = {"pretrain_steps": 20, "num_pairs": 16, "num_epochs": 1, "num_eval_texts": 28, "world_steps": 5}
+SMOKE = {"pretrain_steps": 20, "num_pairs": 16, "num_epochs": 1, "num_eval_texts": 28, "world_steps": 2}
 
 # %% [markdown]
 r"""

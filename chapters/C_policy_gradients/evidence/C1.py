@@ -37,15 +37,17 @@ AGES = np.arange(500)  # how far ahead a TD error lies: further than any chain l
 
 @dataclass(frozen=True)
 class Config:
-    """Stable-Baselines3 on LunarLander, and how long C0 learns."""
+    """Stable-Baselines3 on LunarLander, how long C0 learns, and how much of the chain is seen."""
 
     num_lander_steps: Annotated[int, in_range(1, 100_000_000)] = 200_000
     """Environment steps on LunarLander (rl-zoo's number)."""
     num_reinforce_updates: Annotated[int, in_range(1, 100_000)] = 40
     """Batches of whole episodes that C0's learner gets; what goes beyond the others' steps is not shown."""
+    num_chain_episodes: Annotated[int, in_range(100, 10_000_000)] = 20_000
+    """Episodes of the chain on which each estimator is measured."""
 
 
-SMOKE = {"num_lander_steps": 80, "num_reinforce_updates": 3}
+SMOKE = {"num_lander_steps": 80, "num_reinforce_updates": 3, "num_chain_episodes": 4000}
 
 
 # Estimators: the lesson's equations (2) and (3).
@@ -126,7 +128,7 @@ def claim_identities(cfg: lesson.Config, log: RunLog) -> None:
 # The chain: bias and noise of both families of estimators.
 
 
-def curves_of(world: Chain, num_episodes: int = 20_000) -> tuple[dict[str, np.ndarray], float]:
+def curves_of(world: Chain, num_episodes: int) -> tuple[dict[str, np.ndarray], float]:
     """({family: [knobs, 3] exact bias, measured bias, deviation}, the worst measured mean in std. errors)."""
     data = world.sample(num_episodes)
     never = torch.zeros_like(data["terminated"])
@@ -183,8 +185,8 @@ def claim_middle_lambda(cfg: lesson.Config, log: RunLog) -> None:
     )
 
 
-def claim_chain(cfg: lesson.Config, log: RunLog) -> None:
-    curves, worst = curves_of(Chain(cfg.seed))
+def claim_chain(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
+    curves, worst = curves_of(Chain(cfg.seed), extra.num_chain_episodes)
     log.claim(
         "chain_gap",
         "the mean of every sampled estimator is what equation (4) computes",
@@ -202,7 +204,7 @@ def claim_chain(cfg: lesson.Config, log: RunLog) -> None:
         unit="largest ratio of standard deviations",
         source="equal noise",
     )
-    half_wrong, _ = curves_of(half_wrong_chain(cfg.seed))
+    half_wrong, _ = curves_of(half_wrong_chain(cfg.seed), extra.num_chain_episodes)
     two, all_rewards = half_wrong["n_step"][1], half_wrong["gae"][-1]
     log.write(0, half_wrong_two_step_bias=two[0], half_wrong_lambda_one_bias=all_rewards[0])
     log.claim(
@@ -384,7 +386,7 @@ def film_frames(policies: dict[str, nn.Module], seed: int, num_steps: int = 400)
 def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     claim_identities(cfg, log)
     claim_middle_lambda(cfg, log)
-    claim_chain(cfg, log)
+    claim_chain(cfg, extra, log)
     compare_learners(cfg, extra, log)
     figures.draw_learners([log.metrics], log)
     lander(cfg, extra, log)
