@@ -573,9 +573,10 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     shown = " ".join(text.split())[:40]
-    if not seeds or min(seeds) < 0:
+    few = len(seeds) <= MOST_SEEDS  # of more, not even the least is looked for
+    if not seeds or (few and min(seeds) < 0):
         raise ValueError(f"--seeds {shown}: not a range of seeds (like 0:5, or 1,7,9)")
-    if max(seeds) > LARGEST_SEED or len(seeds) > MOST_SEEDS:
+    if not few or max(seeds) > LARGEST_SEED:
         raise ValueError(
             f"--seeds {shown}: too large (allowed: up to {MOST_SEEDS} seeds, 0 to {LARGEST_SEED})"
         )
