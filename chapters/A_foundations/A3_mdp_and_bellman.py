@@ -318,7 +318,7 @@ again and again. All ways agree with each other, and with the books to the last 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `example_3_5_random`: 5x5 grid, random policy: each value reads as in the book (of 25 cells)
 - `example_3_5_best`: 5x5 grid, best policy: each value reads as in the book (of 25 cells)
@@ -330,6 +330,7 @@ What each row says, and in brackets what its numbers count:
 - `enumerated`: trying all 243 policies of a small process finds no better
 - `jax`: compiled JAX in 64 bits agrees with NumPy
 - `contraction`: a backup brings any two guesses closer, by gamma at least (times gamma)
+</details>
 
 <!-- /results -->
 

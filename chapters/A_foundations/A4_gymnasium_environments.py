@@ -262,7 +262,7 @@ many standard errors, without an error message and however much data there is.
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `terminated`: terminated comes exactly when the successor is an end (of steps)
 - `truncated`: truncated comes exactly when the time limit strikes (of steps)
@@ -281,6 +281,7 @@ What each row says, and in brackets what its numbers count:
 - `value_obs`: obs taken for the successor: the values are wrong (std. errors)
 - `value_dummies`: dummy transitions kept: the values are wrong (std. errors)
 - `native_speed`: 64 worlds in one NumPy program outrun a loop over 64 (times faster)
+</details>
 
 <!-- /results -->
 

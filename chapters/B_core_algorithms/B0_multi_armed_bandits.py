@@ -287,7 +287,7 @@ Rules that measure their own uncertainty pay a logarithm, Thompson's nearly the 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `optimal_share_epsilon_0.1`: epsilon 0.1 plays the best arm as often as published (share of the last 100
   steps)
@@ -322,6 +322,7 @@ What each row says, and in brackets what its numbers count:
   within 5 % (slope / C)
 - `thompson_slope_pooled`: pooled over the seeds, the last decade's slope of Thompson's regret is within 20 %
   of the constant (slope / C)
+</details>
 
 <!-- /results -->
 

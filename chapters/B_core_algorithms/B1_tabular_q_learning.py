@@ -284,7 +284,7 @@ ties are broken at random, step sizes fall slowly and in an endless world the bo
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `time_limit_bootstraps`: a reward of 1 for ever is worth 1/(1 - gamma), though a clock cuts episodes (value)
 - `success_4x4`: on the 4x4 lake the learned policy succeeds nearly as often as the best possible (success
@@ -313,6 +313,7 @@ What each row says, and in brackets what its numbers count:
 - `sarsa_online`: SARSA's is close to the best of all policies that explore at this rate (return)
 - `q_learning_greedy_path`: Q-learning's greedy path is the shortest there is: 13 steps (return)
 - `sarsa_greedy_path`: SARSA's greedy path is longer (return within 100 steps)
+</details>
 
 <!-- /results -->
 

@@ -294,7 +294,7 @@ on the walk, four steps and then one's own guess err clearly less than whole ret
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `error_slope`: the error of the value estimates falls as one over the root of the number of hands (slope,
   log-log)
@@ -323,6 +323,7 @@ What each row says, and in brackets what its numbers count:
   errors)
 - `walk_error`: the smallest error of 4-step TD over the first ten episodes is the published one (RMS error)
 - `error_slope_pooled`: pooled over the seeds, the slope of the error is -1/2 (slope, log-log)
+</details>
 
 <!-- /results -->
 

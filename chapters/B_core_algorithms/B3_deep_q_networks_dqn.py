@@ -297,7 +297,7 @@ after the first success the greedy return falls below the threshold again and ag
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `best_return`: the saved best model balances the pole on fresh episodes (mean return of 100 episodes)
 - `loss_gap`: the loss that the library minimises is that of equations (2) and (3), on the same minibatch
@@ -305,6 +305,7 @@ What each row says, and in brackets what its numbers count:
 - `falls_after_success`: after the first evaluation that reaches the threshold, later ones of the same run are
   below it (evaluations below 475)
 - `film_kilobytes`: the film of the best model above the last one is small enough to send around (kB)
+</details>
 
 <!-- /results -->
 

@@ -316,7 +316,7 @@ rarely it fails most. No variant kept 475 on every seed once it had it, nor did 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `q_values_changed_by_reload`: the saved weights, loaded again, give exactly the same Q-values (of 2000)
 - `reloaded_return`: the saved best model holds the threshold on fresh episodes (mean return of 100 episodes)
@@ -336,6 +336,7 @@ What each row says, and in brackets what its numbers count:
 - `no_target_solves`: without a target network 475 is reached on fewer than half of the seeds (share of seeds)
 - `double_lasts_longer`: after the first 475, double DQN keeps it for a larger share of the evaluations than
   plain DQN (p, all sign flips of the paired differences)
+</details>
 
 <!-- /results -->
 

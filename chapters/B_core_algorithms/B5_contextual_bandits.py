@@ -305,7 +305,7 @@ that never ran, a log that kept how likely each choice was tells the truth on av
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `ips_expected`: the mean of IPS over all records that a visit can leave is the new page's true value (clicks
   per visit)
@@ -359,6 +359,7 @@ What each row says, and in brackets what its numbers count:
   sizes) (standard errors)
 - `same_log_biased`: fitted on the log that it corrects, DR is biased at 500 records (standard errors)
 - `cross_fitting`: cross-fitted, DR is right on average at 500 records (standard errors)
+</details>
 
 <!-- /results -->
 

@@ -298,7 +298,7 @@ hardly found out by following it: the agent must be paid to look.
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `one_backup_each`: prioritised sweeping solves the known maze with one backup for each pair of state and
   action (backups)
@@ -328,6 +328,7 @@ What each row says, and in brackets what its numbers count:
 - `loss_bound`: acting by the best plan in a counted model never loses more than twice the bound (largest loss
   / bound)
 - `counted_slope`: a counted model's values err as one over the root of the number of tries (slope, log-log)
+</details>
 
 <!-- /results -->
 

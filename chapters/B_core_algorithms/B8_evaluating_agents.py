@@ -345,7 +345,7 @@ corrected by error rates from pairs like those it judged, it is right up to an e
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `t_coverage`: Student's interval of five normal returns holds the mean as often as it promises (of
   experiments)
@@ -390,6 +390,7 @@ What each row says, and in brackets what its numbers count:
 - `judge_interval`: with finite numbers of pairs, 95 % intervals of the corrected win rate hold the truth (of
   evaluations)
 - `judge_raw`: those of the raw win rate do not (of evaluations)
+</details>
 
 <!-- /results -->
 

@@ -318,7 +318,7 @@ a second of learning on CartPole; without it most do not get there, or stay.
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `enumerated_gap`: total return, reward-to-go and leave-one-out have the exact gradient as mean (largest
   difference)
@@ -339,6 +339,7 @@ What each row says, and in brackets what its numbers count:
   variances)
 - `fee_and_refund_ratio`: where an early fee cancels a later payment, reward-to-go is noisier than the total
   return (ratio of variances)
+</details>
 
 <!-- /results -->
 

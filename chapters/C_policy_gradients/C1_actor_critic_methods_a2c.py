@@ -312,7 +312,7 @@ steps of the same experience. On CartPole that gains nothing over C0: something 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `bootstrap_kept`: a time limit keeps the value of the state that it cuts off in the advantage, an end does
   not (difference of the advantages, for V(s') = 6)
@@ -332,6 +332,7 @@ What each row says, and in brackets what its numbers count:
 - `sb3_best_return`: A2C, SB3: the saved best model balances the pole afresh (mean return of 100 episodes)
 - `lander_gain`: on LunarLander the trained policy beats the untrained one by far (return, lower end of the 95
   % interval of the gain)
+</details>
 
 <!-- /results -->
 

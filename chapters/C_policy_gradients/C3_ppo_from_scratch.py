@@ -322,7 +322,7 @@ that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `pull_back`: a bad action (advantage -1) that has become 1.5 times as likely is pulled back (slope of the
   objective)
@@ -365,6 +365,7 @@ What each row says, and in brackets what its numbers count:
 - `stage_a2c_steps`: to a sustained -200 on the pendulum A2C needs more environment steps than PPO (times
   PPO's, medians)
 - `stage_ppo`: on the pendulum PPO reaches a sustained -200 (share of the seeds)
+</details>
 
 <!-- /results -->
 

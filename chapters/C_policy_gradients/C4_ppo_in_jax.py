@@ -305,7 +305,7 @@ number of operations: hence one vector, and scans ([benchmark](../../benchmarks/
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `same_key_gap`: the same keys give the same weights, to the last bit, whether they are evaluated on the way
   or not
@@ -317,6 +317,7 @@ What each row says, and in brackets what its numbers count:
 - `solved_learners`: learners that score at least 475 in three evaluations in a row (learners)
 - `speed_over_torch`: once compiled, all learners in one call are this many times as fast as one by one in
   PyTorch (times)
+</details>
 
 <!-- /results -->
 

@@ -354,7 +354,7 @@ take, changes nothing.
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `largest_kl`: no update of the whole training moves the policy further than delta (of delta)
 - `fresh_return`: the last policy balances the pole on fresh episodes (mean return of 100 greedy episodes)
@@ -386,6 +386,7 @@ What each row says, and in brackets what its numbers count:
   medians)
 - `plain_steps`: the plain gradient, as long in KL, needs more environment steps to a sustained 475 (times
   TRPO's, medians)
+</details>
 
 <!-- /results -->
 

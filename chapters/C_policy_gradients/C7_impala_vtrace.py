@@ -350,7 +350,7 @@ down. Processes pay where acting means waiting (`overlap`).
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `own_steps_gap`: on the learner's own steps, where every ratio is 1, V-trace is generalised advantage
   estimation (largest difference)
@@ -370,6 +370,7 @@ What each row says, and in brackets what its numbers count:
   (largest difference of a weight)
 - `overlap`: in a world that keeps an actor waiting, two processes give more steps a second than none (times
   the steps a second)
+</details>
 
 <!-- /results -->
 

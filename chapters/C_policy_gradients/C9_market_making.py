@@ -334,7 +334,7 @@ inside the simulator shows it. (Real markets also have queues, fees and rivals: 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `closed_form_loss`: the quotes of (4) and (6), made for short steps, lose next to nothing in steps of 72
   seconds (of the optimum's utility)
@@ -366,6 +366,7 @@ What each row says, and in brackets what its numbers count:
   kappa costs (ratio of the largest losses)
 - `informed_break_even`: where each fill loses 1/kappa to informed traders, the quotes of a market without
   them earn nothing (of that market's optimum)
+</details>
 
 <!-- /results -->
 

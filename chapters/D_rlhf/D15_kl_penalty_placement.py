@@ -317,7 +317,7 @@ its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, u
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `k3_value`: as a value, k3 is right on average (nats off)
 - `gradient_k1_texts`: k1 in the loss has no expected gradient (of the divergence's)
@@ -339,6 +339,7 @@ What each row says, and in brackets what its numbers count:
 - `update_left`: at the two fixed points hardly anything is left of the expected update (of the first one)
 - `beta_sigma`: to divide by the standard deviation is to have beta times it in beta's place (of the expected
   gradient)
+</details>
 
 <!-- /results -->
 

@@ -271,7 +271,7 @@ held-out pairs but by what the proxy cannot see: let gold, or people, judge what
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `covariance_gap`: the slope of any reward is its covariance with the proxy
 - `rloo_gold_turns`: as policy gradient maximises the proxy, the true reward rises, then falls (the smaller
@@ -288,6 +288,7 @@ What each row says, and in brackets what its numbers count:
   reward)
 - `data_under_pressure`: at the largest n, sixteen times the pairs keep more of the gold reward (gold reward,
   median)
+</details>
 
 <!-- /results -->
 

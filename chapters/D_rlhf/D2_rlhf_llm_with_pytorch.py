@@ -317,7 +317,7 @@ its language. Without it only the score is left, and of the language only the wo
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `first_ratio_gap`: in the first minibatch of a batch every token's ratio is 1, but for rounding
 - `gap_closed`: PPO closes the gap between the reference and the exact optimum on the token world
@@ -337,6 +337,7 @@ What each row says, and in brackets what its numbers count:
   score of a text)
 - `surprise_without_kl`: with beta 0 and no cap the reference gives the words written less probability than a
   uniform model (nats a word)
+</details>
 
 <!-- /results -->
 

@@ -299,7 +299,7 @@ reference writes: D16 leaves those behind.
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `padding_gap`: a text's score does not depend on the side on which its batch is padded
 - `share_of_ceiling`: on held-out pairs the model is nearly as often right as one who knows the truth (of the
@@ -315,6 +315,7 @@ What each row says, and in brackets what its numbers count:
 - `trl_accuracy_gap`: after the same steps on the same pairs TRL's model is as often right as ours
 - `trl_seconds`: TRL's training takes no fewer CPU seconds than ours (times ours)
 - `trl_megabytes`: TRL's training takes no fewer megabytes than ours (times ours)
+</details>
 
 <!-- /results -->
 

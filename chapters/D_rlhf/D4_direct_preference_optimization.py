@@ -308,7 +308,7 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `optimum_chosen`: at the token world's exact optimum the chosen completions are less likely than before
   (nats a completion)
@@ -341,6 +341,7 @@ What each row says, and in brackets what its numbers count:
   (times the KL of the optimum at beta 2)
 - `far_gap`: where the optimum lies far away, DPO with soft labels reaches it in later rounds (of the gap to
   the optimum)
+</details>
 
 <!-- /results -->
 

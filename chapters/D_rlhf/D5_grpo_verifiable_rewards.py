@@ -300,7 +300,7 @@ group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient 
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `first_loss`: before any update the loss is 0
 - `first_gradient`: before any update the gradient of the loss is not 0 (norm)
@@ -320,6 +320,7 @@ What each row says, and in brackets what its numbers count:
   (times)
 - `gain_at_one_over_many`: training gains more for one try than for many: gain in pass@1 less gain in pass@k
   at the largest k (share of held-out sums)
+</details>
 
 <!-- /results -->
 

@@ -298,7 +298,7 @@ somebody is you, the same code learns your taste, and a rater who contradicts hi
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `win_rate`: our PPO's rewrites of unseen requests beat the imitating model's under the judge (win rate, ties
   half)
@@ -317,6 +317,7 @@ What each row says, and in brackets what its numbers count:
   ours)
 - `reference_moved`: the imitating model, reference of the divergence, has not trained along (largest change
   of a weight)
+</details>
 
 <!-- /results -->
 

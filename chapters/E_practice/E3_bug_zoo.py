@@ -341,7 +341,7 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 
 \* measured by the evidence beside the lesson
 
-What each row says, and in brackets what its numbers count:
+<details><summary>What each row says, and in brackets what its numbers count</summary>
 
 - `meets_its_identities`: the right learner meets every identity that it can check
 - `ppo_solves`: healthy PPO solves CartPole with a limit of 200 steps (best mean return of 20 greedy episodes)
@@ -366,6 +366,7 @@ What each row says, and in brackets what its numbers count:
 - `pooled_named`: the planted bug is the first suspect (share of 185 broken runs)
 - `worth_logging`: the usual curves alone name fewer (share of 185 broken runs)
 - `pooled_alarms`: healthy runs raise no alarm (share of 20 healthy runs)
+</details>
 
 <!-- /results -->
 

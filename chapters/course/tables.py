@@ -153,7 +153,8 @@ def _in_words(claims: list[tuple[Claim, str, str]]) -> str:
         for claim, _, _ in claims
     ]
     lines = [textwrap.fill(one, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for one in said]
-    return "What each row says, and in brackets what its numbers count:\n\n" + "\n".join(lines) + "\n"
+    head = "<details><summary>What each row says, and in brackets what its numbers count</summary>"
+    return f"{head}\n\n" + "\n".join(lines) + "\n</details>\n"
 
 
 def _measured(book: dict) -> list[tuple[Claim, str, str]]:
