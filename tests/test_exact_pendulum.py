@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from chapters.course.catalog import CHAPTERS
 from chapters.envs import evaluate
-from chapters.envs.pendulum import BatchedPendulum
+from chapters.envs.pendulum import BatchedPendulum, DiscretePendulum
 from chapters.exact import lqr, pendulum
 
 QUICK = {"num_angles": 180, "num_speeds": 161}  # a quarter of a second
@@ -75,7 +76,7 @@ def test_one_step_more_no_longer_matters():
 
 
 def test_the_policy_earns_what_its_values_say_and_a_finer_grid_adds_little():
-    """From a lattice of starts: what an episode may begin with, evenly; in the mean about -138."""
+    """From a lattice of starts: what an episode may begin with, evenly; in the mean -137.8."""
     angles, speeds = (np.arange(120) + 0.5) / 60 * np.pi - np.pi, np.linspace(-0.9, 0.9, 10)
     angle, speed = (x.ravel() for x in np.meshgrid(angles, speeds, indexing="ij"))
 
@@ -89,8 +90,28 @@ def test_the_policy_earns_what_its_values_say_and_a_finer_grid_adds_little():
         for values in (pendulum.optimal_values(), pendulum.optimal_values(**QUICK))
     )
     assert earned == pytest.approx(-137.8, abs=0.3)
+    assert pendulum.optimum() == pytest.approx(earned, abs=0.05), "as the environment has it, in float32"
     assert abs(earned - fine) < 0.5
     assert 0 < fine - coarse < 1.5
+
+
+def test_five_torques_earn_nearly_as_much_from_starts_drawn_at_random():
+    """In the world of the stage: its observations, its actions and its rewards."""
+    envs = DiscretePendulum(2000)
+
+    def policy(obs):
+        torques = pendulum.optimal_policy(obs * [1.0, 1.0, 8.0], num_torques=5)
+        return np.round(torques[:, 0] + 2).astype(int)
+
+    returns = 10 * evaluate(policy, envs=envs, seed=0)
+    assert abs(pendulum.optimum(5) - returns.mean()) < 4 * returns.std() / np.sqrt(2000)
+    assert -0.5 < pendulum.optimum(5) - pendulum.optimum() <= 0
+
+
+@pytest.mark.parametrize("name", ["C3_ppo_from_scratch.py"])
+def test_texts_quote_the_optimum_as_it_is(name):
+    text = (CHAPTERS / "C_policy_gradients" / name).read_text(encoding="utf-8")
+    assert f"the computed optimum, ${pendulum.optimum():.1f}$" in " ".join(text.split())
 
 
 def test_torques_are_within_bounds_and_mirrored():

@@ -290,6 +290,10 @@ many reach 475 and about half end below it; with $\lambda = 0$ most do not stay.
 even the two masks hardly matter. Believe that of CartPole only: on Pendulum, cut every 40 steps, a critic
 that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
+A goal that is reached need not be the best there is. Pendulum's is known, by dynamic programming
+(`chapters/exact/pendulum.py`): the computed optimum, $-137.8$. What a policy earns less than it, from the
+same starts, is its *regret*; a better algorithm would have to show itself there.
+
 <!-- results: C3 -->
 
 `rl run C3`: 5 s; with `--evidence`: 124 s, 941 MB; with `--smoke --evidence`: 11 s.
