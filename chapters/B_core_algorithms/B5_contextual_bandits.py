@@ -8,13 +8,13 @@ choose while it learns, and what does its log say about a page that never ran?
 **Before this:** B0 (regret, upper confidence bounds (UCB), Thompson sampling), B2 (importance ratios).
 **Changes from B0:** arms have features, and the data may be somebody else's. **Next:** C0 (gradients).
 
-**Time.** 15 s on 2 cores; with all evidence 25 s.
+**Time.** At most 15 s on 2 cores; with all evidence 25 s.
 
 References: `li2010contextual`, `agrawal2013thompson`, `lattimore2020bandit`, `bastani2021mostly`,
 `horvitz1952generalization`, `swaminathan2015self`, `dudik2011doubly`, `chernozhukov2018double`.
 
-Symbols: $x$ features of an arm, `d` of them; $\theta$ their weights; `B` bandits played at once, `K` arms,
-`T` plays; `S` types of visitors, `A` articles, `n` records in a log, `M` logs; $w$ importance ratio.
+Symbols: $x$ an arm's `d` features, in section 4 who came; $\theta$ weights; `B` bandits played at once, `K`
+arms, `T` plays; `S` types of visitors, `A` articles, `n` records in a log, `M` logs; $w$ importance ratio.
 """
 
 # %%
@@ -72,8 +72,8 @@ the belief $\theta \sim \mathcal N(0, I)$. After plays of features $x$ that paid
 
 $$\Sigma = \Bigl(I + \sum x x^\top\Bigr)^{-1}, \qquad \hat\theta = \Sigma \sum x\, r \tag{1}$$
 
-This is ridge regression, with the prior as penalty. One more reward needs no inverse. It moves (1) by a
-*gain*, large where much is unknown: "old estimate plus step size times error", as in B0.
+This is ridge regression, with the prior as penalty. One more reward needs no inverse. It is B0's "old
+estimate plus step size times error", and the step size is a *gain* $g$, large where little is known:
 
 $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\theta + g\,(r - x^\top
 \hat\theta), \qquad \Sigma \leftarrow \Sigma - g\, x^\top \Sigma \tag{2}$$
@@ -90,13 +90,13 @@ $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\th
 
 **LinUCB** is optimistic. The belief about an arm has the mean $x^\top \hat\theta$ and the variance $x^\top
 \Sigma x$; a Gaussian lies more than $\alpha$ deviations above its mean with a chance of at most $e^{-\alpha^2
-/ 2}$. Let that be $1/t$. (`li2010contextual` keeps $\alpha$ constant; what is proved for every $\theta$ needs
-a width of about $\sqrt d$ times ours.)
+/ 2}$. Let that be $1/t$ after $t$ plays. (`li2010contextual` keeps $\alpha$ constant; what is proved of this
+rule for every $\theta$ needs a width of about $\sqrt d$ times ours.)
 
 $$\text{score}_t(x) = x^\top \hat\theta + \alpha_t \sqrt{x^\top \Sigma\, x}, \qquad \alpha_t = \sqrt{2 \ln t}
 \tag{3}$$
 
-**Thompson sampling** draws one $\theta$ from the belief and takes it for true, for all arms alike:
+**Thompson sampling** (`agrawal2013thompson`) draws one $\theta$ from the belief and takes it for true:
 
 $$\text{score}(x) = x^\top \tilde\theta, \qquad \tilde\theta \sim \mathcal N(\hat\theta, \Sigma) \tag{4}$$
 """
@@ -152,28 +152,28 @@ r"""
 ## 3. How hard can it be?
 
 On one bandit, played ever longer, regret grows with $\ln T$ (B0). Ask instead: given $T$, how much is lost on
-the *worst* one? Let the arms be $x \in \{-1, 1\}^d$, a yes or no to each feature, and $\theta \in \{-\Delta,
-\Delta\}^d$. A wrong answer costs $2 \Delta$ a play, and some $1 / \Delta^2$ plays show the sign: $d / \Delta$
-in all, but never over $2 d \Delta T$. A wide gap is seen soon, a narrow one costs little; the worst is near
-$\Delta = 1 / \sqrt T$, where both come to $d \sqrt T$. There, on average over the signs, *every* rule pays
-(`lattimore2020bandit`, theorem 24.1)
+the *worst* one? That needs no visitors: let the same arms be on offer at each play, $x \in \{-1, 1\}^d$, and
+$\theta \in \{-\Delta, \Delta\}^d$. A wrong sign costs $2 \Delta$ a play, and some $1 / \Delta^2$ plays show
+it: $2 / \Delta$ for each of $d$ features, but never over $2 \Delta T$. A wide gap is seen soon, a narrow one
+costs little; the worst is near $\Delta = 1 / \sqrt T$, where both come to $2 d \sqrt T$ in all. There, on
+average over the signs, *every* rule pays (`lattimore2020bandit`, theorem 24.1)
 
 $$R(T) \;\ge\; \frac{e^{-2}}{8}\, d \sqrt T \tag{5}$$
 
 since one sign turned changes the rewards of $T$ plays by a Kullback–Leibler divergence of $T (2 \Delta)^2 / 2
-= 2$: too little to be sure. Unlike Lai and Robbins' limit (5) holds at each $T$, but for the worst case.
+= 2$: too little to be sure. Unlike B0's limit, (5) holds at each $T$, but only for the worst bandit.
 
 ## 4. A page that never ran
 
-A log holds who came, what the old page $b$ showed, and whether it was clicked. What would the new page $\pi$
-earn, $V$ clicks per visit? The **direct method** asks a model $\hat q(x, a)$ of the clicks:
+A log holds who came ($x$, one of 20 types), which of 5 articles the old page $b$ showed, and whether it was
+clicked. What would a new page $\pi$, mostly each type's best article, earn, $V$ clicks per visit? The
+**direct method** asks a model $\hat q(x, a)$ of the click rates $q$:
 
 $$\hat V_\text{DM} = \frac{1}{n} \sum_i \sum_a \pi(a \mid x_i)\, \hat q(x_i, a) \tag{6}$$
 
 **Inverse propensity scoring** (IPS; `horvitz1952generalization`) needs no model. It weighs what was seen by
 B2's importance ratio $w_i = \pi(a_i \mid x_i) / b(a_i \mid x_i)$, and is right on average if $b$ shows
-whatever $\pi$ shows. **Self-normalised** (SNIPS), it divides by the sum of the ratios: calmer, and a little
-biased.
+whatever $\pi$ shows. **Self-normalised** (SNIPS), it divides by the sum of ratios: calmer, a little biased.
 
 $$\hat V_\text{IPS} = \frac{1}{n} \sum_i w_i r_i, \qquad
 \hat V_\text{SNIPS} = \frac{\sum_i w_i r_i}{\sum_i w_i} \tag{7}$$
@@ -186,8 +186,8 @@ $$\hat V_\text{DR} = \frac{1}{n} \sum_i \Bigl[\, \sum_a \pi(a \mid x_i)\, \hat q
 With the true $b$ it is right on average *whatever* the model: $w_i\, \hat q(x_i, a_i)$ takes away on average
 what the first term put in. With the true $q$ it is right whatever the ratios: $r - q$ is 0 on average.
 
-*By hand*: one type of visitor; $b$ tosses a coin, $\pi$ always shows article 1, so $w$ is 0 or 2. Article 1
-was shown three times and clicked twice, article 0 once, and clicked. The model says 0.5 of both. SNIPS: 2/3.
+*By hand*: one type of visitor; $b$ tosses a coin, $\pi$ always shows article 1, so $w$ is 0 or 2. Shown: 1,
+1, 1, 0; clicks: 1, 0, 1, 1; model: 0.5. IPS: $(2 + 2) / 4$; SNIPS: $4 / 6$; DR: $0.5 + (1 - 1 + 1) / 4$.
 
 ```python
 >>> log = Log(np.zeros(4, int), np.array([1, 1, 1, 0]), np.array([1.0, 0.0, 1.0, 1.0]))
@@ -229,16 +229,16 @@ def doubly_robust(log: Log, policy: Table, logging: Table, model: Table) -> Term
 r"""
 ## 5. Where the noise comes from
 
-The scatter of (8) comes from who came, from whether it was clicked, and from what was shown. In that order:
+The scatter of (8) comes from who came ($V(x)$ is what $x$ brings), whether it was clicked, what was shown:
 
 $$n \operatorname{Var}[\hat V_\text{DR}] = \operatorname{Var}_x\bigl[V(x)\bigr] + \mathbb E\bigl[w^2 q (1 -
 q)\bigr] + \mathbb E_x \operatorname{Var}_{a \sim b}\bigl[w\,(q - \hat q)\bigr] \tag{9}$$
 
-IPS has $\hat q = 0$. In (9) a model helps in the last part alone, and need not be right, only nearer than 0.
+IPS has $\hat q = 0$. A model moves the last part alone; even one that is upside down, $1 - q$, is better.
 
 **Fit no model on the log that it corrects.** If $\hat q$ is the log's own table of mean clicks, the errors in
-(8) sum to 0 in each cell. Nothing is left to correct with: DR *is* the direct method, and every cell that was
-never shown counts 0. *Cross-fitting* mends it: fit on one half, correct on the other, change sides, average.
+(8) sum to 0 in each cell (type, article). So DR *is* the direct method, and a cell that was never shown
+counts 0. *Cross-fitting* mends it: fit on one half, correct on the other, change sides, average.
 
 ![Only one part of the variance depends on the model; cross-fitting takes the bias off](results/B5_logs.png)
 
@@ -247,20 +247,20 @@ never shown counts 0. *Cross-fitting* mends it: fit on one half, correct on the 
 ![DR is right on average and narrower than IPS; the worst regret grows with the root of T](results/B5.png)
 
 **Left**, a bar holds what nine of ten logs say. The model knows how often each article is clicked, but not by
-whom: alone it is off, and sure of it; corrected, it is right on average and narrower than IPS. So is SNIPS,
-without a model; but on one record it is $r$, the *old* page's clicks. This bias falls as $1/n$.
+whom: alone it is off, and sure of it; corrected, it is right on average and narrower than IPS. SNIPS is
+narrower still, like DR with $\hat q = V$; its bias falls as $1/n$: one record has the *old* page's value.
 
 **Right**, at each $T$ the worst of fifteen gaps. LinUCB and Thompson stay near $d \sqrt T$ (LinUCB's growing
 width adds a root of a logarithm). Greedy can stay with a wrong arm for good. The evidence shows all gaps:
 
-![Regret over d root T against the gap times root T: the same hump at every T](results/B5_gaps.png)
+![Regret over d root T by gap times root T: one hump at every T, but no end for greedy](results/B5_gaps.png)
 
-*One* bandit is easier: follow a gap, and it leaves the hump to the right. And where features vary by chance,
-visitors explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
+*One* bandit is easier: its gap stays while $T$ grows, so it moves right, off the hump. And where each visitor
+brings new features, they explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
 
 **The verdict.** Choose by a belief, with a bonus or a draw for what it does not know: on the worst of these
 bandits the loss grows with the root of the plays, as it must; greed loses a share of every play. Of a page
-that never ran, a log that kept how likely each choice was tells the truth on average; a model only calms it.
+that never ran, a log that kept its probabilities tells the truth on average (IPS, DR); a model only calms it.
 
 <!-- results: B5 -->
 
@@ -363,8 +363,8 @@ that never ran, a log that kept how likely each choice was tells the truth on av
 
 <!-- /results -->
 
-**Break it.** `rl break B5 no_correction` trusts the model; `rl break B5 no_bonus`, `rl break B5 no_draw`
-greed.
+**Break it.** `rl break B5 no_correction` trusts the model alone;
+`rl break B5 no_bonus` and `rl break B5 no_draw` make greedy rules.
 
 **Exercises.**
 
@@ -401,9 +401,9 @@ met this bargain, or will meet it? `rl exercise B5.clipped_ips`.
 
 <details><summary>Answer</summary>
 
-Below, or at it: clicks are never negative, and no weight grew. The bias is $-\mathbb E[(w - c)^+ r]$, bought
-for less variance. PPO (C2) clips the ratio of one step too, within a loss; V-trace clips the ratios of
-returns.
+Below, or at it: clicks are never negative, and no weight grew. The bias is $-\mathbb E[\max(w - c, 0)\, r]$,
+bought for less variance. PPO (C2) clips the ratio of one step too, within a loss; V-trace (C7) that of each
+step.
 </details>
 
 *B5.5 · Find the bug* (10 minutes). `rl exercise B5.bug` writes a function of this lesson with a mistake in

@@ -180,9 +180,9 @@ which side of the truth is the estimate, and where have you met this bargain, or
             ),
         },
         answer=r"""
-Below, or at it: clicks are never negative, and no weight grew. The bias is $-\mathbb E[(w - c)^+ r]$, bought
-for less variance. PPO (C2) clips the ratio of one step too, within a loss; V-trace clips the ratios of
-returns.
+Below, or at it: clicks are never negative, and no weight grew. The bias is $-\mathbb E[\max(w - c, 0)\, r]$,
+bought for less variance. PPO (C2) clips the ratio of one step too, within a loss; V-trace (C7) that of each
+step.
 """,
     ),
 }
