@@ -72,7 +72,7 @@ the belief $\theta \sim \mathcal N(0, I)$. After plays of features $x$ that paid
 
 $$\Sigma = \Bigl(I + \sum x x^\top\Bigr)^{-1}, \qquad \hat\theta = \Sigma \sum x\, r \tag{1}$$
 
-This is ridge regression, with the prior as penalty. One more reward needs no inverse. It is B0's "old
+This is ridge regression, with the prior as penalty. One more reward needs no inverse: (1) moves as B0's "old
 estimate plus step size times error", and the step size is a *gain* $g$, large where little is known:
 
 $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\theta + g\,(r - x^\top
