@@ -13,7 +13,7 @@ from chapters.B_core_algorithms.checks.B8 import EDITS
 from chapters.B_core_algorithms.checks.B8_exercises import bca_interval
 from chapters.B_core_algorithms.evidence import B8 as evidence
 from chapters.B_core_algorithms.evidence import B8_audit as audit
-from chapters.exact.atari import PRINTED
+from chapters.exact.atari import PRINTED, human_normalised
 from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
 
@@ -184,9 +184,18 @@ class TestJudge:
         assert found[:2] == pytest.approx([first, swapped])
         assert found[3] == pytest.approx(0.3 * 0.3 + 0.7 * 0.8)
 
-    def test_pooled_error_rates_are_right_where_length_does_not_matter(self):
-        pooled = [*evidence.win_rates((1.0, 0.4, 0.0), np.array([0.3, 0.8]), 0.7).values()][2]
-        assert pooled == pytest.approx(0.3 * 0.3 + 0.7 * 0.8)
+    def test_error_rates_of_an_even_mix_are_right_where_length_does_not_matter(self):
+        even = [*evidence.win_rates((1.0, 0.4, 0.0), np.array([0.3, 0.8]), 0.7).values()][2]
+        assert even == pytest.approx(0.3 * 0.3 + 0.7 * 0.8)
+
+    def test_common_error_rates_will_do_if_they_are_of_the_judged_mix(self):
+        """And the win rate is the same for longer and shorter answers; the even mix overshoots."""
+        says = evidence.judged((1.0, 0.4, 0.8)).mean(axis=1)  # [better, longer]
+        mix = np.array([0.2, 0.8])
+        swapped = mix @ (0.7 * says[1] + 0.3 * says[0])
+        assert lesson.corrected_rate(swapped, mix @ says[1], 1 - mix @ says[0]) == pytest.approx(0.7)
+        even = [*evidence.win_rates((1.0, 0.4, 0.8), np.array([0.5, 0.5]), 0.8).values()]
+        assert even[2] > even[1] + 0.1
 
     @pytest.mark.parametrize("truth", [0.2, 0.5])
     def test_evaluations_scatter_round_the_truth_as_their_errors_say(self, truth):
@@ -218,3 +227,8 @@ def test_the_numbers_in_the_text():
     assert lesson.power(16, 1.0) < 0.8 < lesson.power(17, 1.0)
     assert stats.t.ppf(0.975, 4) == pytest.approx(2.78, abs=0.005)
     assert round(100 * lesson.power(5, 1.0)) == 29
+    of_ten_games = (
+        2 * stats.t.cdf(1.96 * math.sqrt(4 / 5), 40) - 1
+    )  # Student's t of 10 x 4 degrees of freedom
+    assert round(100 * of_ten_games) == 91
+    assert round(100 * human_normalised("dqn").mean()) == 433

@@ -8,12 +8,12 @@ games, a win rate that a judge gave?
 **Before this:** B2 (a mean and its standard error), B4 (a learner whose seeds differ). **Changes from B2:**
 what is estimated is an *algorithm*, and every run of it is one draw. **Next:** C0, with intervals of its own.
 
-**Time.** 5 s on 2 cores; with all evidence 10 s.
+**Time.** At most 5 s on 2 cores; with all evidence 10 s.
 
 References: `agarwal2021rliable`, `henderson2018matters`, `colas2018howmany`, `efron1993bootstrap`,
 `wang2016dueling`, `hessel2018rainbow`, `rogan1978estimating`, `zheng2023judging`.
 
-Symbols: `n`, `k` seeds, `B` resamples, `R` repeated experiments, `M` tasks; $\Phi$ the normal distribution.
+Symbols: `n`, `k` seeds, `B` resamples, `R` experiments, `M` tasks, `G` pairs; $\Phi$ the normal distribution.
 """
 
 # %%
@@ -73,14 +73,13 @@ mean $\bar x^*$, do that B times. The middle 95 % of these means are the interva
 
 $$\bigl[\,\bar x^*_{(2.5\,\%)},\; \bar x^*_{(97.5\,\%)}\,\bigr] \tag{2}$$
 
-But resamples spread as if n were the divisor, too little by $\sqrt{(n - 1)/n}$, and the normal distribution's
-1.96 stands where Student has 2.78. So on normal returns (2) should hold the mean about as often as
-$|t_{n-1}| \le 1.96 \sqrt{(n-1)/n}$: for five seeds, 85 %. (*BCa*, which shifts the two levels for skew, is
-exercise 2.)
+But these means spread as if n were the divisor, too little by $\sqrt{(n - 1)/n}$, and 95 % of them end near
+1.96 deviations, not at Student's 2.78. So (2) holds the mean of normal returns about as often as $|t_{n-1}|
+\le 1.96 \sqrt{(n-1)/n}$: for five seeds, 85 %. (*BCa* shifts the two levels for skew: exercise B8.2.)
 
-**Order statistics**, for the *median*. A value lies below the median with chance 1/2, like a tossed coin. So
-the lowest of five lies above it with chance $2^{-5}$, *whatever the distribution*, and the range of all five
-holds it with $1 - 2 \cdot 2^{-5}$. In general, from the k-th lowest to the k-th highest:
+**Order statistics**, for the *median*. A value lies below the median with chance 1/2 (with less where values
+tie). So all five lie below it with chance $2^{-5}$, all above it likewise, *whatever the distribution*, and
+their range holds it with $1 - 2 \cdot 2^{-5}$. In general, from the k-th lowest to the k-th highest:
 
 $$\text{coverage}(n, k) = 1 - 2 \sum_{i = 0}^{k - 1} \binom{n}{i}\, 2^{-n} \tag{3}$$
 
@@ -169,21 +168,22 @@ def measure_coverage(cfg: Config, log: RunLog, rng: np.random.Generator) -> dict
 r"""
 ## 2. Many games, one number
 
-Scores of different games get one scale: 0 for a random player, 1 for a person (*human-normalised*). A table
-that is handed on sums up 57 Atari games for deep Q-networks (DQN, B4) and what became of them, as a "mean":
+Scores of different games get one scale: 0 for a random player, 1 for a person (*human-normalised*). You may
+meet a table that gives the "mean" over 57 Atari games of deep Q-networks (DQN, B4) and their successors:
 
 | in % of a person's score | DQN | double DQN | dueling | Rainbow |
 |---|---|---|---|---|
-| handed on as the mean | 79 | 117 | 121 | 223 |
+| called the mean | 79 | 117 | 121 | 223 |
 | the median, in print | 79.1 | 117.8 | 151.5 | 223 |
 | the mean, in print | 227.9 | 307.3 | 373.1 | not given |
 
 They are *medians* (121 is neither), and the means are two to three times as high (`wang2016dueling`, table 1;
-for Rainbow `hessel2018rainbow`, table 2). Neither says much. With today's reference scores half of
-DQN's mean is *one game*: in Video Pinball a person scores hardly more than a random player, so the divisor
-is tiny. And the median is the 29th of 57 games: the 28 below it could all fall to 0 and it would not move.
-Between the two stands the **interquartile mean** (`agarwal2021rliable`): sort the $N = nM$ scores of n runs
-on M tasks, cut a quarter off both ends, average the rest.
+for Rainbow `hessel2018rainbow`, table 2). Neither says much. Half of DQN's mean, 433 in section 5's picture,
+is *one game*: in Video Pinball a person scores hardly more than a random player, so the divisor is tiny.
+(With 0 for a random player there it is 227.7, nearly as printed.) And the median is the 29th of 57 games: the
+28 below could all fall to 0 and it would not move. Between the two stands the **interquartile mean**
+(`agarwal2021rliable`): sort the $N = nM$ scores of n runs on M tasks, cut a quarter off both ends, average
+the rest.
 
 $$\text{IQM} = \frac{1}{N - 2c} \sum_{i = c + 1}^{N - c} x_{(i)}, \qquad c = \lfloor N / 4 \rfloor \tag{4}$$
 
@@ -219,10 +219,10 @@ r"""
 ## 3. How many seeds does a claim need?
 
 Let two algorithms differ by a *gap* of $\delta$ standard deviations. The chance that a t-test with n seeds
-each sees it is the test's **power** (`colas2018howmany`), known exactly on normal returns:
+each sees it is its **power** (`colas2018howmany`), exact on normal returns; $t_{2n-2}$ is a number as in (1):
 
 $$\text{power} = P\bigl(|T| > t_{2n-2}\bigr), \qquad
-T \sim \text{noncentral } t_{2n-2}\bigl(\delta \sqrt{n/2}\bigr) \tag{6}$$
+T \sim \text{noncentral } t\bigl(2n - 2;\; \delta \sqrt{n/2}\bigr) \tag{6}$$
 
 For a gap of one standard deviation and a power of 80 % it takes 17 seeds; five have 29 %:
 
@@ -246,8 +246,8 @@ r"""
 ## 4. When the score is a judge's opinion
 
 Texts have no return. Somebody, often a language model, compares our answer with another's, and the *win rate*
-is reported. Such judges favour what they read first, and what is longer (`zheng2023judging`). To see what
-that does, build a judge of which all is known. With $b, f, \ell = \pm 1$ for "ours is better, first, longer":
+is reported. Such judges favour what they read first, and what is longer (`zheng2023judging`). To see the
+effect, build one, with $b, f, \ell = \pm 1$ for "ours is better, first, longer" and $\sigma$ logistic:
 
 $$P(\text{says ours}) = \sigma\,(\beta_b\, b + \beta_f\, f + \beta_\ell\, \ell) \tag{7}$$
 
@@ -263,9 +263,9 @@ $$q = s\,p + (1 - c)(1 - p) \quad\Longrightarrow\quad p = \frac{q + c - 1}{s + c
 0.64
 ```
 
-Where length sways the judge, $s$ and $c$ are others for pairs in which ours is longer than for the rest. Then
-correct each group by its own, and weigh the groups by their shares. Error rates from pairs of other lengths
-make things worse: (8) stretches what it cannot explain.
+Where length sways the judge, $s$ and $c$ differ between pairs in which ours is longer and the rest. Correct
+each group by its own, and weigh the groups by their shares. (Rates of both together will do if their mix is
+the judged one and $p$ the same in both.) Another mix leaves a bias, which (8) divides by $s + c - 1 < 1$.
 """
 
 
@@ -291,23 +291,23 @@ returns; the interval for the median covers what equation 3 says on both](result
 **Student's t** keeps its promise on normal returns, **the bootstrap** not even there, and where seeds fail
 neither can. **The interval for the median** covers what (3) says, on both. Its weakness is the median's own:
 of ten seeds one may fail, and median and interval are spotless. So the tables of this course show the median
-with (3)'s interval, and besides it the worst seed on which a claim fails. An audit in the evidence takes each
-quantity that the lessons recorded, as if its recorded seeds were all there are, and draws five of them again
-and again:
+with (3)'s interval and, where a claim fails on a seed beyond it, the worst value. An audit in the evidence
+takes the recorded seeds of each quantity for the whole population and draws five of them again and again:
 
-![Coverage over all recorded quantities, sorted: bootstrap far below its promise, Student's t below, the
-interval for the median nowhere below its exact 94 %](results/B8_audit.png)
+![Coverage over all recorded quantities, each curve sorted: bootstrap far below its promise, Student's t
+below, the interval for the median at 94 %, or above it where values tie](results/B8_audit.png)
 
-Over many games no single number will do; a *profile* shows for each level the share of games above it. And
-the judge, on two models that are equally good while ours writes the longer answers in four pairs of five:
+Over many games no number alone will do; a *profile* shows the share of games above each level. An IQM's
+interval comes from a *stratified* bootstrap, which draws runs game by game: of five runs on ten games 91 %
+hold it. And the judge, on two equally good models of which ours writes the longer answer four times in five:
 
-![Left: profiles of two published agents, with median, interquartile mean and mean. Right: the judge's win
-rates; swapping helps, pooled error rates overshoot, those by length give one half](results/B8_games.png)
+![Left: profiles of two published agents, with median, IQM and mean. Right: the judge's win rates;
+swapping helps, rates of an even mix ("pooled") overshoot, those by length give one half](results/B8_games.png)
 
 **The verdict.** Five seeds are worth an interval for the median, their range, at 94 %; and no 95 % for a
-mean, unless returns are known to be normal. A score over many games is worth what its profile shows: a mean
-may be one game, a median hides half of them. A judge's win rate is worth nothing as it stands; swapped, and
-corrected by error rates from pairs like those it judged, it is right up to an error that one can state.
+mean, unless returns are known to be normal. Over many games show the profile, and the IQM with a stratified
+interval. A judge's win rate is worth nothing as it stands; swapped, and corrected by error rates from pairs
+like those it judged, it is right up to an error that one can state (exercise B8.4).
 
 <!-- results: B8 -->
 
@@ -436,7 +436,8 @@ what twenty of twenty? `rl exercise B8.least_share`.
 <details><summary>Answer</summary>
 
 Ten of ten show that at least 74 % of all seeds hold the claim, twenty of twenty 86 %. So "5/5" in a table of
-this course means *more than half*, no more; hence the fresh seeds that every lesson is also run on.
+this course means *more than half*, and "10/10" about *three quarters*, no more; hence the fresh seeds that
+every lesson is also run on.
 </details>
 
 *B8.4 · Errors of the errors* (20 minutes, medium). In (8) $q$ comes from $n$ judged pairs, $s$ from $n_s$
@@ -451,7 +452,8 @@ a hundred were checked by people. Which term counts? `rl exercise B8.corrected_e
 
 <details><summary>Answer</summary>
 
-The second and the third: the people's hundred pairs set the error, and more judged pairs no longer help.
+The second and the third: the people's hundred pairs set the error, and more judged pairs no longer help. (If
+each pair is judged in both orders, $q$ scatters less than (E4) says: the error is then at most that.)
 </details>
 
 *B8.5 · Find the bug* (10 minutes). `rl exercise B8.bug` writes a function of this lesson with a mistake in

@@ -2,8 +2,10 @@
 
 Game by game, with up to 30 idle steps at the start: a random player and a human tester (the references of
 wang2016dueling), deep Q-networks (DQN) as in the appendix of bellemare2017distributional, and the dueling
-network of wang2016dueling. The transcription agrees with what the papers print of it: the medians of 79 %
-and 151 % of a human's score, and the numbers of games above the human's, 24 and 37.
+network of wang2016dueling. The transcription agrees with what the papers print of it: the medians of 79 % and
+151 % of a human's score, and the numbers of games above the human's, 24 and 37. The means in print, 227.9 and
+373.1 %, come out within 0.2 once the random player of Video Pinball is given 0; with its 16,256.9 of below,
+so near to the human tester's, they are 433 and 465 %.
 """
 
 from __future__ import annotations

@@ -224,7 +224,8 @@ what twenty of twenty?
         },
         answer="""
 Ten of ten show that at least 74 % of all seeds hold the claim, twenty of twenty 86 %. So "5/5" in a table of
-this course means *more than half*, no more; hence the fresh seeds that every lesson is also run on.
+this course means *more than half*, and "10/10" about *three quarters*, no more; hence the fresh seeds that
+every lesson is also run on.
 """,
     ),
     "corrected_error": Exercise(
@@ -272,7 +273,8 @@ a hundred were checked by people. Which term counts?
             ),
         },
         answer="""
-The second and the third: the people's hundred pairs set the error, and more judged pairs no longer help.
+The second and the third: the people's hundred pairs set the error, and more judged pairs no longer help. (If
+each pair is judged in both orders, $q$ scatters less than (E4) says: the error is then at most that.)
 """,
     ),
 }
