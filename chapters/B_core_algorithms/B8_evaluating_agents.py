@@ -302,7 +302,7 @@ interval comes from a *stratified* bootstrap, which draws runs game by game: of 
 hold it. And the judge, on two equally good models of which ours writes the longer answer four times in five:
 
 ![Left: profiles of two published agents, with median, IQM and mean. Right: the judge's win rates;
-swapping helps, rates of an even mix ("pooled") overshoot, those by length give one half](results/B8_games.png)
+swapping helps, rates of an even mix ("pooled") overshoot, those by length are right](results/B8_games.png)
 
 **The verdict.** Five seeds are worth an interval for the median, their range, at 94 %; and no 95 % for a
 mean, unless returns are known to be normal. Over many games show the profile, and the IQM with a stratified
