@@ -34,6 +34,7 @@ ACRONYMS = {
     "GSPO": r"group sequence policy optimi[sz]ation",
     "IPO": r"identity preference optimi[sz]ation",
     "IPS": r"inverse propensity scoring",
+    "IQM": r"interquartile mean",
     "KL": r"Kullback[–-]Leibler",
     "MC": r"Monte Carlo",
     "MCTS": r"Monte Carlo tree search",

@@ -181,9 +181,9 @@ They are *medians* (121 is neither), and the means are two to three times as hig
 for Rainbow `hessel2018rainbow`, table 2). Neither says much. Half of DQN's mean, 433 in section 5's picture,
 is *one game*: in Video Pinball a person scores hardly more than a random player, so the divisor is tiny.
 (With 0 for a random player there it is 227.7, nearly as printed.) And the median is the 29th of 57 games: the
-28 below could all fall to 0 and it would not move. Between the two stands the **interquartile mean**
-(`agarwal2021rliable`): sort the $N = nM$ scores of n runs on M tasks, cut a quarter off both ends, average
-the rest.
+28 below could all fall to 0 and it would not move. Between the two stands the **interquartile mean** (IQM;
+`agarwal2021rliable`): sort the $N = nM$ scores of n runs on M tasks, cut a quarter off both ends, average the
+rest.
 
 $$\text{IQM} = \frac{1}{N - 2c} \sum_{i = c + 1}^{N - c} x_{(i)}, \qquad c = \lfloor N / 4 \rfloor \tag{4}$$
 
