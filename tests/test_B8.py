@@ -160,6 +160,13 @@ def test_aggregates_by_hand():
     assert profile.tolist() == pytest.approx([1, 3 / 6, 1 / 6, 0])
 
 
+def test_the_iqm_of_endlessly_many_runs():
+    rng = np.random.default_rng(6)
+    for levels in (np.zeros(3), np.array([-2.0, 0.5, 0.7, 3.0])):
+        runs = levels + rng.normal(size=(200_000, len(levels)))
+        assert evidence.mixed_iqm(levels) == pytest.approx(lesson.interquartile_mean(runs), abs=0.01)
+
+
 def test_races_of_medians():
     assert evidence.race_coverage(3, 300, 100, np.random.default_rng(0)) == pytest.approx(0.74, abs=0.08)
     assert evidence.race_coverage(5, 300, 100, np.random.default_rng(0)) > 0.88

@@ -176,14 +176,14 @@ EDITS = {
         old="    return rank, 1 - 2 * outside",
         new="    return rank + 1, 1 - 2 * outside",
         says="leaves out one value more at each end than the coverage allows",
-        fails=("median_coverage", "median_exact"),
+        fails=("median_coverage_error", "median_exact"),
     ),
     "one_tail": Edit(
         function="median_ranks",
         old="    return rank, 1 - 2 * outside",
         new="    return rank, 1 - outside",
         says="forgets that the interval can miss on two sides",
-        fails=("median_coverage", "median_exact"),
+        fails=("median_coverage_error", "median_exact"),
     ),
     "always_the_range": Edit(
         function="median_ranks",
@@ -196,14 +196,14 @@ EDITS = {
         old="ordered[..., -rank]",
         new="ordered[..., -rank - 1]",
         says="takes the upper end one rank too low",
-        fails=("median_coverage",),
+        fails=("median_coverage_error",),
     ),
     "not_sorted": Edit(
         function="median_interval",
         old="ordered = np.sort(values, axis=-1)",
         new="ordered = values",
         says="takes the values in the order in which they came",
-        fails=("median_coverage",),
+        fails=("median_coverage_error",),
     ),
     "half_cut_off": Edit(
         function="interquartile_mean",
