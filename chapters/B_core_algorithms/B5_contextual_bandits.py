@@ -30,9 +30,9 @@ from chapters.exact.bandits import hypercube_bound
 from chapters.exact.logged import all_records
 from chapters.utils import RunLog, in_range, plotting, run_lesson
 
-SHAPE = (20, 5)  # types of visitors and articles of the page
+SHAPE = (20, 5)  # S types of visitors, A articles
 NUM_FEATURES = 3  # d
-GAPS = 2.0 ** (-np.arange(15) / 2)  # how far each weight is from 0: 1, 0.71, 0.5, ... 1/128
+GAPS = 2.0 ** (-np.arange(15) / 2)  # Delta, each weight's size (B0's gaps: 2 Delta or more): 1 to 1/128
 
 Means = Float[np.ndarray, "B d"]  # of the belief about the weights, for each bandit
 Covs = Float[np.ndarray, "B d d"]
@@ -114,7 +114,7 @@ def posterior_update(mean: Means, covariance: Covs, features: Means, rewards: Re
 def ucb_scores(mean: Means, covariance: Covs, features: Features, num_plays: int, rng: Rng) -> Scores:
     """What each arm may well pay, after `num_plays` plays."""
     variances = ((features @ covariance) * features).sum(axis=2)
-    width = np.sqrt(2 * np.log(max(num_plays, 1)))
+    width = np.sqrt(2 * np.log(max(num_plays, 1)))  # alpha_t
     return (features @ mean[:, :, None])[:, :, 0] + width * np.sqrt(variances)  # eq. (3)
 
 
@@ -126,7 +126,7 @@ def thompson_scores(mean: Means, covariance: Covs, features: Features, num_plays
 
 
 class LinearAgent:
-    """A belief for each of B bandits, and a rule that scores arms by it."""
+    """A belief for each of B bandits, and a rule that scores arms by it; all rules get the same arguments."""
 
     def __init__(self, num_bandits: int, num_features: int, score: Callable):
         # two arrays, `mean` and `covariance`, and the rule
@@ -135,7 +135,7 @@ class LinearAgent:
         self.score = score
 
     def act(self, features: Features, num_plays: int, rng: Rng) -> Int[np.ndarray, " B"]:
-        return self.score(self.mean, self.covariance, features, num_plays, rng).argmax(axis=1)
+        return self.score(self.mean, self.covariance, features, num_plays, rng).argmax(axis=1)  # ties: arm 0
 
     def learn(self, features: Means, rewards: Rewards) -> None:
         self.mean, self.covariance = posterior_update(self.mean, self.covariance, features, rewards)
@@ -264,7 +264,7 @@ that never ran, a log that kept its probabilities tells the truth on average (IP
 
 <!-- results: B5 -->
 
-`rl run B5`: 10 s; with `--evidence`: 15 s, 231 MB; with `--smoke --evidence`: 4 s.
+`rl run B5`: 10 s; with `--evidence`: 14 s, 231 MB; with `--smoke --evidence`: 3 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
@@ -415,7 +415,7 @@ it; mend it.
 
 # %%
 def estimate_from_logs(page: Page, cfg: Config, log: RunLog, rng: Rng) -> dict:
-    """Each estimator's estimates [M]; writes their mean error, and between which errors nine of ten lie."""
+    """Each estimator's estimates [M]; to the run's `log`: their mean error, and where nine of ten lie."""
     logs, model = draw_logs(page, cfg.num_logs, cfg.log_size, rng), page.article_rates
     estimates = {
         "direct": direct_method(logs, page.new, model).mean(axis=1),
@@ -444,7 +444,7 @@ def draw(runs: list[dict], log: RunLog) -> None:
         right.loglog(*mean[f"worst_{name}"], marker="o", label=name)
     plays = mean["worst_greedy"][0]
     right.plot(plays, NUM_FEATURES * np.sqrt(plays), label=r"$d\,\sqrt{T}$", **plotting.REFERENCE)
-    right.plot(plays, hypercube_bound(NUM_FEATURES, plays), ":", color="grey", label="below (5): no rule")
+    right.plot(plays, hypercube_bound(NUM_FEATURES, plays), ":", color="grey", label="lower bound (5)")
     right.set(xlabel="plays T", ylabel="regret at the worst gap", ylim=(0.1, 1e5), title="Worst case")
     right.legend(loc="upper left", ncols=2)
     log.figure(figure)

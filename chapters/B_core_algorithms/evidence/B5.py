@@ -20,7 +20,7 @@ ONE_GAP = 4  # index of the gap 1/4: one bandit, played ever longer
 FEW = 5  # records of the small logs on which the self-normalised estimate is biased
 LOG_SIZES = (100, 200, 500, 1000)  # for a model fitted on the log itself
 PARTS = ("who came", "clicked or not", "what was shown")
-MODELS = ("IPS: none", "DR: upside down", "DR: articles", "DR: half", "DR: true")
+MODELS = ("IPS: 0", "DR: 1 − q", "DR: by article", "DR: q / 2", "DR: q")
 
 
 @dataclass(frozen=True)
@@ -267,12 +267,12 @@ def claim_variance(cfg: lesson.Config, log: RunLog) -> None:
     log.claim(
         "dr_beats_ips",
         "with a model that does not ask who is looking, DR's exact variance is below that of IPS",
-        totals["DR: articles"] / totals["IPS: none"],
+        totals["DR: by article"] / totals["IPS: 0"],
         at_most=1.0,
         unit="ratio of variances",
         source="exact enumeration",
     )
-    for name, exact in (("IPS", "IPS: none"), ("DR", "DR: articles")):
+    for name, exact in (("IPS", "IPS: 0"), ("DR", "DR: by article")):
         log.claim(
             f"measured_variance_{name}",
             f"the variance of {name} over the lesson's logs is the exact one",
@@ -467,7 +467,7 @@ def draw_gaps(runs: list[dict], log: RunLog) -> None:
             steps, scaled = mean_curve(runs, metric)
             ax.plot(steps / 1e4 * np.sqrt(plays), scaled, marker=".", label=f"T = {plays:,}")
         bound = hypercube_bound(1, 1.0)
-        ax.plot([1], [bound], "v", color="black", label="no rule is below, at 1")
+        ax.plot([1], [bound], "v", color="black", label="lower bound (5)")
         ax.set(xscale="log", xlabel=r"gap $\cdot\,\sqrt{T}$", ylim=(0, 2.5), title=name)
     panels[0].set_ylabel(r"regret / ($d\,\sqrt{T}$)")
     panels[1].legend(loc="upper left")
@@ -485,6 +485,7 @@ def draw_noise(runs: list[dict], log: RunLog) -> None:
         start += values
     left.invert_yaxis()
     left.set(xlabel="variance of one record's term (clicks²)", title="Where the noise comes from")
+    left.set_ylabel("estimate: its model of the clicks")
     left.legend(loc="lower right")
     left.grid(axis="y", visible=False)
     sizes, exact = mean_curve(runs, "same_log_exact")
@@ -492,7 +493,7 @@ def draw_noise(runs: list[dict], log: RunLog) -> None:
     right.plot(*mean_curve(runs, "same_log"), "o", color=plotting.ORANGE, label="same log, measured")
     right.plot(*mean_curve(runs, "crossed"), "s", color=plotting.BLUE, label="cross-fitted, measured")
     right.plot(*mean_curve(runs, "snips_bias"), color=plotting.PURPLE, linestyle=":", label="SNIPS, exact")
-    right.axhline(0, **plotting.REFERENCE)
+    right.axhline(0, label="no bias", **plotting.REFERENCE)
     right.set(
         xscale="log", xlabel="records in the log", ylabel="bias (clicks per visit)", title="Fitted where?"
     )
