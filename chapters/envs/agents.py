@@ -107,6 +107,13 @@ def units_of(space: gym.Space) -> Float[np.ndarray, " D"]:
     return np.ones_like(largest)
 
 
+def centre_of(space: gym.Space) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, " A"]]:
+    """(middle, half width) of each number of an action. Raises UsageError unless all have limits."""
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.is_bounded():
+        return (space.high + space.low) / 2, (space.high - space.low) / 2
+    raise UsageError(f"actions of {space}: only a bounded Box of one dimension has limits to keep to")
+
+
 def check_minibatches(cfg: Any) -> None:
     """Who normalises in a minibatch needs two transitions: one has no spread. UsageError if one is alone."""
     if not all(hasattr(cfg, name) for name in ("num_envs", "num_steps", "minibatch_size")):

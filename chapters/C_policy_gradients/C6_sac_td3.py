@@ -1,0 +1,448 @@
+# %% [markdown]
+r"""
+# C6 · DDPG, TD3 and SAC
+
+**Question.** Where an action is a number, nobody can try them all. How can a policy learn from a critic then,
+what keeps it from being flattered by it, and what does it buy to be paid for acting at random?
+
+**Before this:** B4 (replay, target networks), C3 (continuous actions). **Changes from B4:** a second network
+takes the place of the maximum; two critics; entropy counts as reward. **Next:** C7, many actors, one learner.
+
+**Time.** 15 s on 2 cores; with all evidence 200 s.
+
+References: `silver2014dpg`, `lillicrap2016ddpg`, `fujimoto2018td3`, `haarnoja2018sac`,
+`haarnoja2018applications`.
+
+Symbols: `N` environments, `B` transitions in a minibatch, `D` observation size, `A` numbers in an action, `C`
+critics; $\mu$ a deterministic policy, $L$ the largest action, $\alpha$ the temperature; $^-$ a slow copy.
+"""
+
+# %%
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from chapters.envs import evaluate, make_envs, true_next_obs
+from chapters.envs.agents import centre_of, units_of
+from chapters.envs.ensembles import Ensemble
+from chapters.envs.replay import ReplayBuffer, move_average
+from chapters.exact import pendulum
+from chapters.utils import CpuClock, RunLog, in_range, plotting, run_lesson, seed_everything
+from chapters.utils.optim import Adam
+
+GOAL = -200.0  # the course's goal for Pendulum-v1, which has no threshold of its own
+Numbers = Float[Tensor, " B"]  # one for each transition
+Actions = Float[Tensor, "B A"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """DDPG, TD3 and SAC on Pendulum."""
+
+    seed: int = 0
+    """Seed of torch, numpy and the environments."""
+    num_envs: Annotated[int, in_range(1, 1024)] = 4
+    """N: environments stepped in parallel; one gradient step for every N environment steps."""
+    num_env_steps: Annotated[int, in_range(1, 10_000_000)] = 8000
+    """Environment steps of training."""
+    num_warmup_steps: Annotated[int, in_range(1, 10_000_000)] = 500
+    """Environment steps of random actions before the first gradient step."""
+    minibatch_size: Annotated[int, in_range(1, 65_536)] = 256
+    """B: transitions per gradient step."""
+    hidden_size: Annotated[int, in_range(1, 4096)] = 64
+    """Units in each of a network's two hidden layers."""
+    learning_rate: Annotated[float, in_range(1e-6, 1.0)] = 3e-3
+    """Adam's step size, for all that learns."""
+    gamma: Annotated[float, in_range(0.0, 0.9999)] = 0.95
+    """Discount factor."""
+    target_rate: Annotated[float, in_range(0.0, 1.0)] = 0.04
+    """How fast the slow copies follow."""
+    exploration_noise: Annotated[float, in_range(0.0, 10.0)] = 0.2
+    """DDPG and TD3: standard deviation of the noise on an action, in units of the largest."""
+    eval_every: Annotated[int, in_range(1, 10_000_000)] = 400
+    """Environment steps between evaluations, of 100 episodes without noise."""
+
+
+SMOKE = {"num_env_steps": 240, "num_warmup_steps": 80, "hidden_size": 16, "eval_every": 120}
+
+# %% [markdown]
+r"""
+## 1. A network in place of the maximum: DDPG
+
+Q-learning's target (1) asks what the next state is worth; in B4 $v$ was the maximum over two actions. Over
+all torques between -2 and 2 that is a search, for every state. *Deep deterministic policy gradient* (DDPG,
+`lillicrap2016ddpg`) trains a second network to have the answer ready, an actor $\mu_\theta$ that climbs the
+critic along its slope in the action, (2) (`silver2014dpg`). Slow copies, $^-$, compute the target, as in B4:
+
+$$y = r + \gamma\,(1 - \text{terminated})\; v(s'), \qquad v(s') = Q^-(s', \mu^-(s')) \tag{1}$$
+
+$$\nabla_\theta \tfrac1B \textstyle\sum Q(s, \mu_\theta(s)) = \tfrac1B \sum
+\nabla_a Q(s, a)\big|_{a = \mu_\theta(s)}\, \nabla_\theta \mu_\theta(s) \tag{2}$$
+
+For autograd (2) is one line: the loss is $-Q(s, \mu_\theta(s))$, and the critic stands still. To try anything
+new, each action gets some noise. As a network's outputs know no limits, they are *squashed*, softly:
+
+$$a = L \tanh(u / L) \tag{3}$$
+
+## 2. The smaller of two critics, and a blurred action: TD3
+
+Who climbs a critic comes to where it is *wrong upwards*: the climb finds such errors, and (1) hands them on.
+*Twin-delayed DDPG* (TD3, `fujimoto2018td3`) has three cures. Two critics learn from the same data, from
+different first weights, and the smaller is believed, (4): to flatter, an error must be in both. The target's
+action is blurred, (5), lest a narrow peak be exploited. And the actor moves at every second step only.
+
+$$v(s') = \min_i Q^-_i(s', a') - \alpha \log \pi(a' \mid s') \tag{4}$$
+
+$$a' = \mathrm{clip}\bigl(\mu^-(s') + \mathrm{clip}(\varepsilon, -\tfrac12 L, \tfrac12 L),\, -L,\, L\bigr),
+\qquad \varepsilon \sim \mathcal N(0, (L/5)^2) \tag{5}$$
+
+DDPG and TD3 have $\alpha = 0$. *By hand:* of one action two critics say 1 and 3, of another 5 and 2. Believed
+are 1 and 2. If the first had log-probability -1, then with $\alpha = ½$ its rarity would be worth ½ more.
+
+```python
+>>> q = torch.tensor([[1.0, 5.0], [3.0, 2.0]])  # a row for each critic
+>>> [soft_value(q, torch.tensor([-1.0, 0.0]), alpha).tolist() for alpha in (0.0, 0.5)]
+[[1.0, 2.0], [1.5, 2.0]]
+```
+"""
+
+
+# %%
+def squash(raw: Float[Tensor, "*B A"], limit: Float[Tensor, " A"]) -> Float[Tensor, "*B A"]:
+    """Any number to one within the limits."""
+    return limit * torch.tanh(raw / limit)  # eq. (3)
+
+
+def soft_value(q: Float[Tensor, "C B"], log_prob: Numbers, alpha: float | Tensor) -> Numbers:
+    """The smallest critic's value of an action, and its rarity weighted by the temperature."""
+    return q.amin(dim=0) - alpha * log_prob  # eq. (4)
+
+
+def blurred(actions: Actions, noise: Actions, limit: Float[Tensor, " A"]) -> Actions:
+    """The target's action with noise that is cut at half the limits (fujimoto2018td3)."""
+    noise = noise.clamp(-0.5 * limit, 0.5 * limit)
+    return (actions + noise).clamp(-limit, limit)  # eq. (5)
+
+
+# %% [markdown]
+r"""
+## 3. Paid for chance: SAC; and all three in one file
+
+*Soft actor-critic* (SAC, `haarnoja2018sac`) changes the goal: with every reward comes $\alpha \mathcal H$,
+the policy's entropy at a price. The best policy is then $\pi(a \mid s) \propto e^{Q(s, a) / \alpha}$: wide
+where the action hardly matters, narrow where it does. On a linear system with a quadratic cost it is a normal
+distribution: around the best action, $-Kx$, the value falls like a parabola, whose steepness $M$ follows from
+Riccati's equation (`chapters/exact/lqr.py`):
+
+$$\pi(u \mid x) = \mathcal N\bigl(-Kx,\; \tfrac12 \alpha M^{-1}\bigr), \qquad
+M = R + \gamma B^\top P B \tag{6}$$
+
+In general the actor gives a mean $m$ and a width $\sigma$, and the action is a sample, $u = m +
+\sigma\varepsilon$, squashed by (3): (2) still has a slope to follow. Squashing packs densities together.
+Unless that is counted, entropy is cheapest at the limits:
+
+$$\log \pi(a \mid s) = \log \mathcal N(u;\, m, \sigma^2) -
+\textstyle\sum_j \log\bigl(1 - \tanh^2(u_j / L_j)\bigr) \tag{7}$$
+
+The actor climbs (4) at its own samples. And $\alpha$? One rather names an entropy $\bar{\mathcal H}$, by
+habit $-1$ for each number of an action in units of its limit (`haarnoja2018applications`). With less than
+that (8) makes $\alpha$ rise, with more fall:
+
+$$\mathcal L(\log\alpha) = -\log\alpha \cdot \tfrac1B \textstyle\sum (\log\pi + \bar{\mathcal H}) \tag{8}$$
+
+The program around all that is B4's, and so is the memory: it keeps the true successor and `terminated` alone,
+by (1). An `Ensemble` is several networks in one: twin critics. A `Recipe` is what tells the three apart.
+"""
+
+
+# %%
+def squashed_log_prob(raw: Actions, mean: Actions, log_std: Actions, limit: Float[Tensor, " A"]) -> Numbers:
+    """Log-density of `squash(raw, limit)` if `raw` is normal (haarnoja2018sac, appendix C)."""
+    normal = -0.5 * ((raw - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+    x = raw / limit
+    packed = 2.0 * (math.log(2.0) - x - nn.functional.softplus(-2.0 * x))  # log(1 - tanh(x)^2), never log(0)
+    return (normal - packed).sum(dim=-1)  # eq. (7)
+
+
+def temperature_loss(log_alpha: Tensor, log_prob: Numbers, target_entropy: float) -> Tensor:
+    """Lowered, it moves the policy's entropy towards the target."""
+    return -log_alpha * (log_prob + target_entropy).detach().mean()  # eq. (8)
+
+
+class Recipe(NamedTuple):
+    """What tells DDPG, TD3 and SAC apart."""
+
+    num_critics: int
+    target_noise: float  # standard deviation of the blur, in units of the largest action
+    actor_every: int  # critic steps for each step of actor and slow copies
+    stochastic: bool  # the policy is a distribution, and is paid for its entropy
+
+
+RECIPES = {
+    "ddpg": Recipe(num_critics=1, target_noise=0.0, actor_every=1, stochastic=False),
+    "td3": Recipe(num_critics=2, target_noise=0.2, actor_every=2, stochastic=False),
+    "sac": Recipe(num_critics=2, target_noise=0.0, actor_every=1, stochastic=True),
+}
+
+
+class Agent:
+    """What learning changes: the networks, their slow copies, the temperature, and the memory."""
+
+    def __init__(self, envs: VectorEnv, recipe: Recipe, cfg: Config):
+        self.recipe = recipe
+        self.obs_unit = units_of(envs.single_observation_space)  # [D]: the networks see numbers up to 1
+        self.centre, half_width = centre_of(envs.single_action_space)  # [A]; actions are counted from it
+        self.limit = torch.from_numpy(half_width)
+        num_obs, num_actions, hidden = len(self.obs_unit), len(self.limit), [cfg.hidden_size] * 2
+        self.actor = Ensemble(1, [num_obs, *hidden, (1 + recipe.stochastic) * num_actions])
+        self.critics = Ensemble(recipe.num_critics, [num_obs + num_actions, *hidden, 1])
+        self.slow_actor = self.actor if recipe.stochastic else copy.deepcopy(self.actor)  # SAC has none
+        self.slow_critics = copy.deepcopy(self.critics)
+        self.log_alpha = torch.zeros((), requires_grad=True)
+        self.target_entropy = float(self.limit.log().sum()) - num_actions
+        self.for_actor = Adam(self.actor.parameters(), lr=cfg.learning_rate)
+        self.for_critics = Adam(self.critics.parameters(), lr=cfg.learning_rate)
+        self.for_alpha = Adam([self.log_alpha], lr=cfg.learning_rate)
+        self.buffer = ReplayBuffer(cfg.num_env_steps + envs.num_envs)
+        self.rng = np.random.default_rng([cfg.seed, 1])  # not the stream that the environments draw from
+        self.num_updates = 0
+
+    def alpha(self) -> Tensor | float:
+        """The price of entropy; 0 without a distribution."""
+        return self.log_alpha.detach().exp() if self.recipe.stochastic else 0.0
+
+    def act(self, actor: Ensemble, obs: Float[Tensor, "B D"]) -> tuple[Actions, Numbers]:
+        """(actions, their log-probabilities): a sample, or the deterministic action and zeros."""
+        outputs = actor(obs)[0]
+        if not self.recipe.stochastic:
+            return squash(outputs, self.limit), torch.zeros(len(obs))
+        mean, log_std = outputs.chunk(2, dim=-1)
+        log_std = log_std.clamp(-20.0, 2.0)
+        raw = mean + log_std.exp() * torch.randn_like(mean)
+        return squash(raw, self.limit), squashed_log_prob(raw, mean, log_std, self.limit)
+
+    def q(self, critics: Ensemble, obs: Float[Tensor, "B D"], actions: Actions) -> Float[Tensor, "C B"]:
+        """Each critic's value of each action."""
+        return critics(torch.cat([obs, actions], dim=-1)).squeeze(-1)
+
+    @torch.inference_mode()
+    def greedy(self, obs: np.ndarray) -> np.ndarray:
+        """The action without any noise, as the environment takes it."""
+        outputs = self.actor(torch.from_numpy(obs / self.obs_unit).float())[0]
+        return squash(outputs[:, : len(self.limit)], self.limit).numpy() + self.centre
+
+
+def collect(agent: Agent, envs: VectorEnv, obs: np.ndarray, cfg: Config) -> np.ndarray:
+    """One step in each environment, into the buffer; returns the observations [N, D] to act on next."""
+    seen = (obs / agent.obs_unit).astype(np.float32)  # [N, D]
+    noise = torch.randn(envs.num_envs, len(agent.limit))
+    if len(agent.buffer) < cfg.num_warmup_steps:
+        actions = squash(noise, agent.limit)
+    else:
+        with torch.inference_mode():
+            actions, _ = agent.act(agent.actor, torch.from_numpy(seen))
+        if not agent.recipe.stochastic:
+            actions = (actions + cfg.exploration_noise * agent.limit * noise).clamp(-agent.limit, agent.limit)
+    next_obs, rewards, terminated, truncated, infos = envs.step(actions.numpy() + agent.centre)
+    successors = (true_next_obs(next_obs, terminated | truncated, infos) / agent.obs_unit).astype(np.float32)
+    step = {"obs": seen, "actions": actions.numpy(), "rewards": rewards.astype(np.float32)}
+    agent.buffer.add(**step, next_obs=successors, terminated=terminated)
+    return next_obs
+
+
+def critic_loss(agent: Agent, batch: dict[str, Tensor], gamma: float) -> Tensor:
+    """The squared error of every critic against the one target."""
+    with torch.no_grad():  # the target is a constant
+        actions, log_prob = agent.act(agent.slow_actor, batch["next_obs"])
+        if agent.recipe.target_noise:
+            noise = agent.recipe.target_noise * agent.limit * torch.randn_like(actions)
+            actions = blurred(actions, noise, agent.limit)
+        next_q = agent.q(agent.slow_critics, batch["next_obs"], actions)  # [C, B]
+        next_values = soft_value(next_q, log_prob, agent.alpha())
+        targets = batch["rewards"] + gamma * ~batch["terminated"] * next_values  # eq. (1)
+    q = agent.q(agent.critics, batch["obs"], batch["actions"])  # [C, B]
+    return (q - targets).pow(2).mean(dim=1).sum()
+
+
+def actor_loss(agent: Agent, batch: dict[str, Tensor]) -> tuple[Tensor, Numbers]:
+    """(minus the value of the actor's own actions, their log-probabilities); its slope is eq. (2)."""
+    actions, log_prob = agent.act(agent.actor, batch["obs"])
+    q = agent.q(agent.critics, batch["obs"], actions)
+    q = q if agent.recipe.stochastic else q[:1]  # TD3's actor climbs the first critic
+    return -soft_value(q, log_prob, agent.alpha()).mean(), log_prob
+
+
+def descend(loss: Tensor, optimizer: Adam) -> None:
+    """One step of the optimiser's own weights; all others stand still."""
+    optimizer.zero_grad()
+    loss.backward(inputs=optimizer.parameters)
+    optimizer.step()
+
+
+def update(agent: Agent, cfg: Config) -> None:
+    """One gradient step of the critics on a random minibatch, then of whoever's turn it is."""
+    batch = agent.buffer.sample(cfg.minibatch_size, agent.rng)
+    descend(critic_loss(agent, batch, cfg.gamma), agent.for_critics)
+    agent.num_updates += 1
+    if agent.num_updates % agent.recipe.actor_every:
+        return
+    loss, log_prob = actor_loss(agent, batch)
+    descend(loss, agent.for_actor)
+    if agent.recipe.stochastic:
+        descend(temperature_loss(agent.log_alpha, log_prob, agent.target_entropy), agent.for_alpha)
+    else:
+        move_average(agent.slow_actor, agent.actor, cfg.target_rate)
+    move_average(agent.slow_critics, agent.critics, cfg.target_rate)
+
+
+def train(cfg: Config, log: RunLog, envs: VectorEnv | None = None, name: str = "sac") -> Agent:
+    """Train one of the three on Pendulum, or without evaluations on environments that are passed in."""
+    seed_everything(cfg.seed)
+    evaluated = envs is None
+    envs = envs or make_envs("Pendulum-v1", cfg.num_envs)
+    obs, _ = envs.reset(seed=cfg.seed)
+    agent = Agent(envs, RECIPES[name], cfg)
+    clock = CpuClock()
+    num_rounds = max(1, cfg.num_env_steps // envs.num_envs)
+    for i in log.track(range(1, num_rounds + 1), f"rounds of {name}", f"{name}_return"):
+        step = i * envs.num_envs
+        with clock:  # evaluations are not on it
+            obs = collect(agent, envs, obs, cfg)
+            if step >= cfg.num_warmup_steps:
+                update(agent, cfg)
+        if evaluated and step % cfg.eval_every < envs.num_envs:
+            now = {"return": score(agent.greedy, cfg, 10_000), "cpu_seconds": clock.seconds}
+            log.write(step, **{f"{name}_{what}": value for what, value in now.items()})
+    return agent
+
+
+def score(policy: Callable, cfg: Config, seed: int) -> float:
+    """Mean return of 100 episodes from the starts that `seed` names; training never sees it."""
+    return float(evaluate(policy, "Pendulum-v1", seed=cfg.seed + seed).mean())
+
+
+# %% [markdown]
+r"""
+## 4. Look, break, write
+
+On Pendulum the best is known, by dynamic programming on a grid (`chapters/exact/pendulum.py`). What a policy
+earns less, from the same starts, is its *regret*.
+
+![All three come within about 20 of the best that can be done](results/C6.png)
+
+*Flattery.* On the linear system of (6), here with noisy rewards, every policy's exact value is known. A
+single critic believes more than that; of two, the smaller believes less. It may well be too low.
+
+![One critic is above the exact value, the smaller of two is lower](results/C6_flattery.png)
+
+*Chance.* Without that noise and at a fixed temperature, SAC finds mean and width of (6):
+
+![SAC's mean and width lie on the exact ones](results/C6_linear.png)
+
+*The field.* TD3 on a body with six joints, among its authors' ten curves on that body's first version:
+
+![The lesson's TD3 on HalfCheetah among the ten published curves](results/C6_cheetah.png)
+
+![And how it runs after that time](results/C6_cheetah.gif)
+
+**The verdict.** A second network stands in for the maximum, and learns from the critic's slope alone. What
+flatters it is noise that a single critic takes for value; believing the smaller of two takes much of that
+away. Entropy buys exploration that fits the state, of the width of (6). Pendulum asks for none of the cures:
+DDPG gets there too. What makes ours faster than the library is a small network, not a better SAC.
+
+<!-- results: C6 -->
+
+Not recorded yet: `rl record C6 --seeds 0:5`.
+
+<!-- /results -->
+
+**Break it.** `rl break C6 entropy_punished` pays for certainty, `rl break C6 descends_the_critic` looks for
+the worst action, `rl break C6 larger_of_two` believes the flatterer: does Pendulum notice?
+
+**Exercises.**
+
+<!-- exercises: C6 -->
+
+*C6.1 · The heart of it* (35 minutes, medium). Write what keeps an actor from being flattered, (4) and (5),
+and what a squashed sample costs, (7). `rl exercise C6.soft_value`, `rl exercise C6.blurred`, `rl exercise
+C6.squashed_log_prob`.
+
+*C6.2 · The answer beforehand* (30 minutes, medium). On a linear system $x' = Ax + Bu$ with reward $-(x^\top Q
+x + u^\top R u)$ find the policy (6) without learning. If the future is worth $-x^\top P x$, the best action
+is $-Kx$, and
+
+$$K = \gamma M^{-1} B^\top P A, \qquad
+P \leftarrow Q + K^\top R K + \gamma (A - BK)^\top P (A - BK) \tag{E1}$$
+
+with $M$ as in (6). Begin with $P = 0$. What happens to $K$ if entropy
+is paid twice as much? `rl exercise C6.soft_optimum`.
+
+<details><summary>Answer</summary>
+
+Nothing: $K$ does not know $\alpha$. On a linear system only the width asks what chance is worth.
+</details>
+
+*C6.3 · Two wrong critics* (15 minutes, medium). Two critics are right on average, each with an independent
+normal error of standard deviation $\sigma$. How far below the truth is the smaller of them, on average? And
+what if both err alike?
+
+<details><summary>Answer</summary>
+
+By $\sigma / \sqrt\pi \approx 0.56\,\sigma$: the difference of the two is normal with standard deviation
+$\sqrt2\,\sigma$; the smaller lies below their mean by half the size of it; and the size of a normal number is
+$\sqrt{2/\pi}$ standard deviations on average. If both err alike, not at all: then the minimum is no
+protection either. So twins that see the same minibatches are less cautious than two strangers.
+</details>
+
+*C6.4 · Why not simply cut?* (10 minutes, easy). `rl break C6 cut_off` cuts actions at the limits instead of
+squashing them, as C3 does. What is lost here?
+
+<details><summary>Answer</summary>
+
+PPO only asks how likely the uncut sample was. Here the slope of $Q$ must reach the actor *through* the
+action, and beyond a limit a cut has slope 0: an actor that is out there never learns to come back. Also the
+cut action has no density: with some chance it is exactly the limit.
+</details>
+
+*C6.5 · Find the bug* (10 minutes). `rl exercise C6.bug` writes a function of this lesson with a mistake in
+it; mend it.
+
+<!-- /exercises -->
+"""
+
+
+# %%
+def main(cfg: Config, log: RunLog) -> None:
+    best = score(pendulum.optimal_policy, cfg, 10_000)
+    figure, ax = plotting.new_figure(width=8.0)
+    for name in RECIPES:
+        agent = train(cfg, log, name=name)
+        steps, returns = log.series(f"{name}_return")
+        ax.semilogy(steps, np.maximum(best - np.array(returns), 1.0), label=name.upper())
+        log.claim(
+            f"{name}_return",
+            f"{name.upper()} swings the pendulum up and holds it, on fresh episodes",
+            score(agent.greedy, cfg, 20_000),
+            at_least=GOAL,
+            unit="mean return of 100 episodes",
+            source="the course's goal for Pendulum-v1",
+            seeds="9/10",
+        )
+        log.keep(**{name: agent})
+    ax.axhline(best - GOAL, label="a return of -200", **plotting.REFERENCE)
+    ax.set(xlabel="environment steps", ylabel="regret to the computed optimum", title="Pendulum")
+    ax.legend()
+    log.figure(figure)
+    log.write(cfg.num_env_steps, best_return=best)
+
+
+if __name__ == "__main__":
+    run_lesson(main, Config, SMOKE)
