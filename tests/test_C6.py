@@ -318,14 +318,15 @@ def test_summary_is_a_ratio_of_medians_and_favours_the_library(tmp_path):
         for name in ("sac", "td3", "ddpg"):
             metrics |= race(name, ours, [1.0, 2.0, 3.0, 4.0])
         metrics |= race("sb3", theirs, [10.0, 20.0, 30.0, 40.0])
-        metrics |= {f"{name}_excess": [(0, 1.0), (1, 2.0)] for name in linear.CRITICS}
+        metrics |= {f"{name}_excess": [(i, float(i)) for i in range(6)] for name in linear.CRITICS}
         runs.append({"seed": len(runs), "config": {}, "metrics": metrics, "claims": {}})
     log = RunLog(tmp_path, "C6")
     evidence.summarise(runs, log)
     log.close()
-    (claim,) = log.claims  # the ratio
+    claim, cheetahs = log.claims
     assert claim.value == pytest.approx(3.0 / 30.0)
     assert claim.timed
+    assert (cheetahs.value, cheetahs.at_least) == (1.0, -595.0)
     assert [path.name for path in log.figures] == [
         "C6.png",
         "C6_flattery.png",

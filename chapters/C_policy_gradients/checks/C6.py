@@ -139,7 +139,7 @@ EDITS = {
         old="- alpha * log_prob",
         new="+ alpha * log_prob",
         says="pays for certainty: the policy narrows as fast as it can",
-        fails=("sac_return"),
+        fails=("sac_return",),
     ),
     "no_entropy": Edit(
         function="soft_value",
@@ -200,7 +200,7 @@ EDITS = {
         old="return -log_alpha",
         new="return log_alpha",
         says="lowers the price of entropy where there is too little of it",
-        fails=("sac_return"),
+        fails=("sac_return",),
     ),
     "temperature_moves_the_policy": Edit(
         function="temperature_loss",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from chapters.C_policy_gradients import C6_sac_td3 as lesson
-from chapters.C_policy_gradients.evidence.C6_cheetah import cheetah, draw_cheetah
+from chapters.C_policy_gradients.evidence.C6_cheetah import cheetah, compare_cheetah, draw_cheetah
 from chapters.C_policy_gradients.evidence.C6_linear import draw_flattery, draw_linear, flattery, soft_policy
 from chapters.C_policy_gradients.evidence.C6_sb3 import claim_parity, race
 from chapters.exact import pendulum
@@ -32,7 +32,7 @@ class Config:
     """Environment steps of TD3 on HalfCheetah."""
 
 
-SMOKE = {"num_linear_steps": 320, "num_noisy_steps": 320, "num_sb3_steps": 240, "num_cheetah_steps": 40}
+SMOKE = {"num_linear_steps": 320, "num_noisy_steps": 320, "num_sb3_steps": 124, "num_cheetah_steps": 40}
 
 
 def density_integral(agent: lesson.Agent, obs: np.ndarray, num_points: int = 20_001) -> float:
@@ -103,6 +103,7 @@ def summarise(runs: list[dict], log: RunLog) -> None:
         source="stable-baselines3 at rl-zoo's settings in the same runs, one thread each",
         timed=True,
     )
+    compare_cheetah(runs, log)
     draw_regret(runs, log)
     draw_flattery(runs, log)
     draw_cheetah(runs, log)

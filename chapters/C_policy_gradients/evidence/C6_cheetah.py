@@ -53,35 +53,40 @@ def cheetah(num_env_steps: int, cfg: lesson.Config, log: RunLog) -> None:
     every = max(1, num_env_steps // 2) if log.smoke else EVERY
     own = replace(cfg, num_env_steps=num_env_steps, **settings)
     agent = train_checked(own, every, short, log)
-    reached = log.last("cheetah_return")
-    at = min(num_env_steps // EVERY, PUBLISHED.shape[1] - 1)
-    log.claim(
-        "cheetah_return",
-        "on HalfCheetah TD3 is no worse than the slowest published run after as many steps",
-        reached,
-        at_least=PUBLISHED[:, at].min(),
-        unit="mean return of 10 episodes",
-        source="fujimoto2018td3, the lowest of ten published curves at the same step",
-    )
     if not log.smoke:
         film(agent.greedy, log)
 
 
 def train_checked(cfg: lesson.Config, every: int, short: dict, log: RunLog) -> lesson.Agent:
-    """The lesson's loop with checks of 10 episodes; like theirs it learns from the first episode's end on."""
+    """The lesson's loop in their order: when an episode ends, as many gradient steps as it had steps."""
     seed_everything(cfg.seed)
     envs = make_envs(ENV_ID, cfg.num_envs, **short)
     obs, _ = envs.reset(seed=cfg.seed)
     agent, clock = lesson.Agent(envs, lesson.RECIPES["td3"], cfg), CpuClock()
+    episode = short.get("max_episode_steps", EPISODE)
     for step in range(1, cfg.num_env_steps + 1):
         with clock:
             obs = lesson.collect(agent, envs, obs, cfg)
-            if step >= short.get("max_episode_steps", EPISODE):
+            for _ in range(episode if step % episode == 0 else 0):
                 lesson.update(agent, cfg)
         if step % every == 0:
             returns = evaluate(agent.greedy, ENV_ID, episodes=10, seed=cfg.seed + 10_000, **short)
             log.write(step, cheetah_return=returns.mean(), cheetah_cpu_seconds=clock.seconds)
     return agent
+
+
+def compare_cheetah(runs: list[dict], log: RunLog) -> None:
+    """Over all recorded seeds: where ours end, beside the published runs after as many steps."""
+    ends = [run["metrics"]["cheetah_return"][-1] for run in runs]  # (step, return)
+    theirs = PUBLISHED[:, min(int(ends[0][0]) // EVERY, PUBLISHED.shape[1] - 1)]
+    log.claim(
+        "cheetah_return",
+        "on HalfCheetah our median is no lower than the lowest published run after as many steps",
+        float(np.median([reached for _, reached in ends])),
+        at_least=float(theirs.min()),
+        unit="mean return of 10 episodes",
+        source="fujimoto2018td3, the lowest of ten published curves at the same step",
+    )
 
 
 def film(policy: Callable, log: RunLog) -> None:
@@ -110,11 +115,12 @@ def draw_cheetah(runs: list[dict], log: RunLog) -> None:
     figure, ax = plotting.new_figure(width=7.2)
     steps = EVERY * np.arange(PUBLISHED.shape[1])
     for i, curve in enumerate(PUBLISHED):
-        label = "published: ten seeds, HalfCheetah-v1" if i == 0 else None
+        label = "published, HalfCheetah-v1: ten seeds" if i == 0 else None
         ax.plot(steps, curve, color="grey", alpha=0.5, linewidth=1, label=label)
     ax.plot(steps, np.median(PUBLISHED, axis=0), label="their median", **plotting.REFERENCE)
+    of = "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
     for i, run in enumerate(runs):
-        label = f"the lesson's TD3: {len(runs)} seeds, HalfCheetah-v5" if i == 0 else None
+        label = f"the lesson's TD3, HalfCheetah-v5: {of}" if i == 0 else None
         ax.plot(*zip(*run["metrics"]["cheetah_return"]), "o-", color=plotting.BLUE, alpha=0.8, label=label)
     ax.set(xlabel="environment steps", ylabel="mean return of 10 episodes", title="TD3 on HalfCheetah")
     ax.legend()

@@ -19,6 +19,7 @@ ALPHA = 0.5
 TASK = {"max_action": 20.0, "max_episode_steps": 5}  # the limit is so far out that (3) hardly bends anything
 LEARNER = {"num_envs": 16, "gamma": SYSTEM.gamma, "exploration_noise": 0.025}
 NOISE = 10.0  # standard deviation of the noise on a reward: more than what a state is worth
+SETTLED = 4  # of twelve checks, how many come before those that count
 BLUR = 0.005  # of the target's action, in units of its limit, which is far out
 CRITICS = {  # what learns from noisy rewards: name -> (label, recipe)
     "one": ("TD3 with one critic", lesson.RECIPES["td3"]._replace(num_critics=1, target_noise=BLUR)),
@@ -138,7 +139,7 @@ def flattery(num_env_steps: int, cfg: lesson.Config, log: RunLog) -> None:
             if i % every == 0:
                 beyond, value = excess(agent, x)
                 log.write(i * own.num_envs, **{f"{name}_excess": beyond, f"{name}_value": value})
-    late = {name: np.mean(log.series(f"{name}_excess")[1][4:]) for name in CRITICS}
+    late = {name: np.mean(log.series(f"{name}_excess")[1][SETTLED:]) for name in CRITICS}
     log.claim(
         "one_critic_flatters",
         "a single critic believes its own actor's actions to be worth more than they are",
@@ -178,11 +179,14 @@ def draw_linear(agent: lesson.Agent, log: RunLog) -> None:
 def draw_flattery(runs: list[dict], log: RunLog) -> None:
     """Believed less true value along training, over the runs."""
     figure, ax = plotting.new_figure(width=7.2)
+    late = []  # what both claims are about; before, some policies throw the mass far away
     for (name, (label, _)), color in zip(CRITICS.items(), (plotting.ORANGE, plotting.BLUE)):
         curves = np.array(
             [run["metrics"][f"{name}_excess"] for run in runs]
         )  # [runs, checks, (step, excess)]
         plotting.seed_band(ax, curves[0, :, 0], curves[:, :, 1], label, color)
+        late.append(curves[:, SETTLED:, 1])
+    ax.set_ylim(min(-1.0, np.min(late) - 1.0), max(1.0, 1.3 * np.max(late)))
     ax.axhline(0.0, label="the exact value", **plotting.REFERENCE)
     ax.set(xlabel="environment steps", ylabel="believed less exact value", title="Who is flattered?")
     ax.legend()
