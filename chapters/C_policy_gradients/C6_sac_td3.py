@@ -428,8 +428,8 @@ the worst action, `rl break C6 larger_of_two` believes the flatterer: does Pendu
 and what a squashed sample costs, (7). `rl exercise C6.soft_value`, `rl exercise C6.blurred`, `rl exercise
 C6.squashed_log_prob`.
 
-*C6.2 · The answer beforehand* (30 minutes, medium). On a linear system $x' = Ax + Bu$ with reward $-(x^\top Q
-x + u^\top R u)$ find the policy (6) without learning. If the future is worth $-x^\top P x$, the best action
+*C6.2 · The answer beforehand* (30 minutes, medium). On a linear system $x' = A x + B u$ with reward $-(x^\top
+Q x + u^\top R u)$ find the policy (6) without learning. If the future is worth $-x^\top P x$, the best action
 is $-Kx$, and
 
 $$K = \gamma M^{-1} B^\top P A, \qquad

@@ -52,7 +52,7 @@ Write what keeps an actor from being flattered, (4) and (5), and what a squashed
     "soft_optimum": Exercise(
         title="The answer beforehand",
         task=r"""
-On a linear system $x' = Ax + Bu$ with reward $-(x^\top Q x + u^\top R u)$ find the policy (6) without
+On a linear system $x' = A x + B u$ with reward $-(x^\top Q x + u^\top R u)$ find the policy (6) without
 learning. If the future is worth $-x^\top P x$, the best action is $-Kx$, and
 
 $$K = \gamma M^{-1} B^\top P A, \qquad
