@@ -36,7 +36,7 @@ FRESH = re.compile(r"(<!-- fresh seeds -->\n).*?(<!-- /fresh seeds -->)", re.DOT
 def documents() -> list[Path]:
     """Every file that may hold a generated block."""
     found = [catalog.ROOT / "README.md", catalog.ROOT / "CONTRIBUTING.md"]
-    found += [*(catalog.ROOT / "planning").glob("*.md")]
+    found += [catalog.ROOT / "benchmarks" / "README.md", *(catalog.ROOT / "planning").glob("*.md")]
     found += [*catalog.CHAPTERS.glob("*/*.md"), *catalog.CHAPTERS.glob("*/*.py")]
     return sorted(path for path in found if path.exists())
 
