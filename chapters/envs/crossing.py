@@ -1,7 +1,6 @@
-"""A road to cross, many agents at once: six rows of seven cells, four of them lanes in which cars go round.
+"""A road to cross, many agents at once: five rows of five cells, three of them lanes in which cars go round.
 
-`rows + columns` would not do as an observation: one must see where the cars are. So it is a picture of two
-planes, flattened: where the agent stands, and where the cars are.
+An observation is a picture of two planes, flattened: where the agent stands, and where the cars are.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 ROAD = (".....", "<c...", ">.c..", "<...c", ".....")
-"""The far side, four lanes and the near side. `<` and `>` say which way the cars `c` of a lane go; the sign's
-own cell is empty at first."""
+"""The far side, three lanes and the near side. `<` and `>` say which way the cars `c` of a lane go; a sign's
+cell is empty at first."""
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1), (0, 0))
 """Actions 0 to 4 as (row step, column step): up, right, down, left, stay."""
 
@@ -33,9 +32,9 @@ class Crossing(gym.vector.VectorEnv):
     """`num_envs` agents, each of which must get from the near side to the far one.
 
     With probability `slip` a random action is taken in place of the chosen one. First the agent moves (the
-    edges hold it back), then all cars move by a cell; whoever is then where a car is has lost. Reward 1 on the
-    far side and -1 for a crash; both terminate. After `max_episode_steps` an episode is truncated. It begins
-    in a random cell of the near side, at a random phase of the cars.
+    edges hold it back), then all cars move by a cell; whoever is where a car is then has lost. The far side
+    pays 1, a crash nothing; both terminate. After `max_episode_steps` an episode is truncated. It begins in a
+    random cell of the near side, at a random phase of the cars.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Doors in a row, on which random steps get nowhere: one action leads on, the other ends it for a small pay."""
+"""Doors in a row, where random steps get nowhere: one action leads on, the other ends all for a small pay."""
 
 from __future__ import annotations
 
