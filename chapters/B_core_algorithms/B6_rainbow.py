@@ -2,8 +2,8 @@
 r"""
 # B6 · Rainbow: six additions to DQN
 
-**Question.** Which additions to DQN made one agent out of six papers, what does each of them do exactly, and
-what are they worth together?
+**Question.** Six papers added something to the deep Q-network (DQN). What does each addition do exactly, and
+what are all of them worth together?
 
 **Before this:** B4 (DQN from scratch). **Changes from B4:** six functions, one for each addition; the network
 predicts how likely each return is, not its mean alone. **Next:** B7 learns a model and plans in it.
@@ -41,8 +41,7 @@ SLIP = 0.1  # of the road: how often a random action is taken in place of the ch
 BATCH, WARM_UP, BUFFER, HIDDEN = 64, 512, 16_384, 64  # transitions, transitions, transitions, units
 BETA, ATOMS, MAX_RETURN, SYNC = 0.4, 51, 1.0, 50  # beta at first, it rises to 1; Z; rounds between copies
 NUM_ENVS, LEARNING_RATE = 8, 3e-3  # N: one gradient step for every N environment steps
-Numbers = Float[Tensor, " B"]
-Chances = Float[Tensor, "B Z"]
+Numbers, Chances = Float[Tensor, " B"], Float[Tensor, "B Z"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,8 @@ The price: all rewards but the first follow whoever filled the buffer, $\mu$. Wi
 $r_{t+i}$ is $A^\ast + V^\ast(s_{t+i}) - \gamma V^\ast(s_{t+i+1})$ on average. The sum telescopes: with the
 right guess the target is still too low by what those actions are worse than the best,
 
-$$\mathbb{E}[y] - Q^\ast(s_t, a_t) = \textstyle\sum_{i=1}^{n-1} \gamma^i \mathbb{E}_\mu[A^\ast(s_{t+i}, a_{t+i})] \le 0 \tag{4}$$
+$$\mathbb{E}[y] - Q^\ast(s_t, a_t) = \textstyle\sum_{i=1}^{n-1} \gamma^i\,
+\mathbb{E}_\mu\bigl[A^\ast(s_{t+i}, a_{t+i})\bigr] \le 0 \tag{4}$$
 """
 
 
@@ -361,8 +361,8 @@ long, sparse and large; where plain DQN learns within seconds, they need not hel
 <!-- results: B6 -->
 <!-- /results -->
 
-**Break it.** `rl break B6 worst_action`; without one addition `plain` (no double), `one_stream` (no dueling),
-`one_step`, `uniform`, `mean_only`, `quiet` (no noise).
+**Break it.** `rl break B6 worst_action` stays behind. One addition less: `rl break B6 plain` (no double),
+`one_stream` (no dueling), `one_step`, `uniform`, `mean_only`, `quiet` (no noise).
 
 **Exercises.**
 
