@@ -344,16 +344,16 @@ r"""
 
 ![Mean regret of Rainbow, of Rainbow without each addition, and of none of them, a dot a seed](results/B6.png)
 
-Regret is averaged over the training. On so small a road all learn, and seeds differ more than variants do. On
-Atari (`hessel2018rainbow`) priorities and n steps matter most, then the distribution; double least.
-MinAtar (`young2019minatar`) has five such games in small. Its curves, of 10 million steps, are published as
-pictures; it is not run here. What a median of 57 games hides and a mean shows stands in B8.
+Regret is averaged over the training; the ledger has the paired differences (`none_minus_rainbow`, ...).
+On Atari (`hessel2018rainbow`) priorities and n steps matter most, double and dueling little. MinAtar
+(`young2019minatar`) has five such games in small. Its curves, of 10 million steps, are published as pictures;
+it is not run here. What a median of 57 games hides and a mean shows stands in B8.
 
 ![Left: C51's fixed point against the uniform truth of a coin tossed for ever; right: arrivals at the end of a
 chain of 15 doors, with held noise and with random actions](results/B6_parts.png)
 
 At any of 15 doors a wrong step ends the episode for a small pay. A noise that prefers "on" at one door does
-so at all, if it is held. (Were "on" another action at each door, that would help less.)
+so at all, if it is held. (Were "on" another action at each door, it might help less.)
 
 **The verdict.** Each addition does what its equation says, exactly. Together they are made for games that are
 long, sparse and large; where plain DQN learns within seconds, they need not help.
