@@ -324,12 +324,12 @@ def train(cfg: Config, log: RunLog, envs: gym.vector.VectorEnv | None = None, na
         step = round_ * envs.num_envs
         if on_road and round_ % max(1, len(rounds) // 20) == 0:
             agent.online.draw(0.0)
-            log.write(
-                step, **{f"{name}_regret": regret(act(agent, envs.pictures, 0.0), ROAD, cfg.gamma, SLIP)}
-            )
+            lost = regret(act(agent, envs.pictures, 0.0), ROAD, cfg.gamma, SLIP)
+            log.write(step, **{f"{name}_regret": lost})
         noise, epsilon = exploration(step)
-        for network in (agent.online, agent.target) if round_ % cfg.noise_every == 0 else ():
-            network.draw(noise)
+        if round_ % cfg.noise_every == 0:
+            agent.online.draw(noise)
+            agent.target.draw(noise)
         obs = collect(agent, envs, obs, epsilon, cfg.gamma)
         if len(agent.buffer) >= WARM_UP:
             update(agent, BETA + (1 - BETA) * step / cfg.num_env_steps)
@@ -375,17 +375,16 @@ long, sparse and large; where plain DQN learns within seconds, they need not hel
 def main(cfg: Config, log: RunLog) -> None:
     train(cfg, log)
     plotting.learning_curve(log, "rainbow_regret", xlabel="environment steps", ylabel="regret")
+    to_earn = regret(np.full(125, 4), ROAD, cfg.gamma, SLIP)  # what is lost by staying where one is
     log.claim(
         "final_regret",
         "of all that there is to earn, the greedy policy misses at the end",
-        log.last("rainbow_regret")
-        / regret(np.full(125, 4), ROAD, cfg.gamma, SLIP),  # all stay where they are
+        log.last("rainbow_regret") / to_earn,
         at_most=0.1,
         source="policy iteration",
     )
-    moved = project(
-        torch.full((1, 3), 1 / 3), torch.tensor([0.1]), torch.tensor([0.87]), torch.arange(-1.0, 2.0)
-    )
+    thirds, atoms = torch.full((1, 3), 1 / 3), torch.arange(-1.0, 2.0)
+    moved = project(thirds, torch.tensor([0.1]), torch.tensor([0.87]), atoms)
     log.claim(
         "projection_keeps_mean",
         "projected on the atoms a distribution keeps its mean",
