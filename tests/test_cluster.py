@@ -11,9 +11,12 @@ import psutil
 import pytest
 
 from chapters import cluster
+from chapters.C_policy_gradients import C8_scaling_with_ray as lesson
+from chapters.C_policy_gradients.checks.C8 import EDITS
 from chapters.cluster import guard
 from chapters.course import ledger, remote
 from chapters.course.catalog import ROOT, find
+from chapters.utils.edits import edited
 from chapters.utils.lesson import UsageError
 
 needs_ray = pytest.mark.skipif(bool(cluster.missing()), reason=cluster.missing())
@@ -125,18 +128,19 @@ def test_the_guard_ends_what_a_killed_driver_leaves_and_nothing_else(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_nodes():
-    """One cluster for the tests below."""
+    """One cluster for the tests below, which can run an edited lesson too."""
+    wrong = edited(lesson, EDITS["chance_by_process"])
     before = signal.getsignal(signal.SIGTERM)
     with cluster.nodes(1, 1) as found:
         import ray
 
         assert signal.getsignal(signal.SIGTERM) is before, "Ray's own handler would end the process unheard"
-        yield ray, found
+        yield ray, found, wrong
 
 
 @needs_ray
 def test_it_listens_on_loopback_only_and_demands_its_token(two_nodes):
-    ray, _ = two_nodes
+    ray, *_ = two_nodes
     address = ray.get_runtime_context().gcs_address
     assert address.startswith("127.0.0.1:")
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -156,7 +160,7 @@ def test_it_listens_on_loopback_only_and_demands_its_token(two_nodes):
 
 @needs_ray
 def test_a_sweep_on_a_cluster_gives_the_same_bytes_as_one_here(two_nodes, tmp_path):
-    ray, _ = two_nodes
+    ray, *_ = two_nodes
     address = ray.get_runtime_context().gcs_address
     flags = ["sweep", "A4", "--smoke", "--seeds", "0:2", "--set", "num_steps=100,200"]
     rl = [sys.executable, "-c", "from chapters.course.cli import main; main()", *flags]
@@ -165,6 +169,17 @@ def test_a_sweep_on_a_cluster_gives_the_same_bytes_as_one_here(two_nodes, tmp_pa
     found = [path.read_bytes() for path in tmp_path.glob("*/A4/*/sweep.json")]
     assert len(found) == 3
     assert len(set(found)) == 1
+
+
+@needs_ray
+def test_an_edited_lesson_runs_on_workers_as_it_is_edited(two_nodes):
+    """Noise that depends on the process: not what this process computes, and not the same on two nodes."""
+    *_, wrong = two_nodes
+    for module, differ in ((lesson, 0), (wrong, 2)):
+        cfg = module.Config(num_iterations=2, num_members=8, num_eval_episodes=3)
+        jobs = [module.Job(cfg, 0.1, seed) for seed in (0, 1)]
+        here = {job: module.run(job) for job in jobs}
+        assert module.num_different(module.sweep_on_ray(jobs), here) == differ
 
 
 @needs_ray
@@ -190,7 +205,7 @@ def test_what_a_recording_needs_comes_back_from_a_cluster(two_nodes, monkeypatch
 @needs_ray
 def test_a_node_that_is_killed_loses_no_task(two_nodes, tmp_path):
     """The last of these tests: it leaves one node."""
-    ray, found = two_nodes
+    ray, found, _ = two_nodes
 
     @ray.remote(num_cpus=1, max_retries=5)
     def task(number):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 CHAPTERS = Path(__file__).resolve().parents[1]
 ROOT = CHAPTERS.parent
+EXTRAS = {"scale": "ray"}
+"""Extras of pyproject.toml that a lesson cannot run without, and by which package one knows them."""
 ITEM = re.compile(r"^(?P<id>[A-E]\d+)_\w+\.(?P<kind>py|md|sh)$")
 
 
@@ -53,6 +56,20 @@ class Item:
             return None
         own = float(found.group(1))
         return own, float(found.group(2) or own)
+
+    @property
+    def extra(self) -> str:
+        """The optional extra that it cannot run without, from the **Extra.** line; "" for nearly all."""
+        found = re.search(r"\*\*Extra\.\*\*\s+`(\w+)`", self.text)
+        return found[1] if found else ""
+
+    @property
+    def lacks(self) -> str:
+        """Why it cannot run here; "" if it can."""
+        package = EXTRAS.get(self.extra, "")
+        if not package or importlib.util.find_spec(package):
+            return ""
+        return f"{self.id} needs the extra `{self.extra}` (uv sync --inexact --extra {self.extra})"
 
     @property
     def module(self) -> str:

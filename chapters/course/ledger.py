@@ -26,7 +26,7 @@ from chapters.utils.files import jsonable, write_atomic, write_json
 from chapters.utils.lesson import CLAIM_FAILED, PASSED, UsageError
 from chapters.utils.runlog import RunLog, is_timing, read_metrics
 
-PACKAGES = ("numpy", "scipy", "torch", "jax", "gymnasium", "stable-baselines3", "transformers", "trl")
+PACKAGES = ("numpy", "scipy", "torch", "jax", "gymnasium", "stable-baselines3", "transformers", "trl", "ray")
 SHARED = ("statement", "unit", "source", "seeds", "always", "timed", "evidence")
 """Fields of a claim that are the same on every seed."""
 BOUNDS = ("at_least", "at_most", "near")

@@ -7,9 +7,15 @@ from pathlib import Path
 from chapters.course import catalog, plans
 from chapters.course.progress import own_status
 
+WAITS = "needs the extra "
+"""Begins the state of a lesson that cannot be run here."""
+
 
 def next_lines(plan: plans.Plan | None, runs: Path) -> list[str]:
-    """The first lesson that is not passed, with the notes before it; what is only planned is passed over."""
+    """The first lesson that is not passed, with the notes before it.
+
+    What is only planned is passed over, and so is what needs an extra that is not installed.
+    """
     order = catalog.items()
     if plan:
         order = [item for item_id in plan.items if (item := plans.find(item_id))]
@@ -17,7 +23,7 @@ def next_lines(plan: plans.Plan | None, runs: Path) -> list[str]:
     for item in order:
         if item.kind == "md":
             notes.append(f"read  {item.id} · {item.title}: {item.path.relative_to(catalog.ROOT)}")
-        elif item.kind == "py" and own_status(item, runs) == "passed":
+        elif item.kind == "py" and (own_status(item, runs) == "passed" or item.lacks):
             notes.clear()
         elif item.kind == "py":
             run = [f"run   {item.id} · {item.title}: rl run {item.id}", f"      {item.question}"]
@@ -44,13 +50,19 @@ def _state(item_id: str, runs: Path) -> str:
     if not (item := plans.find(item_id)):
         return f"{item_id} (planned)"
     if item.kind == "py":
-        return f"{item_id} {own_status(item, runs) or 'not run yet'}"
+        return f"{item_id} {_own(item, runs) or 'not run yet'}"
     return f"{item_id} ({'read' if item.kind == 'md' else './setup.sh'})"
+
+
+def _own(item: catalog.Item, runs: Path) -> str:
+    """What your runs say of a lesson, or that it cannot be run without its extra."""
+    return own_status(item, runs) or (WAITS + item.extra if item.lacks else "")
 
 
 def status_lines(plan: plans.Plan | None, runs: Path) -> list[str]:
     """What is passed: by chapter, or by the days of the plan, the first unfinished one marked as today's."""
-    own = {item.id: own_status(item, runs) for item in catalog.lessons()}
+    own = {item.id: _own(item, runs) for item in catalog.lessons()}
+    optional = {item_id for item_id, state in own.items() if state.startswith(WAITS)}
     titles = {item.id: item.title for item in catalog.lessons()}
 
     def section(name: str, ids: list[str]) -> list[str]:
@@ -71,7 +83,9 @@ def status_lines(plan: plans.Plan | None, runs: Path) -> list[str]:
     lines, today = [f"{plan.title} (rl plan {plan.id})"], ""
     for day in plan.days:
         ids = [item_id for item_id in day.items if item_id in own or not plans.find(item_id)]
-        if not today and any(own.get(item_id, "passed") != "passed" for item_id in ids):
+        if not today and any(
+            own.get(item_id, "passed") != "passed" for item_id in ids if item_id not in optional
+        ):
             today = day.name
         lines += section(f"{'today: ' if day.name == today else ''}{day.name}", ids)
     beside = [item_id for item_id in own if item_id not in plan.items]
