@@ -211,12 +211,14 @@ EDITS = {
         old="share = place - lower",
         new="share = 1 - (place - lower)",
         says="gives the farther atom the larger part",
+        fails=("projection_keeps_mean",),
     ),
     "nearest_atom": Edit(
         function="project",
         old="share = place - lower",
         new="share = (place - lower).round()",
         says="rounds to the nearest atom: the mean moves",
+        fails=("projection_keeps_mean",),
     ),
     "not_clipped": Edit(
         function="project",
