@@ -73,7 +73,7 @@ class Config:
     gamma: Annotated[float, in_range(0.0, 1.0)] = 0.99
     """Discount factor."""
     gae_lambda: Annotated[float, in_range(0.0, 1.0)] = 0.95
-    """0 trusts the critic after one step; 1 only where a time limit or the end of the rollout cuts."""
+    """0 trusts the critic after one step; 1 only at a time limit or the rollout's end."""
     reward_scale: Annotated[float, in_range(1e-6, 1e6)] = 1.0
     """Rewards are multiplied by this before learning."""
     eval_every: Annotated[int, in_range(1, 1_000_000)] = 2048
@@ -117,7 +117,7 @@ gains $2 (⅝ \cdot ½ - ⅜ \cdot ½) = ¼$ at a KL of 0.032: 0.12 is guarantee
 
 # %%
 def gain(advantages: Table, policy: Table, visited: States, gamma: float) -> float:
-    """What `policy` adds by another's advantages: true on its own visits, the surrogate on the other's."""
+    """Eq. (1), if `visited` are the visits of `policy`; the surrogate, if they are the old policy's."""
     return float(visited @ (policy * advantages).sum(axis=1)) / (1 - gamma)  # eq. (1)
 
 
@@ -205,12 +205,12 @@ def conjugate_gradients(product: Callable[[Weights], Weights], b: Weights, num_s
     for _ in range(num_steps):
         if square <= 1e-20 * (b @ b):  # solved: another step would divide rounding by rounding
             break
-        moved = product(direction)
-        length = square / (direction @ moved)  # to the bottom of the bowl
+        drop = product(direction)  # a step of length 1 takes this off the residual
+        length = square / (direction @ drop)  # to the bottom of the bowl
         x = x + length * direction
-        residual = residual - length * moved
+        residual = residual - length * drop
         previous, square = square, residual @ residual
-        direction = residual + square / previous * direction
+        direction = residual + square / previous * direction  # undoes no earlier step
     return x
 
 
@@ -223,7 +223,7 @@ def surrogate_and_kl(agent: ActorCritic, batch: Batch) -> tuple[Float[Tensor, ""
 
 
 def fisher_products(agent: ActorCritic, batch: Batch, damping: float) -> Callable[[Weights], Weights]:
-    """The function v -> (F + damping) v, at the weights that acted."""
+    """v -> (F + damping) v, at the weights that acted: there `slope` is 0, and its slope is F."""
     weights = list(agent.actor.parameters())
     _, kl = surrogate_and_kl(agent, batch)
     slope = flat(torch.autograd.grad(kl, weights, create_graph=True))
@@ -231,7 +231,7 @@ def fisher_products(agent: ActorCritic, batch: Batch, damping: float) -> Callabl
 
 
 def trust_region_step(agent: ActorCritic, batch: Batch, cfg: Config) -> Weights:
-    """The natural gradient, as long as a quadratic KL of `max_kl` allows."""
+    """A step along the natural gradient, so long that its KL by (3) is `max_kl`."""
     surrogate, _ = surrogate_and_kl(agent, batch)
     gradient = flat(torch.autograd.grad(surrogate, list(agent.actor.parameters())))
     product = fisher_products(agent, batch, cfg.damping)
@@ -242,7 +242,7 @@ def trust_region_step(agent: ActorCritic, batch: Batch, cfg: Config) -> Weights:
 def line_search(
     look: Callable[[Weights], tuple[Tensor, Tensor]], old: Weights, step: Weights, cfg: Config
 ) -> tuple[Weights, float]:
-    """(the weights after the largest good part of a step, their KL); `look` tells surrogate and KL of any."""
+    """(the weights after the largest good part of a step, their KL); `look`: weights -> surrogate, KL."""
     before, _ = look(old)
     for halvings in range(cfg.num_halvings + 1):
         weights = old + 0.5**halvings * step
@@ -260,12 +260,12 @@ def try_weights(agent: ActorCritic, batch: Batch, weights: Weights) -> tuple[Ten
 
 
 def update(agent: ActorCritic, optimizer: Adam, batch: Batch, cfg: Config) -> float:
-    """One step of the actor, least squares for the critic; returns how far the policy moved."""
+    """One step of the actor; `optimizer` fits the critic; returns how far the policy moved."""
     batch["advantages"] = normalise(batch["advantages"])
     batch["old_policy"] = agent.actor(batch["obs"]).log_softmax(dim=1).detach()
     old, step = flat(list(agent.actor.parameters())).detach(), trust_region_step(agent, batch, cfg)
     weights, kl = line_search(partial(try_weights, agent, batch), old, step, cfg)
-    nn.utils.vector_to_parameters(weights, agent.actor.parameters())
+    nn.utils.vector_to_parameters(weights, agent.actor.parameters())  # a refused try may be in there
     for _ in range(cfg.num_epochs):
         for rows in torch.randperm(len(batch["obs"])).split(cfg.minibatch_size):
             loss = (agent.value(batch["obs"][rows]) - batch["returns"][rows]).pow(2).mean()
@@ -276,13 +276,13 @@ def update(agent: ActorCritic, optimizer: Adam, batch: Batch, cfg: Config) -> fl
 
 
 def train(cfg: Config, log: RunLog, envs: VectorEnv | None = None, name: str = "ours") -> ActorCritic:
-    """Train one learner. Environments that are passed in are not evaluated on, only trained on."""
+    """Train one learner; if `envs` are passed in, without evaluations on the way."""
     seed_everything(cfg.seed)
     evaluated = envs is None
     envs = envs or make_envs(cfg.env_id, cfg.num_envs)
     obs, _ = envs.reset(seed=cfg.seed)
     agent = ActorCritic(envs)
-    assert envs.single_action_space.n == agent.head.num_outputs  # continuous actions are refused in a line
+    assert envs.single_action_space.n == agent.head.num_outputs  # a box has no `n`: told in a line
     rng = np.random.default_rng(cfg.seed)
     clock = CpuClock()
     optimizer = Adam(agent.critic.parameters(), lr=cfg.learning_rate, eps=1e-5)

@@ -71,7 +71,7 @@ class Config:
     rho_bar: Annotated[float, in_range(1e-3, 1e9)] = 1.0
     """Bound on the ratio that weighs an error: it decides what is learnt."""
     c_bar: Annotated[float, in_range(0.0, 1e9)] = 1.0
-    """Bound on the ratios that carry an error back: it decides how fast."""
+    """Bound on ratios that carry an error back: it decides how fast; in the paper at most rho_bar."""
     ent_coef: Annotated[float, in_range(0.0, 1.0)] = 0.01
     """Weight of the entropy bonus."""
     max_grad_norm: Annotated[float, in_range(1e-6, 1e9)] = 0.5
@@ -144,7 +144,7 @@ def vtrace(
     next_targets = next_values.clone()
     correction = torch.zeros_like(rewards[0])  # [N]: target less value, of the row below
     for t in reversed(range(len(rewards))):
-        next_targets[t] += goes_on[t] * correction
+        next_targets[t] += goes_on[t] * correction  # now the target of the next step
         correction = deltas[t] + gamma * c[t] * goes_on[t] * correction  # eq. (2)
         targets[t] = values[t] + correction
     advantages = rho * (rewards + gamma * next_targets * ~terminated - values)  # eq. (3)
@@ -252,10 +252,10 @@ def losses(agent: ActorCritic, rollout: dict[str, Tensor], cfg: Config) -> tuple
     values = agent.value(rollout["obs"])  # [T, N]
     with torch.no_grad():
         ratio = (log_prob - rollout["old_log_probs"]).exp()
-        given = (rollout[name] for name in ("terminated", "truncated"))
-        bounds = cfg.gamma, cfg.vtrace_lambda, cfg.rho_bar, cfg.c_bar
+        ends = (rollout[name] for name in ("terminated", "truncated"))
+        settings = cfg.gamma, cfg.vtrace_lambda, cfg.rho_bar, cfg.c_bar
         next_values = agent.value(rollout["next_obs"])
-        targets, advantages = vtrace(rollout["rewards"], values, next_values, *given, ratio, *bounds)
+        targets, advantages = vtrace(rollout["rewards"], values, next_values, *ends, ratio, *settings)
     actor_loss = -(advantages * log_prob).mean() - cfg.ent_coef * entropy.mean()
     return actor_loss, (values - targets).pow(2).mean(), ratio  # eq. (5)
 
@@ -424,7 +424,7 @@ def main(cfg: Config, log: RunLog) -> None:
     targets, _ = vtrace(*given, torch.ones_like(rewards), 0.9, 0.8, 1.0, 1.0)
     log.claim(
         "own_steps_gap",
-        "on the learner's own steps, where every ratio is 1, V-trace is generalised advantage estimation",
+        "on the learner's own steps, where every ratio is 1, V-trace gives C3's generalised advantages",
         (targets - values - gae(*given, 0.9, 0.8)).abs().max().item(),
         at_most=1e-12,
         unit="largest difference",

@@ -333,8 +333,8 @@ EDITS = {
     ),
     "residual_kept": Edit(
         function="conjugate_gradients",
-        old="residual = residual - length * moved",
-        new="residual = b - moved",
+        old="residual = residual - length * drop",
+        new="residual = b - drop",
         says="forgets what earlier steps have solved",
     ),
     "log_ratio": Edit(

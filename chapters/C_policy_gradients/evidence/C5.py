@@ -84,7 +84,7 @@ def bound(pairs: list[tuple], log: RunLog) -> None:
     )
     log.claim(
         "bound_broken",
-        "no new policy, near or far, gains less than the guarantee",
+        "no new policy, near or far, gains less than (2) guarantees",
         (truth < guaranteed - 1e-9).sum(),
         at_most=0,
         unit="random pairs of policies",
@@ -94,7 +94,7 @@ def bound(pairs: list[tuple], log: RunLog) -> None:
     )
     log.claim(
         "mean_bound_broken",
-        "nor does one gain less than the guarantee in the mean over the visited states",
+        "nor less than (E1) guarantees, by the mean over the visited states",
         (truth < in_the_mean - 1e-9).sum(),
         at_most=0,
         unit="random pairs of policies",
@@ -105,7 +105,7 @@ def bound(pairs: list[tuple], log: RunLog) -> None:
     price, error = surrogate - guaranteed, np.abs(truth - surrogate)
     log.claim(
         "price_over_error",
-        "the price that the guarantee charges is larger than the surrogate's error",
+        "the price that (2) charges for distance is larger than the surrogate's error",
         np.median(price / np.maximum(error, 1e-12)),
         at_least=1.0,
         unit="times the error, median pair",
@@ -158,7 +158,7 @@ def natural(pairs: list[tuple], cfg: lesson.Config, log: RunLog) -> None:
     log.write(0, plain_turned=np.median(turned[:, 1]))
     log.claim(
         "natural_turned",
-        "written in other units, the natural gradient still points where it did",
+        "with weights that mix the logits in another way, the natural step still moves the logits as it did",
         turned[:, 0].max(),
         at_most=1e-6,
         unit="1 - cosine, the worst of 100",
@@ -354,7 +354,7 @@ def watched(cfg: lesson.Config, log: RunLog) -> None:
     module.train(cfg, log, make_envs(cfg.env_id, cfg.num_envs), "watched")
     log.claim(
         "worst_state",
-        "some update moves the policy further than delta in some state of its batch",
+        "some update moves the policy further than delta in a single state of its batch",
         max(log.series("worst_kl")[1]) / cfg.max_kl,
         at_least=1.0,
         unit="of delta, the largest of all",

@@ -28,8 +28,8 @@ STEP_SIZE = 4.0
 STEPS = (0, 1, 2, 4, 8, 16, 32)  # exact gradient steps between the policy that wrote and the one that learns
 WEIGHTINGS = {  # how each token of a stale text is weighed -> label
     "sequence": "the whole text's ratio",
-    "token": "its own ratio, at most 1",
-    "none": "as if it were fresh",
+    "token": "each token's ratio, at most 1",
+    "none": "no weights",
 }
 
 
@@ -89,7 +89,7 @@ def fixed_points(seed: int, log: RunLog) -> None:
             gaps.append(np.abs(found - between).max())
     log.claim(
         "fixed_point_gap",
-        "a critic that follows V-trace comes to rest at the value of the clipped policy, whatever the bounds",
+        "a critic that follows V-trace rests at the value of (4)'s policy, with any c_bar <= rho_bar",
         max(gaps),
         at_most=1e-8,
         unit="largest difference in value",
@@ -99,7 +99,7 @@ def fixed_points(seed: int, log: RunLog) -> None:
     )
     log.claim(
         "unbounded_gap",
-        "without a bound it comes to rest at the value of the learner's own policy",
+        "without a bound on rho a critic comes to rest at the value of the learner's own policy",
         np.abs(fixed_point(mdp, policy, behaviour, 1e9, 1.0) - evaluate_exactly(mdp, policy)).max(),
         at_most=1e-8,
         unit="largest difference in value",
@@ -226,7 +226,7 @@ def claim_tokens(gap: float, excess: float, log: RunLog) -> None:
     )
     log.claim(
         "token_second_moment",
-        "weights of at most 1 a token never lengthen the estimates' mean square",
+        "weights of at most 1 a token never raise the mean square of a text's estimate",
         excess,
         at_most=1.0 + 1e-12,
         unit="of the mean square without weights",
@@ -253,14 +253,28 @@ def draw_fixed_point(found: Float[np.ndarray, "W K"], log: RunLog) -> None:
     """How far what is learnt is from the learner's value, against the bound, over random worlds."""
     figure, ax = plotting.new_figure()
     low, middle, high = np.quantile(found, (0.1, 0.5, 0.9), axis=0)
-    ax.fill_between(DRAWN_BOUNDS, low, high, alpha=0.2, linewidth=0, label="8 of 10 random worlds")
-    ax.semilogx(DRAWN_BOUNDS, middle, label="median of them")
-    ax.axhline(1.0, label="the older policy's value", color="grey", linestyle=":")
-    ax.axhline(0.0, label="the learner's value", **plotting.REFERENCE)
-    ax.axvline(1.0, color="grey", linewidth=0.8)
-    ax.set(xlabel="bound on the ratio", ylabel="distance, of that between the two", title="What is learnt")
+    ax.fill_between(DRAWN_BOUNDS, low, high, alpha=0.2, linewidth=0, label="middle 80 % of 100 worlds")
+    ax.semilogx(DRAWN_BOUNDS, middle, label="their median")
+    ax.axhline(1.0, label="1: as far as the older policy's", color="grey", linestyle=":")
+    ax.axhline(0.0, label="0: the learner's value", **plotting.REFERENCE)
+    ax.axvline(1.0, color="grey", linewidth=0.8, label="the lesson's bound")
+    ax.set(xlabel=r"$\bar\rho$, the bound on the ratio", title="What is learnt", ylim=(-0.1, 2.1))
+    ax.set(ylabel="distance from the learner's value")
     ax.legend(loc="upper right", fontsize=10)
     log.figure(figure, "fixed_point")
+
+
+def draw_lesson(runs: list[dict], log: RunLog) -> None:
+    """The lesson's learner over all runs."""
+    figure, ax = plotting.new_figure()
+    curves = [np.transpose(run["metrics"]["ours_return"]) for run in runs]
+    label = f"data {lesson.Config.lag} updates old"
+    plotting.seed_band(ax, curves[0][0] / 1000, [curve[1] for curve in curves], label)
+    ax.axhline(lesson.SOLVED, label="solved", **plotting.REFERENCE)
+    ax.set(xlabel="thousand environment steps", ylabel="greedy return", title="Learning from older steps")
+    ax.set_ylim(0, 520)
+    ax.legend(loc="lower right")
+    log.figure(figure)
 
 
 def draw_lags(runs: list[dict], log: RunLog) -> None:
@@ -276,7 +290,7 @@ def draw_lags(runs: list[dict], log: RunLog) -> None:
     axes[0].axhline(lesson.SOLVED, label="solved", **plotting.REFERENCE)
     axes[0].set(ylabel="greedy return of the last policy", title="What older data costs", ylim=(0, 520))
     axes[1].set(
-        ylabel="KL to the policy that acted", title="How far the learner has gone on", yscale="symlog"
+        ylabel="KL from the policy that acted", title="How far the learner has gone on", yscale="symlog"
     )
     axes[1].set_yscale("symlog", linthresh=1e-3)
     axes[1].set_ylim(0, None)
@@ -293,8 +307,10 @@ def draw_tokens(log: RunLog) -> None:
         for name, label in WEIGHTINGS.items():
             ax.plot(kl[1:], log.series(f"tokens_{name}_{what}")[1][1:], "o-", label=label)
         ax.set(xscale="log", xlabel="KL from the writer to the learner (nats)")
-    axes[0].set(ylabel="bias, of the first gradient's norm", title="Wrong on average by", ylim=(-0.3, None))
-    axes[1].set(ylabel="standard deviation, same unit", title="Spread of one text's estimate", ylim=(0, None))
+    axes[0].set(ylabel="bias / norm of the first gradient", title="Wrong on average by", ylim=(-0.3, None))
+    axes[1].set(
+        ylabel="standard deviation / same norm", title="Spread of one text's estimate", ylim=(0, None)
+    )
     axes[0].legend()
     log.figure(figure, "tokens")
 
@@ -314,4 +330,5 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
 
 
 def summarise(runs: list[dict], log: RunLog) -> None:
+    draw_lesson(runs, log)
     draw_lags(runs, log)
