@@ -360,15 +360,15 @@ take, changes nothing.
 - `fresh_return`: the last policy balances the pole on fresh episodes (mean return of 100 greedy episodes)
 - `lemma_gap`: the gain is the old advantages' mean over the new policy's visits and actions (largest
   difference)
-- `bound_broken`: no new policy, near or far, gains less than the guarantee (random pairs of policies)
-- `mean_bound_broken`: nor does one gain less than the guarantee in the mean over the visited states (random
-  pairs of policies)
-- `price_over_error`: the price that the guarantee charges is larger than the surrogate's error (times the
+- `bound_broken`: no new policy, near or far, gains less than (2) guarantees (random pairs of policies)
+- `mean_bound_broken`: nor less than (E1) guarantees, by the mean over the visited states (random pairs of
+  policies)
+- `price_over_error`: the price that (2) charges for distance is larger than the surrogate's error (times the
   error, median pair)
 - `natural_gap`: with a logit for each state and action the natural gradient is A / (1 - gamma) (of the
   largest entry, 100 processes)
-- `natural_turned`: written in other units, the natural gradient still points where it did (1 - cosine, the
-  worst of 100)
+- `natural_turned`: with weights that mix the logits in another way, the natural step still moves the logits
+  as it did (1 - cosine, the worst of 100)
 - `fisher_gap`: products by two backward passes equal those with the matrix of outer products (of the largest
   entry)
 - `cg_gap`: conjugate gradients find the solution of the linear system (of its length)
@@ -376,7 +376,7 @@ take, changes nothing.
 - `sb3_product_gap`: our product with F equals sb3-contrib's (of its length, same weights and batch)
 - `sb3_step_cosine`: with the linear system solved, our step and sb3-contrib's point the same way (cosine,
   same weights and batch)
-- `worst_state`: some update moves the policy further than delta in some state of its batch (of delta, the
+- `worst_state`: some update moves the policy further than delta in a single state of its batch (of delta, the
   largest of all)
 - `unchecked_kl`: without the line search, some update moves the policy further than delta (of delta, the
   largest)
