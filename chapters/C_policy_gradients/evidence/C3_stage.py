@@ -14,6 +14,7 @@ from chapters.C_policy_gradients import C0_policy_gradients_reinforce as reinfor
 from chapters.C_policy_gradients import C1_actor_critic_methods_a2c as a2c
 from chapters.C_policy_gradients import C3_ppo_from_scratch as ppo
 from chapters.envs.pendulum import DiscretePendulum
+from chapters.exact.pendulum import optimum
 from chapters.utils import RunLog, plotting
 from chapters.utils.evaluation import crossing
 
@@ -105,6 +106,7 @@ def claim_stage(runs: list[dict], log: RunLog) -> None:
 def draw_stage(runs: list[dict], log: RunLog) -> None:
     """Greedy return against environment steps and against CPU seconds, and when each seed got there."""
     figure, axes = plotting.new_figure(1, 3, width=5.0, height=4.0)
+    best = optimum(len(DiscretePendulum.TORQUES))
     for ax, unit in ((axes[0], "thousand environment steps"), (axes[1], "CPU seconds of learning")):
         for name, label in LABELS.items():
             for number, run in enumerate(runs):
@@ -120,6 +122,7 @@ def draw_stage(runs: list[dict], log: RunLog) -> None:
                     label=label if not number else None,
                 )
         ax.axhline(GOAL, label=f"goal, {GOAL:g}", **plotting.REFERENCE)
+        ax.axhline(best, label=f"computed optimum, {best:.1f}", **{**plotting.REFERENCE, "linestyle": ":"})
         ax.set(xlabel=unit, xscale="log")
     axes[0].set(ylabel="mean greedy return", title="The same task")
     axes[1].set(title="The same runs by time")
