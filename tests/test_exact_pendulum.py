@@ -108,7 +108,7 @@ def test_five_torques_earn_nearly_as_much_from_starts_drawn_at_random():
     assert -0.5 < pendulum.optimum(5) - pendulum.optimum() <= 0
 
 
-@pytest.mark.parametrize("name", ["C3_ppo_from_scratch.py"])
+@pytest.mark.parametrize("name", ["C3_ppo_from_scratch.py", "C2_proximal_policy_optimization_ppo.md"])
 def test_texts_quote_the_optimum_as_it_is(name):
     text = (CHAPTERS / "C_policy_gradients" / name).read_text(encoding="utf-8")
     assert f"the computed optimum, ${pendulum.optimum():.1f}$" in " ".join(text.split())

@@ -292,7 +292,7 @@ that takes time limits for ends leaves out most of the cost (`merged_optimism`).
 
 A goal that is reached need not be the best there is. Pendulum's is known, by dynamic programming
 (`chapters/exact/pendulum.py`): the computed optimum, $-137.8$. What a policy earns less than it, from the
-same starts, is its *regret*; a better algorithm would have to show itself there.
+same starts, is its *regret* (`pendulum_regret`); a better algorithm would have to show itself there.
 
 <!-- results: C3 -->
 
@@ -326,7 +326,7 @@ same starts, is its *regret*; a better algorithm would have to show itself there
 
 \* measured by the evidence beside the lesson
 
-<details><summary>What each row says, and in brackets what its numbers count</summary>
+What each row says, and in brackets what its numbers count:
 
 - `pull_back`: a bad action (advantage -1) that has become 1.5 times as likely is pulled back (slope of the
   objective)
@@ -369,7 +369,6 @@ same starts, is its *regret*; a better algorithm would have to show itself there
 - `stage_a2c_steps`: to a sustained -200 on the pendulum A2C needs more environment steps than PPO (times
   PPO's, medians)
 - `stage_ppo`: on the pendulum PPO reaches a sustained -200 (share of the seeds)
-</details>
 
 <!-- /results -->
 
