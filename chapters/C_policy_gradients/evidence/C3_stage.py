@@ -122,7 +122,7 @@ def draw_stage(runs: list[dict], log: RunLog) -> None:
                     label=label if not number else None,
                 )
         ax.axhline(GOAL, label=f"goal, {GOAL:g}", **plotting.REFERENCE)
-        ax.axhline(best, label=f"computed optimum, {best:.1f}", **{**plotting.REFERENCE, "linestyle": ":"})
+        ax.axhline(best, label=f"optimum, {best:.0f}", **{**plotting.REFERENCE, "linestyle": ":"})
         ax.set(xlabel=unit, xscale="log")
     axes[0].set(ylabel="mean greedy return", title="The same task")
     axes[1].set(title="The same runs by time")
