@@ -2,8 +2,8 @@
 r"""
 # C6 · DDPG, TD3 and SAC
 
-**Question.** Where an action is a number, nobody can try them all. How can a policy learn from a critic then,
-what keeps it from being flattered by it, and what does it buy to be paid for acting at random?
+**Question.** An action that is a number has too many values to try them all. How can a policy learn from a
+critic then, what guards it against the critic's errors, and what is gained by paying it to act at random?
 
 **Before this:** B4 (replay, target networks), C3 (continuous actions). **Changes from B4:** a second network
 takes the place of the maximum; two critics; entropy counts as reward. **Next:** C7, many actors, one learner.
@@ -14,7 +14,7 @@ References: `silver2014dpg`, `lillicrap2016ddpg`, `fujimoto2018td3`, `haarnoja20
 `haarnoja2018applications`.
 
 Symbols: `N` environments, `B` transitions in a minibatch, `D` observation size, `A` numbers in an action, `C`
-critics; $\mu$ a deterministic policy, $L$ the largest action, $\alpha$ the temperature; $^-$ a slow copy.
+critics; $\mu$ a policy, $u$ a raw action, $L$ the largest, $\alpha$ the temperature; $^-$ a slow copy.
 """
 
 # %%
@@ -77,34 +77,34 @@ SMOKE = {"num_env_steps": 240, "num_warmup_steps": 80, "hidden_size": 16, "eval_
 r"""
 ## 1. A network in place of the maximum: DDPG
 
-Q-learning's target (1) asks what the next state is worth; in B4 $v$ was the maximum over two actions. Over
-all torques between -2 and 2 that is a search, for every state. *Deep deterministic policy gradient* (DDPG,
-`lillicrap2016ddpg`) trains a second network to have the answer ready, an actor $\mu_\theta$ that climbs the
-critic along its slope in the action, (2) (`silver2014dpg`). Slow copies, $^-$, compute the target, as in B4:
+Q-learning's target (1) asks what the next state is worth, $v(s')$: in B4, a maximum over two actions. Over
+all torques from -2 to 2, Pendulum's, that is a search, for every state. *Deep deterministic policy gradient*
+(DDPG, `lillicrap2016ddpg`) trains a second network to have the answer ready. This actor, $\mu_\theta$, gives
+one action for each state, and climbs the critic along its slope in the action, (2) (`silver2014dpg`). Slow
+copies, $^-$, compute the target, as in B4, but follow a little at every step:
 
 $$y = r + \gamma\,(1 - \text{terminated})\; v(s'), \qquad v(s') = Q^-(s', \mu^-(s')) \tag{1}$$
 
-$$\nabla_\theta \tfrac1B \textstyle\sum Q(s, \mu_\theta(s)) = \tfrac1B \sum
-\nabla_a Q(s, a)\big|_{a = \mu_\theta(s)}\, \nabla_\theta \mu_\theta(s) \tag{2}$$
+$$\nabla_\theta Q(s, \mu_\theta(s)) = \nabla_a Q(s,a)|_{a=\mu_\theta(s)} \nabla_\theta \mu_\theta(s) \tag{2}$$
 
-For autograd (2) is one line: the loss is $-Q(s, \mu_\theta(s))$, and the critic stands still. To try anything
-new, each action gets some noise. As a network's outputs know no limits, they are *squashed*, softly:
+For autograd (2) is one line: the loss is $-Q(s, \mu_\theta(s))$, on average; `descend` moves the actor alone.
+To try new things, each action gets noise. A network's output $u$ knows no limits; it is *squashed* softly:
 
 $$a = L \tanh(u / L) \tag{3}$$
 
 ## 2. The smaller of two critics, and a blurred action: TD3
 
-Who climbs a critic comes to where it is *wrong upwards*: the climb finds such errors, and (1) hands them on.
-*Twin-delayed DDPG* (TD3, `fujimoto2018td3`) has three cures. Two critics learn from the same data, from
-different first weights, and the smaller is believed, (4): to flatter, an error must be in both. The target's
-action is blurred, (5), lest a narrow peak be exploited. And the actor moves at every second step only.
+An actor climbs to where its critic errs *upwards*, and (1) hands this overestimation on. *Twin-delayed DDPG*
+(TD3, `fujimoto2018td3`) has three cures. Two critics learn from one target, which believes the smaller: (4)
+replaces $v$. To flatter, an error must be in both. The target's action is blurred, (5), to level narrow peaks
+(*target smoothing*). Actor and slow copies move at every second step only, so the critics settle first.
 
 $$v(s') = \min_i Q^-_i(s', a') - \alpha \log \pi(a' \mid s') \tag{4}$$
 
 $$a' = \mathrm{clip}\bigl(\mu^-(s') + \mathrm{clip}(\varepsilon, -\tfrac12 L, \tfrac12 L),\, -L,\, L\bigr),
 \qquad \varepsilon \sim \mathcal N(0, (L/5)^2) \tag{5}$$
 
-DDPG and TD3 have $\alpha = 0$. *By hand:* of one action two critics say 1 and 3, of another 5 and 2. Believed
+Until section 3, $\alpha = 0$. *By hand:* of one action two critics say 1 and 3, of another 5 and 2. Believed
 are 1 and 2. If the first had log-probability -1, then with $\alpha = ½$ its rarity would be worth ½ more.
 
 ```python
@@ -136,30 +136,29 @@ def blurred(actions: Actions, noise: Actions, limit: Float[Tensor, " A"]) -> Act
 r"""
 ## 3. Paid for chance: SAC; and all three in one file
 
-*Soft actor-critic* (SAC, `haarnoja2018sac`) changes the goal: with every reward comes $\alpha \mathcal H$,
-the policy's entropy at a price. The best policy is then $\pi(a \mid s) \propto e^{Q(s, a) / \alpha}$: wide
-where the action hardly matters, narrow where it does. On a linear system with a quadratic cost it is a normal
-distribution: around the best action, $-Kx$, the value falls like a parabola, whose steepness $M$ follows from
-Riccati's equation (`chapters/exact/lqr.py`):
+*Soft actor-critic* (SAC, `haarnoja2018sac`) changes the goal: each reward comes with $\alpha \mathcal H$, the
+policy's entropy times a price, the *temperature*. Entropy is the mean of $-\log\pi$: hence the last term of
+(4). The best policy is then $\pi(a \mid s) \propto e^{Q(s, a) / \alpha}$: wide where the action hardly
+matters, narrow where it does. If $x' = A x + B u$ and the reward is $-(x^\top Q x + u^\top R u)$, it is a
+normal distribution: around the best action, $-Kx$, the value falls like a parabola of steepness $M$.
+Riccati's equation gives $K$ and $P$ (exercise C6.2, `chapters/exact/lqr.py`):
 
-$$\pi(u \mid x) = \mathcal N\bigl(-Kx,\; \tfrac12 \alpha M^{-1}\bigr), \qquad
-M = R + \gamma B^\top P B \tag{6}$$
+$$\pi(u \mid x) = \mathcal N(-Kx,\; \tfrac12 \alpha M^{-1}), \qquad M = R + \gamma B^\top P B \tag{6}$$
 
-In general the actor gives a mean $m$ and a width $\sigma$, and the action is a sample, $u = m +
-\sigma\varepsilon$, squashed by (3): (2) still has a slope to follow. Squashing packs densities together.
-Unless that is counted, entropy is cheapest at the limits:
+In general the actor gives a mean $m$ and a width $\sigma$, and squashes a sample, $u = m +
+\sigma\varepsilon$: (2) still has a slope to follow (*reparametrisation*). Squashing crowds samples near the
+limits and raises their density, (7). Uncorrected, a wide $u$ passes for entropy even where actions saturate:
 
-$$\log \pi(a \mid s) = \log \mathcal N(u;\, m, \sigma^2) -
-\textstyle\sum_j \log\bigl(1 - \tanh^2(u_j / L_j)\bigr) \tag{7}$$
+$$\log\pi(a \mid s) = \log\mathcal N(u; m, \sigma^2) - \textstyle\sum_j \log(1 - \tanh^2(u_j / L_j)) \tag{7}$$
 
-The actor climbs (4) at its own samples. And $\alpha$? One rather names an entropy $\bar{\mathcal H}$, by
-habit $-1$ for each number of an action in units of its limit (`haarnoja2018applications`). With less than
-that (8) makes $\alpha$ rise, with more fall:
+SAC keeps the twins. Its samples are blur enough; it has no slow actor. The actor climbs (4) by current
+critics (TD3's: the first). And $\alpha$? One names an entropy $\bar{\mathcal H}$, by habit $-1$ per number of
+an action in units of its limit (`haarnoja2018applications`). (8) lifts $\alpha$ below it, lowers it above:
 
 $$\mathcal L(\log\alpha) = -\log\alpha \cdot \tfrac1B \textstyle\sum (\log\pi + \bar{\mathcal H}) \tag{8}$$
 
-The program around all that is B4's, and so is the memory: it keeps the true successor and `terminated` alone,
-by (1). An `Ensemble` is several networks in one: twin critics. A `Recipe` is what tells the three apart.
+The program is otherwise B4's, and so is the memory: it keeps the true successor, and `terminated` without
+`truncated`, as (1) wants. An `Ensemble` is several networks in one; a `Recipe` tells the three apart.
 """
 
 
@@ -333,30 +332,31 @@ def score(policy: Callable, cfg: Config, seed: int) -> float:
 r"""
 ## 4. Look, break, write
 
-On Pendulum the best is known, by dynamic programming on a grid (`chapters/exact/pendulum.py`). What a policy
-earns less, from the same starts, is its *regret*. TD3's actor, which moves half as often, comes last.
+On Pendulum the best is known, by dynamic programming on a grid (`chapters/exact/pendulum.py`). How much less
+a policy earns, from the same starts, is its *regret*. TD3's actor, which moves half as often, comes last.
 
 ![All three come near the best that can be done](results/C6.png)
 
-*Flattery.* On the linear system of (6), here with noisy rewards, every policy's exact value is known. A
-single critic believes more than that; of two, the smaller believes less, and may err either way:
+*Flattery.* On the linear system of (6), here a mass on a line with noisy rewards, policies' exact values are
+known. TD3 with one critic believes more. The smaller of two believes less than the one does, and may err
+either way. Early, some policies throw the mass far away, and both curves leave the picture:
 
 ![One critic is above the exact value, the smaller of two is lower](results/C6_flattery.png)
 
-*Chance.* Without that noise and at a fixed temperature, SAC finds mean and width of (6):
+*Chance.* Without that noise, at a fixed temperature, SAC finds mean and width (one deviation) of (6), dashed:
 
 ![SAC's mean and width lie on the exact ones](results/C6_linear.png)
 
-*The field.* TD3 on a body with six joints, HalfCheetah, among its authors' ten curves on its first version:
+*The field.* TD3 on HalfCheetah-v5, a body with six joints, among its authors' ten curves on HalfCheetah-v1:
 
 ![The lesson's TD3 on HalfCheetah among the ten published curves](results/C6_cheetah.png)
 
-![And how it runs after that time](results/C6_cheetah.gif)
+![How it runs at the end of that training](results/C6_cheetah.gif)
 
 **The verdict.** A second network stands in for the maximum, and learns from the critic's slope alone. Noise
-flatters a single critic; believing the smaller of two takes much of that away. Entropy buys exploration that
-fits the state, of the width of (6). Pendulum asks for none of the cures: DDPG gets there too. Ours is faster
-than the library's SAC by smaller networks and fewer gradient steps; the loss is the same.
+flatters one critic; believing the smaller of two takes much of that away. Pay for entropy buys exploration
+as wide as wrong actions are cheap, (6). Pendulum asks for none of the cures: DDPG gets there too. Our SAC is
+faster than Stable-Baselines3's by smaller networks and fewer gradient steps; the loss is the same.
 
 <!-- results: C6 -->
 
@@ -450,7 +450,7 @@ what if both err alike?
 <details><summary>Answer</summary>
 
 By $\sigma / \sqrt\pi \approx 0.56\,\sigma$: the difference of the two is normal with standard deviation
-$\sqrt2\,\sigma$; the smaller lies below their mean by half the size of it; and the size of a normal number is
+$\sqrt2\,\sigma$; the smaller lies below their mean by half its absolute value; and that of a normal number is
 $\sqrt{2/\pi}$ standard deviations on average. If both err alike, not at all: then the minimum is no
 protection either. So twins that see the same minibatches are less cautious than two strangers.
 </details>

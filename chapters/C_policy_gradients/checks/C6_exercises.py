@@ -110,7 +110,7 @@ far below the truth is the smaller of them, on average? And what if both err ali
         difficulty="medium",
         answer=r"""
 By $\sigma / \sqrt\pi \approx 0.56\,\sigma$: the difference of the two is normal with standard deviation
-$\sqrt2\,\sigma$; the smaller lies below their mean by half the size of it; and the size of a normal number is
+$\sqrt2\,\sigma$; the smaller lies below their mean by half its absolute value; and that of a normal number is
 $\sqrt{2/\pi}$ standard deviations on average. If both err alike, not at all: then the minimum is no
 protection either. So twins that see the same minibatches are less cautious than two strangers.
 """,
