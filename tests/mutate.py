@@ -137,6 +137,7 @@ TESTS = {
     "chapters/envs/rewriter.py": ("rewriting", "measuring", "D6"),
     "chapters/envs/token_world.py": ("token_world", "measuring"),
     "chapters/envs/vector.py": ("measuring", "utils", "cartpole", "env_id"),
+    "chapters/exact/kuhn.py": ("exact_kuhn",),
     "chapters/exact/preferences.py": ("exact_preferences",),
     "chapters/text/generation.py": ("measuring", "D2", "D4"),
     "chapters/text/grpo.py": ("measuring", "D5", "D15"),
