@@ -10,9 +10,8 @@ predicts how likely each return is, not its mean alone. **Next:** B7 learns a mo
 
 **Time.** 10 s on 2 cores; with all evidence 45 s.
 
-References: `hessel2018rainbow`, `vanhasselt2016double`, `wang2016dueling`, `sutton1988td`,
-`schaul2016prioritized`, `bellemare2017distributional`, `rowland2018analysis`, `fortunato2018noisy`,
-`young2019minatar`.
+References: `hessel2018rainbow`, `vanhasselt2016double`, `wang2016dueling`, `bellemare2017distributional`,
+`sutton1988td`, `schaul2016prioritized`, `rowland2018analysis`, `fortunato2018noisy`, `young2019minatar`.
 
 Symbols: `B` transitions, `Z` atoms; $\theta$, $\theta^-$ online and target weights; $\varepsilon$ noise.
 """
