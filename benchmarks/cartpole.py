@@ -1,4 +1,4 @@
-"""The race on CartPole-v1: our REINFORCE, DQN and PPO against the libraries one would use instead.
+"""The race on CartPole-v1: our REINFORCE, DQN, PPO and TRPO against the libraries one would use instead.
 
     python benchmarks/cartpole.py                 every run that is not saved yet
     python benchmarks/cartpole.py --quick         one seed each, elsewhere
@@ -21,6 +21,10 @@ ZOO_DQN = {
     "target_update_interval": 10, "train_freq": 256, "gradient_steps": 128, "exploration_fraction": 0.16,
     "exploration_final_eps": 0.04, "policy_kwargs": {"net_arch": [256, 256]},
 }  # fmt: skip
+ZOO_TRPO = {
+    "n_envs": 2, "n_steps": 512, "batch_size": 512, "cg_damping": 1e-3, "gamma": 0.99, "gae_lambda": 0.98,
+    "learning_rate": 1e-3, "n_critic_updates": 20,
+}  # fmt: skip
 RACE = Race(
     name="cartpole",
     env_id="CartPole-v1",
@@ -36,6 +40,9 @@ RACE = Race(
                   environment="peers/sbx_requirements.txt"),
         *REJAX.contenders[1:],
         Contender("documents_ppo", "source document's PPO", "benchmarks.peers.documents:ppo", 3, 100_000),
+        Contender("c5", "ours: TRPO (C5)", "benchmarks.peers.ours:cartpole", 10,
+                  imports=(LESSONS + "C5_trpo",)),
+        Contender("sb3_trpo", "sb3-contrib TRPO, rl-zoo", "benchmarks.peers.sb3:trpo", 5, 100_000, ZOO_TRPO),
         Contender("c0", "ours: REINFORCE (C0)", "benchmarks.peers.ours:cartpole", 5,
                   imports=(LESSONS + "C0_policy_gradients_reinforce",)),
         Contender("sb3_a2c", "SB3 A2C, rl-zoo", "benchmarks.peers.sb3:a2c", 3, 100_000,
@@ -48,7 +55,7 @@ RACE = Race(
     ),
     pairs=(
         ("c3", "sb3_ppo"), ("c3", "sb3_ppo_ours"), *REJAX.pairs,
-        ("c4", "sbx_ppo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
+        ("c4", "sbx_ppo"), ("c5", "sb3_trpo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
     ),
 )  # fmt: skip
 

@@ -58,6 +58,8 @@ class Contender:
     """Modules that it needs; importing them belongs to its start-up."""
     environment: str = ""
     """Requirements file of an environment of its own; empty: the course's."""
+    eval_every: int = 0
+    """Steps between its checks, if not as many as for the race's others."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ class Race:
     pairs: tuple[tuple[str, str], ...]
     """(ours, theirs) to be compared over the seeds that both ran."""
     num_eval_episodes: int = 100
+    best: Callable[[int], float] | None = None
+    """What the computed optimum earns from the starts that a seed is checked on, where it is known."""
 
     def job(self, contender: Contender, seed: int, smoke: bool = False) -> dict[str, Any]:
         """What the worker is told."""
         told = {name: getattr(contender, name) for name in ("runner", "num_env_steps", "settings", "imports")}
-        told |= {"env_id": self.env_id, "eval_every": self.eval_every, "seed": seed, "smoke": False}
+        told |= {"env_id": self.env_id, "eval_every": contender.eval_every or self.eval_every}
+        told |= {"seed": seed, "smoke": False}
         told |= {"num_eval_episodes": self.num_eval_episodes}
         if smoke:
             told |= SMOKE | {"settings": contender.settings | contender.smoke}
@@ -298,6 +303,8 @@ class Summary:
     steps: list[float]
     later: list[float]
     """Share of later checks that hold; only seeds that got there."""
+    regret: list[float]
+    """How far the last check is below the computed optimum, from the same starts; empty if none is known."""
 
     def median(self, key: str) -> float:
         return statistics.median(run[key] for run in self.runs)
@@ -318,6 +325,7 @@ def summarise(race: Race, runs: list[dict[str, Any]]) -> Summary:
     return Summary(
         runs, column(first, "cpu"), column(held, "cpu"), column(held, "wall"), column(held, "step"),
         [c.later for c in held if c],
+        [race.best(run["job"]["seed"]) - run["checks"][-1][1] for run in runs if race.best and run["checks"]],
     )  # fmt: skip
 
 
@@ -377,13 +385,19 @@ def tables(race: Race, results: dict[str, Any]) -> str:
     labels = {contender.name: contender.label for contender in race.contenders}
     if not found:
         return "\nNot measured yet.\n\n"
-    speed = markdown(
-        ("learner", "sustained on", f"CPU s to the first {race.threshold:g}", "CPU s until sustained",
-         "seconds until sustained", "steps until sustained", "later checks that hold"),
-        [(labels[name], f"{one.reached} of {len(one.runs)} seeds", span(one.first), span(one.sustained),
-          number(statistics.median(one.wall)), number(statistics.median(one.steps)),
-          f"{100 * statistics.mean(one.later):.0f} %" if one.later else "–") for name, one in found.items()],
+    head = (
+        "learner", "sustained on", f"CPU s to the first {race.threshold:g}", "CPU s until sustained",
+        "seconds until sustained", "steps until sustained", "later checks that hold",
     )  # fmt: skip
+    rows = [
+        (labels[name], f"{one.reached} of {len(one.runs)} seeds", span(one.first), span(one.sustained),
+         number(statistics.median(one.wall)), number(statistics.median(one.steps)),
+         f"{100 * statistics.mean(one.later):.0f} %" if one.later else "–") for name, one in found.items()
+    ]  # fmt: skip
+    if race.best:
+        head = (*head, "regret at the last check")
+        rows = [(*row, span(one.regret)) for row, one in zip(rows, found.values())]
+    speed = markdown(head, rows)
     cost = markdown(
         ("learner", "steps", "steps per CPU s", "imports, CPU s", "imports, s", "warm-up or compiling, CPU s",
          "peak memory, MB"),

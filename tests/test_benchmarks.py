@@ -71,6 +71,16 @@ def test_summary_takes_medians_and_keeps_failures_as_infinite():
     assert one.steps_per_second == 10.0
 
 
+def test_regret_is_to_what_the_optimum_earns_from_the_same_starts(tmp_path):
+    """Of seed 0 the optimum earns 500 and of seed 1 one more; the last checks are 475 and 500."""
+    solvable = dataclasses.replace(SMALL, best=lambda seed: 500.0 + seed)
+    runs = [run((0, 475), "a", 0), run((0, 500), "a", 1), run((), "a", 1)]
+    assert race.summarise(solvable, runs).regret == [25.0, 1.0]
+    assert "| 13 (1 to 25) |\n" in race.tables(solvable, {"machine": "one", "runs": runs})
+    assert "regret" not in race.tables(SMALL, {"machine": "one", "runs": runs})
+    assert pendulum.RACE.best(0) > pendulum.RACE.threshold
+
+
 def test_ratio_is_of_medians_over_the_seeds_that_both_ran():
     ours = race.summarise(cartpole.RACE, [run((500,) * 6, seed=seed) for seed in (0, 1, 2)])  # 3 s each
     runs = [run((0,) * seed + (500,) * (6 - seed), seed=seed) for seed in (1, 2, 3)]  # 4, 5 and 6 s

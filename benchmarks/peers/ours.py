@@ -34,7 +34,7 @@ class WatchedLog(RunLog):
                 self.record.note(metrics.get(f"{stem}env_steps", step), value)
 
 
-def learn(lesson: ModuleType, cfg: Any, record: Recorder) -> None:
+def learn(lesson: ModuleType, cfg: Any, record: Recorder, **which: Any) -> None:
     """Run a lesson's `train` on the clock."""
     warm = torch.nn.Linear(1, 1)
     optimizer = torch.optim.Adam(warm.parameters(), fused=True)  # the first one imports torch's compiler
@@ -45,7 +45,7 @@ def learn(lesson: ModuleType, cfg: Any, record: Recorder) -> None:
         with tempfile.TemporaryDirectory() as folder:
             log = WatchedLog(Path(folder), lesson.__name__.split(".")[-1][:2], record)
             with record.learning():
-                lesson.train(cfg, log)
+                lesson.train(cfg, log, **which)
             log.close()
     finally:
         lesson.evaluate = original
@@ -59,7 +59,7 @@ def configured(job: dict[str, Any]) -> tuple[ModuleType, Any]:
 
 
 def cartpole(job: dict[str, Any], record: Recorder) -> int:
-    """C0, C3 or B4 with the lesson's own defaults."""
+    """C0, C3, C5 or B4 with the lesson's own defaults."""
     lesson, cfg = configured(job)
     learn(lesson, cfg, record)
     # REINFORCE counts episodes, and ends on a check
@@ -75,4 +75,13 @@ def pendulum(job: dict[str, Any], record: Recorder) -> int:
     cfg = dataclasses.replace(cfg, **evidence.PENDULUM, num_env_steps=extra.num_pendulum_steps)
     cfg = dataclasses.replace(cfg, eval_every=job["eval_every"])  # finer than the lesson's, as for everyone
     learn(lesson, cfg, record)
+    return cfg.num_env_steps
+
+
+def off_policy(job: dict[str, Any], record: Recorder) -> int:
+    """C6's learner of the name that the settings give, with the lesson's own defaults."""
+    lesson = importlib.import_module(job["imports"][0])
+    changes = lesson.SMOKE if job["smoke"] else {"eval_every": job["eval_every"]}
+    cfg = lesson.Config(seed=job["seed"], **changes)
+    learn(lesson, cfg, record, name=job["settings"]["name"])
     return cfg.num_env_steps
