@@ -19,6 +19,7 @@ from chapters.envs import make_envs, probes
 from chapters.envs.ensembles import Ensemble
 from chapters.envs.linear_system import BatchedLinearSystem
 from chapters.exact import lqr
+from chapters.exact.densities import total_chance
 from chapters.utils import RunLog, UsageError
 from chapters.utils.edits import edited
 
@@ -216,14 +217,12 @@ def test_the_critics_are_several_networks_of_their_own():
         torch.testing.assert_close(networks(x)[which], y @ weight + bias)
 
 
-def test_density_integral_is_one_and_notices_a_wrong_density(monkeypatch):
-    envs = make_envs("Pendulum-v1", 1)
-    agent = lesson.Agent(envs, lesson.RECIPES["sac"], lesson.Config(seed=1))
-    obs = np.array([0.3, -0.9, 0.2], dtype=np.float32)
-    assert evidence.density_integral(agent, obs) == pytest.approx(1.0, abs=1e-3)
-    wrong = edited(lesson, EDITS["no_jacobian"])
-    monkeypatch.setattr(lesson, "squashed_log_prob", wrong.squashed_log_prob)
-    assert abs(evidence.density_integral(agent, obs) - 1.0) > 0.05
+def test_density_integral_is_one_and_notices_a_wrong_density():
+    agent = lesson.Agent(make_envs("Pendulum-v1", 1), lesson.RECIPES["sac"], lesson.Config(seed=1))
+    obs = (0.3, -0.9, 0.2)
+    right, wrong = lesson.squashed_log_prob, edited(lesson, EDITS["no_jacobian"]).squashed_log_prob
+    assert total_chance(agent, lesson.squash, right, obs) == pytest.approx(1.0, abs=1e-3)
+    assert abs(total_chance(agent, lesson.squash, wrong, obs) - 1.0) > 0.05
 
 
 def test_spaces_that_cannot_be_squashed_are_refused():
