@@ -171,6 +171,7 @@ def test_random_schedules_are_claimed(tmp_path):
     evidence = evidence_of(C8)
     log = RunLog(tmp_path, "C8", smoke=True)
     evidence.schedules(SMALL, log)
+    log.close()
     assert log.claims[0].holds
     assert evidence.HUMANOID[1][0] / evidence.HUMANOID[0][0] == 80
 
@@ -185,8 +186,10 @@ def no_ray(monkeypatch):
 
 
 def test_without_its_extra_the_lesson_says_one_clear_line(no_ray, tmp_path):
+    log = RunLog(tmp_path, "C8")
     with pytest.raises(UsageError, match=r"^Ray is not installed: it is the extra `scale` \(uv sync") as told:
-        lesson.main(SMALL, RunLog(tmp_path, "C8"))
+        lesson.main(SMALL, log)
+    log.close()
     assert "\n" not in str(told.value)
     assert C8.lacks == "C8 needs the extra `scale` (uv sync --inexact --extra scale)"
 
