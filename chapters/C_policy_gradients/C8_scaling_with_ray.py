@@ -9,8 +9,7 @@ wherever they are computed and whatever dies on the way, and from how many worke
 gradient, whose parts hardly talk, and an engine, Ray, that carries them to free cores. **Next:**
 `rl sweep C3 --on ray`, which does with any lesson what this one does with a small learner of its own.
 
-**Extra.** `scale`: Ray is not in the set-up; `uv sync --inexact --extra scale` adds it. Without it
-`rl run C8` says so, and the exercises can still be written and graded: none of them needs Ray.
+**Extra.** `scale`: Ray is not in the set-up; `uv sync --inexact --extra scale` adds it. No exercise needs it.
 
 **Time.** 30 s on 2 cores; with all evidence 150 s.
 
@@ -126,7 +125,7 @@ store* of the node that made them, memory that its processes share, until somebo
 
 Machines are taken away, memory runs out, plugs are pulled. Ray then runs the task on another node
 (`max_retries`). **That is right only because a task depends on its arguments alone and changes nothing but
-its result.** Run twice, it says the same; a task that adds a line to a file would add it twice.
+its result.** A task that adds a line to a file would add it twice.
 """
 
 
@@ -174,14 +173,18 @@ def run(job: Job, node: str = "here") -> Done:
     return Done(tuple(theta.tolist()), float(score), node, begun, time.time(), time.process_time() - cpu)
 
 
+def run_there(job: Job) -> Done:
+    """The task as a worker of Ray does it, which knows the name of its node."""
+    import ray
+
+    return run(job, ray.get_runtime_context().get_node_id())
+
+
 def sweep_on_ray(jobs: list[Job], after: Callable[[int], object] = lambda num_done: None) -> dict[Job, Done]:
     """Every job as a task; `after` is called as they end. What is lost is missing in the answer."""
     import ray
 
-    def task(job: Job) -> Done:
-        return run(job, ray.get_runtime_context().get_node_id())
-
-    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(task)
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(run_there)
     waiting, found = {remote.remote(job): job for job in jobs}, {}
     while waiting:
         (reference,), _ = ray.wait(list(waiting))
@@ -199,22 +202,24 @@ r"""
 A task forgets. An *actor* is a process that keeps what it was made with and answers calls, one after
 another. So one learner can be spread too: each actor plays its share of the members, and a step waits for all
 of them. `ray.put` places $\theta$ in the object store once, and the workers of a node read one copy. Returns
-are put together in the order of the *members*, not of the answers: so the sum in (1) has the same order as on
-one core, and the same last digit.
+are put together in the order of the *members*, not of the answers: so (1) sums as on one core.
 """
 
 
 # %%
+class Player:
+    """Keeps a job, and plays the members that it is told to."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def returns(self, theta: Weights, iteration: int, members: Members) -> Returns:
+        return returns_of(self.job, theta, iteration, members)
+
+
 def learn_with_actors(job: Job, num_workers: int) -> tuple[Weights, list[float]]:
     """(the weights, seconds of each step) of one learner whose members are played by actors."""
     import ray
-
-    class Player:
-        def __init__(self, job: Job) -> None:
-            self.job = job
-
-        def returns(self, theta: Weights, iteration: int, members: Members) -> Returns:
-            return returns_of(self.job, theta, iteration, members)
 
     players = [ray.remote(num_cpus=1)(Player).remote(job) for _ in range(num_workers)]
     shares = np.array_split(np.arange(job.cfg.num_members), num_workers)
@@ -358,10 +363,9 @@ r"""
 
 ![The tasks that each of two nodes did; after one is killed, the other does the rest](results/C8.png)
 
-Each bar is a task that came to its end. When node 2 is killed, Ray takes some seconds to notice; what was
-under way there is run again on node 1. Not a digit differs from what one process computes. Are two workers
-twice as fast as one? The evidence lets them do a sweep in turn, and as many plain processes, which show what
-the machine has to give. Other programs are left out: a task counts its CPU seconds, and the gap to the next.
+Each bar is a task that came to its end. What was under way on node 2 is run again on node 1. Not a digit
+differs. Are two workers twice as fast as one? Beside them, plain processes show what the machine has to give;
+CPU seconds of tasks and the gaps between count:
 
 ![Seconds of one sweep on one worker and on two, of Ray and of plain processes](results/C8_race.png)
 
@@ -369,8 +373,7 @@ What more workers would bring, the evidence draws from the costs that it measure
 
 ![Times as fast as one core against workers, for sweeps and for one learner](results/C8_model.png)
 
-RLlib is the library on the same engine. As many steps of proximal policy optimisation (PPO) at C3's settings,
-and of IMPALA at C7's, in one process:
+RLlib, on the same engine, at the settings of C3 (proximal policy optimisation, PPO) and C7, as many steps:
 
 ![CPU seconds and final returns of C3's PPO and C7's IMPALA, and of RLlib's](results/C8_rllib.png)
 

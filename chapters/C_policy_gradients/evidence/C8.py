@@ -79,11 +79,13 @@ def schedules(cfg: lesson.Config, log: RunLog) -> None:
     )
 
 
+def nothing() -> None:
+    """A task that costs what handing it out costs."""
+
+
 def measure_costs(job: lesson.Job) -> dict[str, float]:
     """Seconds here and now: of a dispatch, a step's members, the rest of a step, a call to an actor."""
     import ray
-
-    def nothing() -> None: ...
 
     remote = ray.remote(num_cpus=1)(nothing)
     ray.get([remote.remote() for _ in range(10)])  # the first ones start a worker
