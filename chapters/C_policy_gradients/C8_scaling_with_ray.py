@@ -363,9 +363,8 @@ r"""
 
 ![The tasks that each of two nodes did; after one is killed, the other does the rest](results/C8.png)
 
-Each bar is a task that came to its end. What was under way on node 2 is run again on node 1. Not a digit
-differs. Are two workers twice as fast as one? Beside them, plain processes show what the machine has to give;
-CPU seconds of tasks and the gaps between count:
+Each bar is a task that came to its end; what was under way on node 2 is run again. Not a digit differs. Are
+two workers twice as fast as one? Plain processes beside them show what the machine has to give:
 
 ![Seconds of one sweep on one worker and on two, of Ray and of plain processes](results/C8_race.png)
 
