@@ -196,6 +196,11 @@ def test_nothing_happens_at_import(item):
                 assert name.id[0].isupper(), f"{item.id}: global {name.id} is no constant"
 
 
+def test_only_c8_may_be_skipped_where_its_extra_is_missing():
+    assert {item.id: item.extra for item in lessons() if item.extra} == {"C8": "scale"}
+    assert [item.id for item in lessons() if item.lacks] in ([], ["C8"])
+
+
 def written_lines(item) -> int:
     """Lines of a lesson without the generated ones."""
     text = re.sub(r"(?s)(<!-- (results|exercises): \w+ -->).*?(<!-- /\2 -->)", r"\1\n\3", source(item))
