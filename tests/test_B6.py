@@ -12,7 +12,7 @@ from chapters.course.catalog import find
 from chapters.envs import replay
 from chapters.envs.crossing import MOVES, ROAD, Crossing
 from chapters.envs.long_chain import LongChain
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import best_values, largest_error, make_probe
 from chapters.exact.crossing import crossing_mdp, regret, starts
 from chapters.exact.mdp import evaluate_exactly, policy_iteration
 from chapters.exact.returns import DICE, Outcome, cdf, return_distributions, uniform_cdf
@@ -30,12 +30,13 @@ def probe_error(module, probe, folder, monkeypatch, max_return=1.0, num_env_step
     agent = module.train(cfg, log, envs=make_probe(probe, 16))
     log.close()
     agent.online.draw(0.0)
-    worst = 0.0
-    for obs, (value, action) in best_values(0.9)[probe].items():
-        with torch.inference_mode():
-            q = agent.online.q_values(torch.tensor([[obs]]))
-        worst = max(worst, abs(float(q.max()) - value) if int(q.argmax()) == action else np.inf)
-    return worst
+
+    @torch.inference_mode()
+    def judged(obs: float) -> tuple[float, int]:
+        q = agent.online.q_values(torch.tensor([[obs]]))
+        return float(q.max()), int(q.argmax())
+
+    return largest_error(best_values(0.9)[probe], judged)
 
 
 @pytest.mark.parametrize("probe", ["DelayedReward", "ActionMatters"])

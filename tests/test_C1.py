@@ -12,7 +12,7 @@ from chapters.C_policy_gradients.checks.C1 import EDITS, n_step_by_hand, rollout
 from chapters.C_policy_gradients.evidence import C1 as evidence
 from chapters.envs import make_envs
 from chapters.envs.cartpole import BatchedCartPole
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import best_values, largest_error, make_probe
 from chapters.exact.chain import Chain
 from chapters.utils import RunLog, seed_everything
 from chapters.utils.edits import edited
@@ -34,13 +34,13 @@ def wrongness(module, probe, folder, **changes):
     log.close()
     assert not log.metrics, "injected environments are trained on, not evaluated on"
     assert best is agent
-    gaps = []
-    for obs, (value, action) in ANSWERS[probe].items():
-        with torch.inference_mode():
-            found = float(agent.value(torch.tensor([obs])))
-        right = int(agent.act(np.array([[obs]], dtype=np.float32))[0]) == action
-        gaps.append(abs(found - value) if right else np.inf)
-    return max(gaps)
+
+    @torch.inference_mode()
+    def judged(obs: float) -> tuple[float, int]:
+        value = float(agent.value(torch.tensor([obs])))
+        return value, int(agent.act(np.array([[obs]], dtype=np.float32))[0])
+
+    return largest_error(ANSWERS[probe], judged)
 
 
 @pytest.mark.parametrize("probe", ANSWERS)

@@ -22,7 +22,7 @@ from chapters.envs.agents import ActorCritic
 from chapters.envs.cartpole import BatchedCartPole
 from chapters.envs.jax_networks import check_sizes, forward, layer_shapes, networks
 from chapters.envs.jax_worlds import CARTPOLE, Transition, World, env_step
-from chapters.envs.probes import best_values
+from chapters.envs.probes import best_values, largest_error
 from chapters.utils import UsageError
 from chapters.utils.edits import edited
 
@@ -181,13 +181,12 @@ def wrongness(module, probe):
     cfg = module.Config(**dataclasses.asdict(QUICK))
     theta, _ = compiled(partial(module.train, cfg=cfg, world=world))(jax.random.key(0), False)
     actor, critic = networks(theta, layer_shapes(world))
-    gaps = []
-    for obs, (value, action) in ANSWERS[probe].items():
+
+    def judged(obs: float) -> tuple[float, int]:
         at = jnp.array([[obs]])
-        preferred = int(forward(actor, at).argmax())
-        gap = abs(float(forward(critic, at)[0, 0]) - value)
-        gaps.append(gap if preferred == action else np.inf)
-    return max(gaps)
+        return float(forward(critic, at)[0, 0]), int(forward(actor, at).argmax())
+
+    return largest_error(ANSWERS[probe], judged)
 
 
 @pytest.mark.parametrize("probe", PROBES)

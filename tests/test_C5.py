@@ -12,7 +12,7 @@ from chapters.C_policy_gradients import C5_trpo as lesson
 from chapters.C_policy_gradients.checks.C5 import EDITS, small_case
 from chapters.C_policy_gradients.evidence import C5 as evidence
 from chapters.envs import make_envs
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import actor_critic_error, best_values, make_probe
 from chapters.exact.mdp import MDP
 from chapters.exact.trust_regions import random_pair
 from chapters.utils import RunLog, UsageError
@@ -39,13 +39,7 @@ def trained(module, envs, folder, **changes):
 def wrongness(module, probe, folder, **changes):
     """The largest error in value over the probe's observations; infinite if a likeliest action is wrong."""
     agent = trained(module, make_probe(probe, QUICK["num_envs"]), folder, **changes)
-    worst = 0.0
-    for obs, (value, action) in ANSWERS[probe].items():
-        seen = torch.tensor([[obs]])
-        with torch.no_grad():
-            gap = abs(float(agent.value(seen)) - value)
-            worst = max(worst, gap if int(agent.actor(seen).argmax()) == action else math.inf)
-    return worst
+    return actor_critic_error(ANSWERS[probe], agent)
 
 
 @pytest.mark.parametrize("probe", ANSWERS)

@@ -12,7 +12,7 @@ from chapters.C_policy_gradients.checks.C7 import EDITS
 from chapters.C_policy_gradients.evidence import C7 as evidence
 from chapters.C_policy_gradients.evidence.C7_processes import RemoteActor
 from chapters.envs import make_envs
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import actor_critic_error, best_values, make_probe
 from chapters.envs.token_world import token_world
 from chapters.exact.mdp import evaluate_exactly
 from chapters.utils import RunLog, seed_everything
@@ -39,14 +39,7 @@ def trained(module, probe, folder, **changes):
 
 def wrongness(module, probe, folder):
     """Largest error in value over the probe's observations; infinite if a likeliest action is wrong."""
-    agent = trained(module, probe, folder)
-    worst = 0.0
-    for obs, (value, action) in best_values(GAMMA)[probe].items():
-        seen = torch.tensor([[obs]])
-        with torch.no_grad():
-            gap = abs(float(agent.value(seen)) - value)
-            worst = max(worst, gap if int(agent.actor(seen).argmax()) == action else math.inf)
-    return worst
+    return actor_critic_error(best_values(GAMMA)[probe], trained(module, probe, folder))
 
 
 @pytest.mark.parametrize("probe", best_values(GAMMA))

@@ -5,7 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from chapters.envs import registration  # noqa: F401 — makes the environments known to gymnasium
-from chapters.envs.probes import ANSWERS, CutShort, best_values
+from chapters.envs.probes import ANSWERS, CutShort, best_values, largest_error
 
 OWN = sorted(spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("chapters.envs"))
 
@@ -69,3 +69,16 @@ def test_the_two_tables_of_the_probes_answers_agree():
             assert best[obs][0] == value(0.7)
         for obs, action in actions.items():
             assert best[obs][1] == action
+
+
+@pytest.mark.parametrize(
+    ("judged", "error"),
+    [
+        ({-1.0: (1.0, 0), 1.0: (1.0, 1)}, 0.0),
+        ({-1.0: (0.75, 0), 1.0: (1.5, 1)}, 0.5),
+        ({-1.0: (1.5, 0), 1.0: (0.75, 1)}, 0.5),
+        ({-1.0: (1.0, 1), 1.0: (1.0, 1)}, float("inf")),
+    ],
+)
+def test_the_error_on_a_probe_is_the_largest_and_a_wrong_action_is_no_answer(judged, error):
+    assert largest_error(best_values(0.9)["BothMatter"], judged.__getitem__) == error

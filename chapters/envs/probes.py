@@ -19,6 +19,8 @@ accepts no environment that is cut at its first step.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -160,3 +162,30 @@ def make_probe(name: str, num_envs: int) -> gym.vector.VectorEnv:
     if name != "CutShort":
         return make_envs(f"Probe{name}-v0", num_envs)
     return gym.vector.SyncVectorEnv([CutShort] * num_envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+
+
+def largest_error(
+    answers: dict[float, tuple[float, int]], judged: Callable[[float], tuple[float, int]]
+) -> float:
+    """The largest error in value over a probe's observations; infinite if an action is wrong.
+
+    answers: of one probe, from `best_values`. judged: what a learner says of an observation, its value and
+    the action it likes best.
+    """
+    worst = 0.0
+    for obs, (value, action) in answers.items():
+        estimate, likeliest = judged(obs)
+        worst = max(worst, abs(estimate - value) if likeliest == action else math.inf)
+    return worst
+
+
+def actor_critic_error(answers: dict[float, tuple[float, int]], agent: Any) -> float:
+    """`largest_error` of an agent with `actor` and `value`, networks on observations [1, 1]."""
+    import torch
+
+    @torch.no_grad()
+    def judged(obs: float) -> tuple[float, int]:
+        seen = torch.tensor([[obs]])
+        return float(agent.value(seen)), int(agent.actor(seen).argmax())
+
+    return largest_error(answers, judged)

@@ -1,10 +1,8 @@
 """B4's learner on the probe environments: how far its network is from the exact answers."""
 
-import math
-
 import torch
 
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import best_values, largest_error, make_probe
 from chapters.utils import RunLog
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -20,9 +18,10 @@ def wrongness(lesson, probe: str, log: RunLog, **changes) -> float:
     """The largest error in value over the probe's observations; infinite if an action is wrong."""
     cfg = lesson.Config(**{**QUICK, **changes})
     agent = lesson.train(cfg, log, envs=make_probe(probe, cfg.num_envs))
-    worst = 0.0
-    for obs, (value, action) in ANSWERS[probe].items():
-        with torch.no_grad():
-            q = agent.online(torch.tensor([obs]))
-        worst = max(worst, abs(float(q.max()) - value) if int(q.argmax()) == action else math.inf)
-    return worst
+
+    @torch.no_grad()
+    def judged(obs: float) -> tuple[float, int]:
+        q = agent.online(torch.tensor([obs]))
+        return float(q.max()), int(q.argmax())
+
+    return largest_error(ANSWERS[probe], judged)

@@ -1,10 +1,6 @@
 """C3's learner on the probe environments: how far its critic is from the exact answers."""
 
-import math
-
-import torch
-
-from chapters.envs.probes import best_values, make_probe
+from chapters.envs.probes import actor_critic_error, best_values, make_probe
 from chapters.utils import RunLog
 
 GAMMA = 0.9  # the endless probe is then worth 10
@@ -20,10 +16,4 @@ def wrongness(lesson, probe: str, log: RunLog, **changes) -> float:
     """The largest error in value over the probe's observations; infinite if a likeliest action is wrong."""
     cfg = lesson.Config(**{**QUICK, **changes})
     agent = lesson.train(cfg, log, envs=make_probe(probe, cfg.num_envs))
-    worst = 0.0
-    for obs, (value, action) in ANSWERS[probe].items():
-        seen = torch.tensor([[obs]])
-        with torch.no_grad():
-            gap = abs(float(agent.value(seen)) - value)
-            worst = max(worst, gap if int(agent.actor(seen).argmax()) == action else math.inf)
-    return worst
+    return actor_critic_error(ANSWERS[probe], agent)
