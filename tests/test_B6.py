@@ -1,5 +1,6 @@
 """Lesson B6: its learner on probes, its two worlds against their definitions, the sum tree by brute force."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -72,6 +73,54 @@ def test_the_successor_is_the_one_before_the_reset():
 
     wrong = successors(edited(lesson, EDITS["next_episode"]))
     assert not np.array_equal(successors(lesson), wrong), '"next_episode" is noticed'
+
+
+class Numbered(gym.vector.VectorEnv):
+    """Two environments whose observations say when they were seen; episodes end at given times."""
+
+    num_envs = 2
+    single_observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    single_action_space = gym.spaces.Discrete(2)
+    terminated_at, truncated_at = {(4, 0), (9, 1)}, {(6, 1), (8, 0)}  # (time, environment)
+
+    def __init__(self):
+        self.time = 0
+
+    def seen(self):
+        return np.array([[self.time], [1000 + self.time]], dtype=np.float32)
+
+    def step(self, actions):
+        ends = [
+            np.array([(self.time, i) in where for i in range(2)])
+            for where in (self.terminated_at, self.truncated_at)
+        ]
+        self.time += 1
+        last = np.array([[self.time - 0.5], [self.time + 999.5]], dtype=np.float32)  # before a reset
+        return self.seen(), np.array([2.0**self.time, -1.0]), *ends, {"final_obs": last}
+
+
+def test_what_is_stored_is_the_sum_of_n_rewards_and_what_was_seen_after_the_last():
+    """Every stored transition, against the sum written out step by step, across both kinds of end."""
+    envs, gamma, n = Numbered(), 0.5, 3
+    agent = lesson.Agent(envs, lesson.Config(n_steps=n))
+    obs = envs.seen()
+    for _ in range(12):
+        obs = lesson.collect(agent, envs, obs, 0.0, gamma)
+    stored = agent.buffer.arrays
+    assert len(agent.buffer) == 2 * (12 - n + 1)
+    for row in range(len(agent.buffer)):
+        t, i = divmod(row, 2)
+        assert stored["obs"][row] == 1000 * i + t
+        total, factor = 0.0, 1.0
+        for at in range(t, t + n):
+            total += factor * (2.0 ** (at + 1) if i == 0 else -1.0)
+            factor *= gamma
+            ended = (at, i) in envs.terminated_at | envs.truncated_at
+            if ended:
+                break
+        assert stored["returns"][row] == total
+        assert stored["discounts"][row] == (0.0 if (at, i) in envs.terminated_at else factor)
+        assert stored["next_obs"][row] == 1000 * i + at + (0.5 if ended else 1.0)
 
 
 # The two worlds
@@ -253,3 +302,12 @@ def test_the_text_says_of_the_ablation_what_was_recorded():
         "plain": 1,
         "one_stream": 1,
     }
+
+
+def test_a_layers_biases_share_the_noise_of_their_outputs():
+    """(9) draws one number for each output; moments cannot tell it from two."""
+    torch.manual_seed(0)
+    layer = lesson.NoisyLinear(3, 4, 0.5)
+    layer.draw(1.0)
+    inputs = layer.weight_noise[0] / layer.noise[0]
+    torch.testing.assert_close(layer.weight_noise, torch.outer(layer.noise, inputs))

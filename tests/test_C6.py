@@ -219,6 +219,8 @@ def test_the_critics_are_several_networks_of_their_own():
 
 def test_density_integral_is_one_and_notices_a_wrong_density():
     agent = lesson.Agent(make_envs("Pendulum-v1", 1), lesson.RECIPES["sac"], lesson.Config(seed=1))
+    with torch.no_grad():
+        agent.actor.layers[-1].copy_(torch.tensor([[[0.7, -0.4]]]))  # mean and log width apart, and not 0
     obs = (0.3, -0.9, 0.2)
     right, wrong = lesson.squashed_log_prob, edited(lesson, EDITS["no_jacobian"]).squashed_log_prob
     assert total_chance(agent, lesson.squash, right, obs) == pytest.approx(1.0, abs=1e-3)
