@@ -1,6 +1,6 @@
 """Whether what a policy calls its density is one: the chances of all actions add up to 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ HANGING_STILL = (-1.0, 0.0, 0.0)  # Pendulum's observation: cosine, sine, speed
 
 
 def total_chance(
-    agent: Any, squash: Callable, log_prob: Callable, obs=HANGING_STILL, num_points: int = 20_001
-):
+    agent: Any, squash: Callable, log_prob: Callable, obs: Sequence = HANGING_STILL, num_points: int = 20_001
+) -> float:
     """A stochastic actor's density, summed over all actions of one state (each a single number).
 
     agent: has `actor`, from observations to [1, B, 2] means and log widths, and `limit` [1].
