@@ -42,6 +42,12 @@ def refused(result: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
+def test_the_module_is_the_command_too():
+    """`python -m` once did nothing, and said nothing."""
+    result = run(sys.executable, "-m", "chapters.course.cli", "run", "A1")
+    assert "A1 is a note to read" in refused(result)
+
+
 def test_list_names_everything_and_imports_nothing_heavy():
     code = """
 import sys

@@ -787,3 +787,7 @@ def day_log(
         print(_short(log_run(run, DAYS, RUNS)))
     except JournalError as error:
         raise UsageError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
