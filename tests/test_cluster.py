@@ -159,6 +159,13 @@ def test_it_listens_on_loopback_only_and_demands_its_token(two_nodes):
 
 
 @needs_ray
+def test_workers_are_as_urgent_as_who_started_them(two_nodes):
+    """Ray would have them wait for all else on the machine, and C8 measures them beside plain processes."""
+    ray, *_ = two_nodes
+    assert ray.get(ray.remote(num_cpus=1)(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
+@needs_ray
 def test_a_sweep_on_a_cluster_gives_the_same_bytes_as_one_here(two_nodes, tmp_path):
     ray, *_ = two_nodes
     address = ray.get_runtime_context().gcs_address

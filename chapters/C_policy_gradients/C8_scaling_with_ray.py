@@ -123,9 +123,8 @@ any free core of any node, and at once returns a *reference* to what will come o
 values are there, `ray.get` fetches one. Small ones travel with the answer; large ones stay in the *object
 store* of the node that made them, memory that its processes share, until somebody asks.
 
-Machines are taken away, memory runs out, plugs are pulled. Ray then runs the task on another node
-(`max_retries`). **That is right only because a task depends on its arguments alone and changes nothing but
-its result.** A task that adds a line to a file would add it twice.
+Where a machine dies, Ray runs the task elsewhere (`max_retries`). **That is right only because a task depends
+on its arguments alone and changes nothing but its result.** One that adds a line to a file adds it twice.
 """
 
 
@@ -199,10 +198,10 @@ def sweep_on_ray(jobs: list[Job], after: Callable[[int], object] = lambda num_do
 r"""
 ## 3. Actors: one learner on several workers
 
-A task forgets. An *actor* is a process that keeps what it was made with and answers calls, one after
-another. So one learner can be spread too: each actor plays its share of the members, and a step waits for all
-of them. `ray.put` places $\theta$ in the object store once, and the workers of a node read one copy. Returns
-are put together in the order of the *members*, not of the answers: so (1) sums as on one core.
+A task forgets. An *actor* is a process that keeps what it was made with and answers calls, one after another.
+So one learner can be spread too: each actor plays its share of the members, and a step waits for all of them.
+`ray.put` places $\theta$ in the object store once, and the workers of a node read one copy. Returns are put
+together in the order of the *members*, not of the answers: so (1) sums as on one core.
 """
 
 
@@ -252,8 +251,7 @@ $$\max\Bigl(\tfrac1W \textstyle\sum_i c_i,\; \max_i c_i,\; n\,d\Bigr) \;\le\; T_
 n\,d + \tfrac1W \sum_i c_i + \bigl(1 - \tfrac1W\bigr) \max_i c_i \tag{3}$$
 
 **One learner.** A step takes $u$ seconds that cannot be spread, $e$ of members' play, which can, and $g$ for
-each worker's call. The first two are Amdahl's law (`amdahl1967validity`); the third makes one number of
-workers the best, where (4) is flat:
+each worker's call. The first two are Amdahl's law (`amdahl1967validity`); the third makes one $W$ the best:
 
 $$t(W) = u + e / W + g\,W, \qquad W^\ast = \sqrt{e / g} \tag{4}$$
 
@@ -364,7 +362,9 @@ r"""
 ![The tasks that each of two nodes did; after one is killed, the other does the rest](results/C8.png)
 
 Each bar is a task that came to its end; what was under way on node 2 is run again. Not a digit differs. Are
-two workers twice as fast as one? Plain processes beside them show what the machine has to give:
+two workers twice as fast as one? On a shared machine the wall clock tells how busy the others are. So a task
+counts by its *CPU seconds*, and what the engine adds, the gap until a worker's next task, by the clock, at
+the median. Start-up and waiting for a core are left out. Plain processes beside them, counted alike:
 
 ![Seconds of one sweep on one worker and on two, of Ray and of plain processes](results/C8_race.png)
 

@@ -35,6 +35,7 @@ SURROUNDINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback, and not the machine's address
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent home
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # 15 by itself: anything else on the machine would go first
 }
 
 
