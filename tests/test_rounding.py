@@ -39,6 +39,19 @@ def test_settings_reach_the_process():
     assert not set(rounding.SETTINGS) & set(rounding.NOISE)
 
 
+def test_a_setting_that_the_processor_cannot_do_is_left_out(monkeypatch, capsys):
+    """Told to use AVX-512 where it is not, torch dies of an illegal instruction."""
+    for listed, expected in (("flags : fma avx2", False), ("avx2 avx512f", True), ("Features : asimd", True)):
+        monkeypatch.setattr(rounding.Path, "read_text", lambda self, listed=listed, **_: listed)
+        assert rounding.can("avx512") == expected
+        assert rounding.can("plain")
+        assert rounding.can("avx2")
+    monkeypatch.setattr(rounding, "can", lambda setting: False)
+    monkeypatch.setattr(sys, "argv", ["rounding", "under", "avx512", "false"])
+    rounding.main()
+    assert "this processor cannot" in capsys.readouterr().err
+
+
 def test_noise_moves_weights_by_some_units_in_the_last_place_and_by_its_seed():
     code = """
 import os, torch

@@ -39,13 +39,24 @@ SETTINGS: dict[str, dict[str, str]] = {
         "XLA_FLAGS": "--xla_cpu_max_isa=AVX512",
     },
 }
-"""Kernel settings of torch, OpenBLAS, NumPy, MKL and XLA. What a machine cannot do, its libraries ignore."""
+"""Kernel settings of torch, OpenBLAS, NumPy, MKL and XLA."""
+NEEDS = {"avx512": "avx512f"}
+"""What a processor must have for a setting: told to use it, torch does, and dies where it is not."""
 NOISE = {"noise-1": 1, "noise-2": 2}
 """Settings under which initial weights are moved instead: name -> seed of the noise."""
 AMPLITUDE = 5e-7
 """Relative size of that noise: a few units in the last place of a 32-bit number."""
 SAME = {"rel_tol": 1e-4, "abs_tol": 1e-6}
 """Numbers this close under every setting are stable: ten times closer than two machines are asked to be."""
+
+
+def can(setting: str) -> bool:
+    """Whether a setting can be used here; where no processor of this family is listed, it is ignored."""
+    try:
+        has = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return True
+    return "avx2" not in has or NEEDS.get(setting, "avx2") in has
 
 
 def environment(setting: str) -> dict[str, str]:
@@ -129,6 +140,9 @@ def main() -> None:
     if what == "under":
         if which not in SETTINGS:
             sys.exit(f"no setting {which!r} (there are: {', '.join(SETTINGS)})")
+        if not can(which):
+            print(f"{which}: this processor cannot; nothing was run under it", file=sys.stderr)
+            return
         os.execvpe(rest[0], rest, environment(which))
     parent, _, seed = which.partition(":")
     threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
