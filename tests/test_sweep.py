@@ -267,11 +267,21 @@ sweep_ = sweep.Sweep(item, settings, (0, 1, 2), (), Path(sys.argv[2]))
 with sweep.alone(sweep_):
     sweep.Runs(sweep_).here(2)
 """
+TASKS = """from chapters.course import remote
+
+remote.find = lambda name: item
+remote.each = lambda item, commands, place: (
+    (run, remote.run_one(item.id, flags)) for run, flags in commands.items()
+)
+with sweep.alone"""
+AS_TASKS = DRIVER.replace("with sweep.alone", TASKS).replace(".here(2)", ".there(None)")
+"""What a task does and what becomes of its answer, without the engine that carries both."""
 
 
-def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(fake):
+@pytest.mark.parametrize("driver", [DRIVER, AS_TASKS], ids=["in processes", "as tasks"])
+def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(fake, driver):
     """The driver is killed again and again, each time after one more run; what was kept stays as it was."""
-    command = [sys.executable, "-c", DRIVER, str(fake.item.path), str(fake.folder)]
+    command = [sys.executable, "-c", driver, str(fake.item.path), str(fake.folder)]
     kept: dict[Path, int] = {}
     for _ in range(3):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
