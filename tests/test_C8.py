@@ -191,7 +191,7 @@ def test_without_its_extra_the_lesson_says_one_clear_line(no_ray, tmp_path):
         lesson.main(SMALL, log)
     log.close()
     assert "\n" not in str(told.value)
-    assert C8.lacks == "C8 needs the extra `scale` (uv sync --inexact --extra scale)"
+    assert C8.lacks == "C8 needs the extra `scale` (uv sync --inexact --compile-bytecode --extra scale)"
 
 
 @pytest.mark.skipif(not cluster.missing(), reason="Ray is installed")

@@ -28,9 +28,8 @@ def no_ray(monkeypatch):
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(no_ray, course):
-    says = (
-        "error: --on ray: Ray is not installed: it is the extra `scale` (uv sync --inexact --extra scale)\n"
-    )
+    assert cluster.EXTRA == "uv sync --inexact --compile-bytecode --extra scale"
+    says = f"error: --on ray: Ray is not installed: it is the extra `scale` ({cluster.EXTRA})\n"
     assert course.refused("sweep", "A4", "--on", "ray") == says
     assert course.refused("record", "A4", "--on", "ray") == says
     with (

@@ -9,7 +9,7 @@ wherever they are computed and whatever dies on the way, and from how many worke
 gradient, whose parts hardly talk, and an engine, Ray, that carries them to free cores. **Next:**
 `rl sweep C3 --on ray`, which does with any lesson what this one does with a small learner of its own.
 
-**Extra.** `scale`: Ray is not in the set-up; `uv sync --inexact --extra scale` adds it. No exercise needs it.
+**Extra.** `scale`: `uv sync --inexact --compile-bytecode --extra scale` adds Ray. No exercise needs it.
 
 **Time.** 30 s on 2 cores; with all evidence 150 s.
 

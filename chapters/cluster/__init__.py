@@ -25,7 +25,8 @@ from typing import Any
 from chapters.utils.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRA = "uv sync --inexact --extra scale"
+EXTRA = "uv sync --inexact --compile-bytecode --extra scale"
+"""With bytecode: a node ends if its agents take over 15 s to start, as they may while Python compiles Ray."""
 STORE_BYTES = 200_000_000
 """Shared memory of a node's object store."""
 LEFT_BEHIND = [".git", ".venv", ".uv", ".cache", "runs", "practice", "*.png", "*.gif"]

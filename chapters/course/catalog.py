@@ -69,7 +69,8 @@ class Item:
         package = EXTRAS.get(self.extra, "")
         if not package or importlib.util.find_spec(package):
             return ""
-        return f"{self.id} needs the extra `{self.extra}` (uv sync --inexact --extra {self.extra})"
+        how = f"uv sync --inexact --compile-bytecode --extra {self.extra}"
+        return f"{self.id} needs the extra `{self.extra}` ({how})"
 
     @property
     def module(self) -> str:
