@@ -1,14 +1,15 @@
-"""The race on CartPole-v1: our REINFORCE, DQN, PPO and TRPO against the libraries one would use instead.
+"""The race on CartPole-v1: our REINFORCE, DQN, PPO, TRPO and IMPALA against libraries.
 
     python benchmarks/cartpole.py                 every run that is not saved yet
     python benchmarks/cartpole.py --quick         one seed each, elsewhere
     python benchmarks/cartpole.py --table         table and plot from the saved runs
 
-Settings of the peers: rl-zoo's for CartPole-v1 (raffin2020zoo).
+Settings of the peers: rl-zoo's for CartPole-v1 (raffin2020zoo), and of RLlib's those of its own example.
 """
 
 from benchmarks.race import Contender, Race, main
 from benchmarks.rejax_ppo.compare import RACE as REJAX
+from chapters import cluster
 
 LESSONS = "chapters.C_policy_gradients."
 C3 = LESSONS + "C3_ppo_from_scratch"
@@ -51,11 +52,16 @@ RACE = Race(
                   imports=("chapters.B_core_algorithms.B4_dqn_from_scratch",)),
         Contender("sb3_dqn", "SB3 DQN, rl-zoo", "benchmarks.peers.sb3:dqn", 3, 50_000, ZOO_DQN,
                   smoke={"learning_starts": 64}),
+        Contender("c7", "ours: IMPALA (C7)", "benchmarks.peers.ours:cartpole", 5,
+                  settings={"eval_every": 2048}, imports=(LESSONS + "C7_impala_vtrace",)),
+        Contender("rllib_impala", "RLlib IMPALA, its example", "benchmarks.peers.rllib:impala", 5, 122_880,
+                  lacks=cluster.missing),
         Contender("documents_dqn", "source document's DQN", "benchmarks.peers.documents:dqn", 3, 50_000),
     ),
     pairs=(
         ("c3", "sb3_ppo"), ("c3", "sb3_ppo_ours"), *REJAX.pairs,
         ("c4", "sbx_ppo"), ("c5", "sb3_trpo"), ("c0", "sb3_a2c"), ("b4", "sb3_dqn"),
+        ("c7", "rllib_impala"),
     ),
 )  # fmt: skip
 

@@ -60,6 +60,8 @@ class Contender:
     """Requirements file of an environment of its own; empty: the course's."""
     eval_every: int = 0
     """Steps between its checks, if not as many as for the race's others."""
+    lacks: Callable[[], str] | None = None
+    """Why it cannot run here, or "" if it can: for what needs an extra of the course's environment."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Race:
 
 def python_of(contender: Contender) -> Path:
     """The interpreter of a contender's environment, made if need be. Raises UsageError if that fails."""
+    if contender.lacks and (why := contender.lacks()):
+        raise UsageError(why)
     if not contender.environment:
         return Path(sys.executable)
     requirements = HERE / contender.environment

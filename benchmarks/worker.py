@@ -19,7 +19,9 @@ from typing import Any
 from chapters.envs import evaluate
 from chapters.utils.lesson import peak_memory_mb
 
-PACKAGES = ("numpy", "gymnasium", "torch", "jax", "stable-baselines3", "sb3-contrib", "sbx-rl", "rejax")
+PACKAGES = (
+    "numpy", "gymnasium", "torch", "jax", "stable-baselines3", "sb3-contrib", "sbx-rl", "rejax", "ray",
+)  # fmt: skip
 EVALUATION_SEEDS = 10_000
 """Added to a run's seed: where the starts of the evaluated episodes are drawn from."""
 

@@ -363,6 +363,8 @@ def test_contender_runs(one, contender):
     if contender.environment:
         module = contender.runner.partition(":")[0]
         pytest.importorskip(module, reason="runs in an environment of its own, made by the benchmark")
+    if contender.lacks and (why := contender.lacks()):
+        pytest.skip(why)
     out = json.loads(json.dumps(worker.run(job)))
     assert out["checks"], "no check"
     steps = [step for step, _, _, _ in out["checks"]]

@@ -59,7 +59,7 @@ def configured(job: dict[str, Any]) -> tuple[ModuleType, Any]:
 
 
 def cartpole(job: dict[str, Any], record: Recorder) -> int:
-    """C0, C3, C5 or B4 with the lesson's own defaults."""
+    """C0, C3, C5, C7 or B4 with the lesson's own defaults."""
     lesson, cfg = configured(job)
     learn(lesson, cfg, record)
     # REINFORCE counts episodes, and ends on a check
