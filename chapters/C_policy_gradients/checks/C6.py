@@ -103,6 +103,7 @@ EDITS = {
         old="return limit * torch.tanh(raw / limit)",
         new="return torch.tanh(raw / limit)",
         says="leaves actions between -1 and 1, whatever the limits",
+        fails=("density_integral",),
     ),
     "cut_off": Edit(
         function="squash",
@@ -188,6 +189,7 @@ EDITS = {
         old="** 2 - log_std -",
         new="** 2 - 2.0 * log_std -",
         says="takes the variance for the standard deviation in the normaliser",
+        fails=("density_integral",),
     ),
     "naive_logarithm": Edit(
         function="squashed_log_prob",
