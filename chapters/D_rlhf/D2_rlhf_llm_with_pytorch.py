@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from chapters.envs.token_world import token_world
 from chapters.text.charts import draw_frontier, draw_score_and_kl
+from chapters.text.checkpoint import resumable
 from chapters.text.models import load_model
 from chapters.text.ppo import TEXT, PolicyWithValue, clipped_surrogate, update
 from chapters.text.recipes import review_recipe
@@ -258,7 +259,8 @@ def train(
     generator = torch.Generator().manual_seed(cfg.seed)
     reference.requires_grad_(False)
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate, eps=1e-5)
-    for i in log.track(range(cfg.num_updates), f"updates ({name})", f"{name}_score"):
+    state = (policy, optimizer, generator)  # all that changes: a run that is stopped can go on
+    for i in resumable(log, cfg.num_updates, f"updates ({name})", state, f"{name}_score"):
         batch = collect(policy, reference, task, generator, cfg)
         gap = update(policy, optimizer, batch, minibatch_loss, generator, cfg)
         kl = batch["log_ratio"].sum(dim=1).mean()  # of whole completions, in nats: an estimate

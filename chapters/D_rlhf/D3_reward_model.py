@@ -20,6 +20,7 @@ $r_\phi$ the learnt reward, $r$ the true one, $\tau$ the annotators' temperature
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from chapters.text import own_pairs
+from chapters.text.checkpoint import resumable
 from chapters.text.generation import positions
 from chapters.text.models import LoadedModel, load_model
 from chapters.text.preferences import as_tokens, collect_pairs, encode, marks, score_texts
@@ -61,6 +64,8 @@ class Config:
     """Pairs per gradient step."""
     learning_rate: Annotated[float, in_range(1e-7, 1.0)] = 7e-4
     """Adam's step size at its highest."""
+    pairs: Path | None = None
+    """A file of preferences of your own (JSON lines: prompt, chosen, rejected) in place of the reviews."""
 
 
 SMOKE = {"pretrain_steps": 20, "num_tokens": 8, "num_pairs": 64, "num_test_pairs": 16, "batch_size": 2}
@@ -202,12 +207,13 @@ def train_reward_model(model: nn.Module, pairs: dict, cfg: Config, log: RunLog) 
     optimizer = Adam(model.parameters(), lr=cfg.learning_rate)
     num_pairs = pairs["ids"].shape[1]
     num_steps = cfg.num_epochs * (num_pairs // cfg.batch_size)
-    for step in log.track(range(num_steps), "steps"):
+    order = torch.arange(num_pairs)
+    for step in resumable(log, num_steps, "steps", (model, optimizer, generator, order)):  # `--resume`
         start = step * cfg.batch_size % (num_pairs - num_pairs % cfg.batch_size)
         if start == 0 and step > 0:  # a new pass, in a new order; the first takes the pairs as they come
-            shuffled = torch.randperm(num_pairs, generator=generator)
-            pairs = {key: values[:, shuffled] for key, values in pairs.items()}
-        ids, mask = (pairs[key][:, start : start + cfg.batch_size].flatten(0, 1) for key in ("ids", "mask"))
+            order.copy_(order[torch.randperm(num_pairs, generator=generator)])
+        rows = order[start : start + cfg.batch_size]
+        ids, mask = (pairs[key][:, rows].flatten(0, 1) for key in ("ids", "mask"))
         longest = int(mask.sum(dim=1).max())
         chosen, rejected = model(ids[:, :longest], mask[:, :longest]).chunk(2)
         loss = bradley_terry_loss(chosen, rejected)
@@ -319,6 +325,8 @@ reference writes: D16 leaves those behind.
 
 <!-- /results -->
 
+**Your own pairs.** `rl run D3 --pairs FILE.jsonl` learns from them (README says how they stand in the file).
+
 **Break it.** `rl break D3 last_column` reads the score in the last column, padding or not. Accuracy barely
 moves, since padding learns to speak for the text; but a text's score now depends on its neighbours in the
 batch. `rl break D3 swapped` exchanges chosen and rejected, and learns the opposite.
@@ -402,9 +410,20 @@ def claim_padding(base: LoadedModel, cfg: Config, log: RunLog) -> None:
     )
 
 
+def learn_own(base: LoadedModel, cfg: Config, log: RunLog) -> None:
+    """A reward model from the pairs of a file, of which nobody knows the true probabilities."""
+    learn, test = own_pairs.texts(cfg, base, log)
+    claim_padding(base, cfg, log)
+    model = train_reward_model(new_model(base, cfg), learn, cfg, log)
+    chosen, rejected = own_pairs.scores(model, test, cfg.batch_size)
+    own_pairs.claim(chosen - rejected, log, "share_of_ceiling, calibration_error")
+
+
 def main(cfg: Config, log: RunLog) -> None:
     base = load_model(cfg.model, review_recipe(cfg.pretrain_steps))
     seed_everything(cfg.seed)
+    if cfg.pairs:
+        return learn_own(base, cfg, log)
     pairs = collect_pairs(base, cfg.num_pairs, cfg.seed, cfg.num_tokens, cfg.temperature)
     tokens = as_tokens(pairs, base.tokenizer)
     test = collect_pairs(base, cfg.num_test_pairs, cfg.seed + 1_000_000, cfg.num_tokens, cfg.temperature)

@@ -19,6 +19,7 @@ Symbols: `B` pairs, `T` tokens of a completion; $y_w$ chosen, $y_l$ rejected; $h
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -28,9 +29,11 @@ from torch import Tensor, nn
 
 from chapters.envs.token_world import TokenWorld, token_world
 from chapters.exact.preferences import displacement
+from chapters.text import own_pairs
 from chapters.text.charts import draw_frontier
+from chapters.text.checkpoint import resumable
 from chapters.text.generation import log_probs_by_length
-from chapters.text.models import load_model
+from chapters.text.models import LoadedModel, load_model
 from chapters.text.pairs import judge, review_pairs, world_pairs
 from chapters.text.recipes import review_recipe
 from chapters.text.tasks import gap_watcher
@@ -72,6 +75,8 @@ class Config:
     """Completions that a policy is judged by."""
     world_steps: Annotated[int, in_range(1, 1_000_000)] = 800
     """Gradient steps of the first round on the token world; each next round is twice as long."""
+    pairs: Path | None = None
+    """A file of preferences of your own (JSON lines: prompt, chosen, rejected) in place of the reviews."""
 
 
 SMOKE = {"pretrain_steps": 20, "num_pairs": 16, "num_epochs": 1, "num_eval_texts": 28, "world_steps": 2}
@@ -215,7 +220,8 @@ def train(policy: nn.Module, pairs: Pairs, cfg: Config, log: RunLog, name: str =
     """Passes over the pairs, in their own order."""
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate)
     rows = torch.arange(len(pairs["labels"])).split(cfg.batch_size)
-    for step in log.track(range(cfg.num_epochs * len(rows)), f"updates ({name})", f"{name}_margin"):
+    state, num_steps = (policy, optimizer), cfg.num_epochs * len(rows)  # state: all that changes (`--resume`)
+    for step in resumable(log, num_steps, f"updates ({name})", state, f"{name}_margin"):
         batch = {what: values[rows[step % len(rows)]] for what, values in pairs.items()}
         chosen, rejected = update(policy, optimizer, batch, cfg).mean(0).tolist()
         found = {"chosen": chosen, "rejected": rejected, "margin": chosen - rejected}
@@ -345,6 +351,8 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 
 <!-- /results -->
 
+**Your own pairs.** `rl run D4 --pairs FILE.jsonl` learns from them (README says how they stand in the file).
+
 **Break it.** `rl break D4 mean_over_tokens`: a mean where the sum belongs. `rl break D4 swapped`: the chosen
 for the rejected. Or `rl run D4 --learning-rate 1e-3`: the curves look better, and the texts fall apart.
 
@@ -386,10 +394,32 @@ it; mend it.
 
 
 # %%
+def learn_own(lm: LoadedModel, cfg: Config, log: RunLog) -> None:
+    """DPO on the pairs of a file, and what can be said where nobody knows which completion is better."""
+    learn, test = own_pairs.batches(cfg, lm, log)
+    learn = own_pairs.in_parts(lambda some: add_reference(some, lm.model), learn, cfg.batch_size)
+    policy = train(copy.deepcopy(lm.model), learn, cfg, log)
+    with torch.no_grad():
+        test = own_pairs.in_parts(lambda some: add_reference(some, lm.model), test, cfg.batch_size)
+        ratios = own_pairs.in_parts(lambda some: log_ratios(policy, some), test, cfg.batch_size)
+    log.claim(
+        "first_margin",
+        "before the first step policy and reference agree about every pair",
+        log.series("dpo_margin")[1][0],
+        near=(0.0, 1e-3),
+        source="(2): they are the same",
+        always=True,
+    )
+    chosen, rejected = implicit_rewards(ratios, cfg.beta).unbind(1)
+    own_pairs.claim(chosen - rejected, log, "optimum_chosen, soft_gap, win_rate")
+
+
 def main(cfg: Config, log: RunLog) -> None:
     seed_everything(cfg.seed)
     lm = load_model(cfg.model, review_recipe(cfg.pretrain_steps))
     base = lm.model.requires_grad_(True)
+    if cfg.pairs:
+        return learn_own(lm, cfg, log)
     pairs = add_reference(review_pairs(lm, cfg.num_pairs, cfg.num_tokens, cfg.seed), base)
     policy = train(copy.deepcopy(base), pairs, cfg, log)
     found, texts = judge(policy, lm, cfg.num_eval_texts, cfg.num_tokens, cfg.seed)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from chapters.envs.token_world import token_world
 from chapters.text import tasks
+from chapters.text.checkpoint import resumable
 from chapters.text.grpo import schedule
 from chapters.text.models import load_model
 from chapters.text.recipes import arithmetic_recipe
@@ -233,7 +234,8 @@ def train(
     rng = np.random.default_rng(cfg.seed)
     generator = torch.Generator().manual_seed(cfg.seed)
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate)
-    for i in log.track(range(cfg.num_updates), f"updates ({name})"):
+    state = (policy, optimizer, rng, generator)  # all that changes: a run that is stopped can go on
+    for i in resumable(log, cfg.num_updates, f"updates ({name})", state):
         optimizer.lr = cfg.learning_rate * schedule(i, cfg.num_updates)  # up, level, down
         batch = collect(policy, reference, task, rng, generator, cfg)
         loss, norm = update(policy, optimizer, batch, cfg)

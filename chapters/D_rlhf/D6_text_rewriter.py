@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from chapters.envs import rewriter as office
 from chapters.envs.rewriter import blunt_texts, encode_prompts, encode_rewrites, judge
 from chapters.rating.ask import ask, to_rate, who_rates
-from chapters.text import ppo, rewriting
+from chapters.text import own_pairs, ppo, rewriting
 from chapters.text.charts import draw_rewriter
+from chapters.text.checkpoint import resumable
 from chapters.text.generation import masked_mean, sample, token_log_probs
 from chapters.text.models import LoadedModel, load_model
 from chapters.text.ppo import TEXT, PolicyWithValue, minibatch_loss, update
@@ -79,6 +80,8 @@ class Config(ppo.Settings):  # D2's settings of PPO are inherited
     """Share of the reward model's minibatches that is drawn from your answers; 1 uses nothing else."""
     ratings: Path | None = None
     """File that keeps your answers and is resumed; default: one beside the runs of this lesson."""
+    pairs: Path | None = None
+    """A file of preferences (JSON lines: prompt, chosen, rejected) in place of answers; see `human_share`."""
     beta: Annotated[float, in_range(0.0, 100.0)] = 0.1
     """Weight of the KL penalty, for divergence from the imitating model."""
     learning_rate: Annotated[float, in_range(1e-7, 1.0)] = 3e-4
@@ -123,7 +126,8 @@ def imitate(lm: LoadedModel, cfg: Config, log: RunLog) -> nn.Module:
     policy = copy.deepcopy(lm.model).requires_grad_(True)
     rng = np.random.default_rng([cfg.seed, 1])
     optimizer = Adam(policy.parameters(), lr=IMITATION_LR)
-    for step in log.track(range(cfg.sft_steps), "SFT steps", "sft_loss"):
+    state = (policy, optimizer, rng)  # all that changes: a run that is stopped can go on (`--resume`)
+    for step in resumable(log, cfg.sft_steps, "SFT steps", state, "sft_loss"):
         optimizer.lr = IMITATION_LR * (1.0 - step / cfg.sft_steps)
         requests = office.draw_requests(rng, 64)
         rewrites = [office.demonstrate(rng, request) for request in requests]
@@ -191,7 +195,8 @@ def fit_reward_model(
     optimizer = Adam(reward_model.parameters(), lr=REWARD_LR)
     sizes = len(pairs.requests), len(human.requests), 16
     batches = [rows for _ in range(cfg.rm_epochs) for rows in minibatches(*sizes, cfg.human_share, rng)]
-    for step in log.track(range(len(batches)), f"steps ({name})", f"{name}_loss"):
+    state = (reward_model, optimizer)
+    for step in resumable(log, len(batches), f"steps ({name})", state, f"{name}_loss"):
         judged, own = batches[step]
         optimizer.lr = REWARD_LR * min(1.0, (step + 1) / 20) * (1.0 - step / len(batches))
         mixed = [theirs + yours for theirs, yours in zip(pairs.pick(judged), human.pick(own))]
@@ -249,7 +254,8 @@ def train(
     policy = PolicyWithValue(copy.deepcopy(reference)).requires_grad_(True)
     generator = torch.Generator().manual_seed(cfg.seed)
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate, eps=1e-5)
-    for i in log.track(range(cfg.num_updates), f"updates ({name})", f"{name}_reward"):
+    state = (policy, optimizer, generator)
+    for i in resumable(log, cfg.num_updates, f"updates ({name})", state, f"{name}_reward"):
         optimizer.lr = cfg.learning_rate * (1.0 - i / cfg.num_updates)
         asked = requests[i * cfg.num_prompts : (i + 1) * cfg.num_prompts]
         batch = collect(policy, reference, reward_model, lm, asked, generator, cfg)
@@ -321,6 +327,9 @@ somebody is you, the same code learns your taste, and a rater who contradicts hi
 
 <!-- /results -->
 
+**From a file.** `rl run D6 --pairs FILE.jsonl --human-share 1` learns from yours alone (README). Then the
+judge's taste was not asked for, and what it would say of the rewrites is drawn but not claimed.
+
 **Break it.** `rl break D6 no_kl`: the learned reward ends as high, at several times the KL, and the judge
 likes the rewrites less. `rl break D6 prefers_rejected`: what does a policy write that aims to displease?
 
@@ -375,8 +384,6 @@ it; mend it.
 # %%
 def claim_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     """Our PPO beside imitation, on held-out requests."""
-    for name, one in found.items():
-        log.write(0, **{f"{name}_final_{key}": values.mean() for key, values in one.items()})
     ours, goal = found["ours"], {"source": "goal of the mini project"}
     log.claim(
         "win_rate",
@@ -388,28 +395,20 @@ def claim_outcome(found: dict[str, dict[str, np.ndarray]], log: RunLog) -> None:
     )
     polite = ours["polite"].mean()
     log.claim("polite", "nearly all of them are polite", polite, at_least=0.95, unit="share", **goal)
-    log.claim(
-        "first_ratio_gap",
-        "in the first minibatch of every batch all ratios are 1, but for rounding",
-        max(log.series("ours_first_gap")[1]),
-        at_most=1e-4,
-        source="the weights have not moved",
-        always=True,
-        seeds="5/5",
-    )
 
 
 def main(cfg: Config, log: RunLog) -> None:
     who = who_rates(cfg)  # first of all: two raters at once are refused
     seed_everything(cfg.seed)
     lm = load_model(cfg.model, rewriter_recipe(cfg.pretrain_steps))
+    own = own_pairs.columns(cfg, lm, log) if cfg.pairs else None
     sft = imitate(lm, cfg, log)
     compared = compare(sft, lm, cfg.num_pairs, cfg.num_tokens, cfg.judge_noise, cfg.seed)
     shown = to_rate(*compared[:3], cfg.num_ratings)
-    human, unseen = rewriting.hold_out(Pairs(*ask(who, shown, office.prefers, cfg, log)))
+    human, unseen = rewriting.hold_out(Pairs(*(own or ask(who, shown, office.prefers, cfg, log))))
     pairs = label(compared, np.random.default_rng([cfg.seed, 4])).without(unseen.requests)
     reward_model = fit_reward_model(sft, lm, pairs, human, cfg, log)
-    rewriting.tell_agreement(reward_model, lm, unseen, log)
+    margins = rewriting.tell_agreement(reward_model, lm, unseen, log)
     requests = blunt_texts([cfg.seed, 5], cfg.num_prompts * cfg.num_updates)
     policy = train(sft, reward_model, lm, requests, cfg, log)
 
@@ -419,7 +418,20 @@ def main(cfg: Config, log: RunLog) -> None:
         texts[name] = rewrite(writer, lm, tests, cfg.num_tokens, cfg.seed + (4 + place) * FAR)
         found[name] = vars(judge(tests, texts[name]))
         found[name]["wins"] = office.wins(found[name]["score"], found["sft"]["score"])
-    claim_outcome(found, log)
+        log.write(0, **{f"{name}_final_{key}": values.mean() for key, values in found[name].items()})
+    if own:  # what the judge likes is not what was asked for
+        own_pairs.claim(margins, log, "win_rate, polite")
+    else:
+        claim_outcome(found, log)
+    log.claim(
+        "first_ratio_gap",
+        "in the first minibatch of every batch all ratios are 1, but for rounding",
+        max(log.series("ours_first_gap")[1]),
+        at_most=1e-4,
+        source="the weights have not moved",
+        always=True,
+        seeds="5/5",
+    )
     draw_rewriter(found, log)
     log.keep(lm=lm, sft=sft, shown=shown, reward_model=reward_model, requests=requests)
     log.keep(tests=tests, texts=texts, found=found)

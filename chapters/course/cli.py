@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import runpy
 import signal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 day = typer.Typer(no_args_is_help=True, help="The learning log under days/.")
 app.add_typer(day, name="day")
+rate = typer.Typer(no_args_is_help=True, help="Preferences that people gave (D6).")
+app.add_typer(rate, name="rate")
 dev = typer.Typer(no_args_is_help=True, help="For those who write the course.")
 app.add_typer(dev, name="dev")
 
@@ -144,20 +147,25 @@ def run(ctx: typer.Context, lesson: Lesson) -> None:
         )
         return
     item = find(lesson)
-    _look_at_model(item, ctx.args)
+    _look_at_files(item, ctx.args)
     sys.argv = [str(item.path), *ctx.args]
     stopping.then("leave")  # until it has something to keep
     runpy.run_path(str(item.path), run_name="__main__")  # exits with the lesson's own code
 
 
-def _look_at_model(item: catalog.Item, flags: list[str]) -> None:
-    """Refuse a --model that cannot be had now, not after the seconds that a lesson's imports take."""
+def _look_at_files(item: catalog.Item, flags: list[str]) -> None:
+    """Refuse a --model or --pairs that cannot be had now, not after the seconds that imports take."""
     words = [word for flag in flags for word in flag.split("=", 1)]
-    after = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--model"]
-    if after and "\n    model: str" in item.path.read_text(encoding="utf-8"):
+    after = dict(itertools.pairwise(words))  # the last of each flag, as the lesson takes it
+    text = item.path.read_text(encoding="utf-8")
+    if "--model" in after and "\n    model: str" in text:
         from chapters.text.models import find_model
 
-        find_model(after[-1])
+        find_model(after["--model"])
+    if "--pairs" in after and "\n    pairs: Path" in text:
+        from chapters.text.preference_files import read
+
+        read(Path(after["--pairs"]))
 
 
 @app.command("break")
@@ -688,6 +696,20 @@ def diagnose_(
 
     for line in diagnose.report(diagnose.run_folder(run, RUNS)):
         print(line)
+
+
+@rate.command("export")
+def rate_export(
+    ratings: Annotated[Path, typer.Argument(help="Where D6 kept them: runs/D6/ratings.sqlite.")],
+    file: Annotated[Path, typer.Argument(help="The .jsonl file to write.")],
+    chat: Annotated[
+        bool, typer.Option("--chat", help="As messages, for models with a chat template.")
+    ] = False,
+) -> None:
+    """Write the preferences of a file of ratings as TRL reads them, and --pairs of D3, D4 and D6."""
+    from chapters.rating.__main__ import write
+
+    print(write(ratings, file, chat))
 
 
 @app.command()

@@ -193,9 +193,11 @@ def replay(event: Event, answers: dict[tuple[str, bool], Event]) -> None:
         answers[event.pair, event.repeat] = event
 
 
-def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str) -> dict[str, int]:
+def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str, chat: bool = False) -> dict[str, int]:
     """Write the preferences as TRL wants them, a line {"prompt", "chosen", "rejected"} for each pair.
 
+    chat: as lists of messages, {"role": "user" or "assistant", "content": text}. Texts stand as they were
+    shown, without a space between prompt and completion: a trainer that joins them as they stand needs chat.
     A pair may have several answers: it was repeated, or several people rated it. It is exported if more of
     them prefer one text than the other; ties and skips count for neither. Returns how many pairs were
     exported, and how many left out: contradictory (as many for one text as for the other), undecided (only
@@ -214,7 +216,10 @@ def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str) -> dict[
         first, second = votes[pair.key]["first"], votes[pair.key]["second"]
         if first != second:
             chosen, rejected = (pair.first, pair.second) if first > second else (pair.second, pair.first)
-            lines.append(json.dumps({"prompt": pair.prompt, "chosen": chosen, "rejected": rejected}))
+            row = {"prompt": pair.prompt, "chosen": chosen, "rejected": rejected}
+            if chat:
+                row = {name: [_message(name, text)] for name, text in row.items()}
+            lines.append(json.dumps(row))
             counts["exported"] += 1
         elif first:
             counts["contradictory"] += 1
@@ -227,3 +232,7 @@ def export(store: RatingStore, pairs: Sequence[Pair], path: Path | str) -> dict[
     except OSError as error:
         raise UsageError(f"{path}: cannot write there ({error.strerror})") from None
     return dict(counts)
+
+
+def _message(column: str, text: str) -> dict[str, str]:
+    return {"role": "user" if column == "prompt" else "assistant", "content": text}

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from chapters.envs.reviews import PROMPTS, gold_reward
+from chapters.text.checkpoint import resumable
 from chapters.text.generation import positions, sample
 from chapters.text.models import LoadedModel
 from chapters.utils.optim import Adam
@@ -84,12 +85,13 @@ def train_reward_model(model: nn.Module, pairs: dict, cfg: Any, log: RunLog) -> 
     optimizer = Adam(model.parameters(), lr=cfg.learning_rate)
     num_pairs = pairs["ids"].shape[1]
     num_steps = cfg.num_epochs * (num_pairs // cfg.batch_size)
-    for step in log.track(range(num_steps), "steps"):
+    order = torch.arange(num_pairs)
+    for step in resumable(log, num_steps, "steps", (model, optimizer, generator, order)):
         start = step * cfg.batch_size % (num_pairs - num_pairs % cfg.batch_size)
         if start == 0 and step > 0:
-            shuffled = torch.randperm(num_pairs, generator=generator)
-            pairs = {key: values[:, shuffled] for key, values in pairs.items()}
-        ids, mask = (pairs[key][:, start : start + cfg.batch_size].flatten(0, 1) for key in ("ids", "mask"))
+            order.copy_(order[torch.randperm(num_pairs, generator=generator)])
+        rows = order[start : start + cfg.batch_size]
+        ids, mask = (pairs[key][:, rows].flatten(0, 1) for key in ("ids", "mask"))
         longest = int(mask.sum(dim=1).max())
         chosen, rejected = model(ids[:, :longest], mask[:, :longest]).chunk(2)
         loss = bradley_terry_loss(chosen, rejected)
@@ -156,4 +158,4 @@ def score_texts(scorer: Callable, tokenizer: Any, texts: Sequence[str]) -> np.nd
 def marks(tokenizer: Any) -> tuple[int, int]:
     """(id of the end-of-sequence token, id of the full stop): EOS starts out as a full stop."""
     eos_id, stop_id = tokenizer.convert_tokens_to_ids([tokenizer.eos_token, "."])
-    return eos_id, stop_id
+    return eos_id, eos_id if stop_id is None else stop_id

@@ -30,6 +30,8 @@ PASSED, CLAIM_FAILED, WRONG_USAGE = 0, 1, 2
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "unexpected pos")
 CHECKS: list[Callable[[Any], None]] = []
 """What other rooms look at before a run: each is called with its Config, and may raise UsageError."""
+RESUMERS: list[Callable[[Path, str, dict], Path]] = []
+"""What finds the folder of a run that is to go on, or raises UsageError: `text.checkpoint`, if it is used."""
 RUNS = Path(os.environ.get("RL_RUNS") or Path(__file__).resolve().parents[2] / "runs")
 
 
@@ -61,6 +63,10 @@ class RunOptions:
     """Folder for what the run writes; it gets <lesson>/<time>-seed<n>/."""
     track: typing.Literal[TRACKERS] = "none"  # type: ignore[valid-type]
     """Mirror the metrics: tensorboard, or wandb (offline unless WANDB_MODE says otherwise)."""
+    resume: Path | None = None
+    """Go on with a run that was stopped, given its folder and the same flags; for lessons that can go on."""
+    save_every: typing.Annotated[float, in_range(0.0, 1e6)] = 60.0
+    """Seconds between what such a lesson saves to go on from; 0: after each update."""
 
 
 def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: dict) -> None:
@@ -118,11 +124,7 @@ def _module_name(lesson_file: Path) -> str:
 
 
 def parse(
-    config_class: type,
-    smoke: dict,
-    argv: Sequence[str],
-    prog: str,
-    evidence: types.ModuleType | None = None,
+    config_class: type, smoke: dict, argv: Sequence[str], prog: str, evidence: types.ModuleType | None = None
 ) -> tuple[Any, Any, RunOptions]:
     """(Config, the evidence's Config or None, RunOptions) from flags.
 
@@ -156,7 +158,7 @@ def parse(
             raise
         raise UsageError(_one_line(printed.getvalue(), *classes.values())) from None
     extra = getattr(parsed, "extra", None)
-    for cfg in (parsed.config, extra):
+    for cfg in (parsed.config, extra, parsed.run):
         if cfg is not None:
             check_ranges(cfg)
     return parsed.config, extra, parsed.run
@@ -207,13 +209,9 @@ def _one_line(box: str, *classes: type) -> str:
 
 
 def execute(
-    main: Callable[[Any, RunLog], None],
-    cfg: Any,
-    lesson_file: Path,
-    options: RunOptions,
-    print_claims: bool = True,
-    extra: Any = None,
-) -> RunLog:
+    main: Callable[[Any, RunLog], None], cfg: Any, lesson_file: Path, options: RunOptions,
+    print_claims: bool = True, extra: Any = None,
+) -> RunLog:  # fmt: skip
     """Run `main(cfg, log)` in a new run folder and return the log; with --evidence its `measure` too.
 
     However the run ends, `run.json` says so ("passed", "failed", "interrupted", "refused", "crashed"); what
@@ -225,11 +223,14 @@ def execute(
     for check in CHECKS:
         check(cfg)
     evidence = find_evidence(lesson_file) if options.evidence else None
+    config = dataclasses.asdict(cfg)
+    if options.resume and not RESUMERS:
+        raise UsageError(f"--resume: {lesson} saves nothing to go on from (allowed: run it again)")
     try:
-        folder = new_run_folder(Path(options.out), lesson, cfg.seed)
+        found = RESUMERS[0](options.resume, lesson, config) if options.resume else None
+        folder = found or new_run_folder(Path(options.out), lesson, cfg.seed)
     except OSError as error:
         raise UsageError(f"--out {options.out}: cannot write there ({error.strerror})") from None
-    config = dataclasses.asdict(cfg)
     if evidence:
         extra = extra or evidence.Config(**(evidence.SMOKE if options.smoke else {}))
         config["evidence"] = dataclasses.asdict(extra)
@@ -239,9 +240,9 @@ def execute(
     run |= {"status": "running", "process": {"host": platform.node(), "pid": os.getpid(), "since": since}}
     run["started"] = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
     write_json(folder / "run.json", run)
-    log = RunLog(
-        folder, lesson, smoke=options.smoke, trackers=make_trackers(options.track, folder, lesson, config)
-    )
+    trackers = make_trackers(options.track, folder, lesson, config)
+    log = RunLog(folder, lesson, smoke=options.smoke, trackers=trackers)
+    log.options = options
     start, cpu_start = time.monotonic(), time.process_time()
     run["status"] = "crashed"
     stopping.then("raise")

@@ -32,14 +32,9 @@ def sb3_ppo_settings(cfg: Any) -> dict[str, Any]:
 
 
 def train_sb3_ppo(
-    env_id: str,
-    seed: int,
-    num_env_steps: int,
-    eval_every: int,
-    check: Callable[[int, float, Callable], bool],
-    num_envs: int,
-    **settings: Any,
-) -> None:
+    env_id: str, seed: int, num_env_steps: int, eval_every: int,
+    check: Callable[[int, float, Callable], bool], num_envs: int, **settings: Any,
+) -> None:  # fmt: skip
     """Train SB3's PPO; after each update that ends on a multiple of `eval_every` steps, check it.
 
     `check(step, CPU seconds so far, greedy policy)` says whether to stop. Neither it nor building the model

@@ -25,6 +25,8 @@ class RunLog:
     are left out wherever two runs are compared number by number.
     """
 
+    options: Any = None  # the flags of a run that `execute` started
+
     def __init__(self, folder: Path, lesson: str, *, smoke: bool = False, trackers: Iterable = ()) -> None:
         self.folder, self.lesson, self.smoke = folder, lesson, smoke
         self.claims: list[Claim] = []
@@ -50,6 +52,18 @@ class RunLog:
             except Exception as error:  # a broken tracker never stops a run
                 print(f"tracker stopped: {error}", file=sys.stderr)
                 self._trackers.remove(tracker)
+
+    def rows(self) -> bytes:
+        """What was written so far, as `metrics.jsonl` holds it."""
+        self._file.flush()
+        return (self.folder / "metrics.jsonl").read_bytes()
+
+    def rewind(self, rows: bytes) -> None:
+        """Go back to the `rows` of a run that was stopped, in place of what was written since the start."""
+        self._file.truncate(0)
+        self.metrics, self.num_rows = {}, 0
+        for row in map(json.loads, rows.splitlines()):
+            self.write(row.pop("step"), **{name: math.nan if x is None else x for name, x in row.items()})
 
     def keep(self, **things: Any) -> None:
         """Hand what `main` made at some cost (a trained policy, its data) to the evidence, in `log.kept`."""

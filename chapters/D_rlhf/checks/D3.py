@@ -357,8 +357,8 @@ EDITS = {
     ),
     "pairs_torn_apart": Edit(
         function="train_reward_model",
-        old="{key: values[:, shuffled]",
-        new="{key: values[:, shuffled if key == 'mask' else shuffled.flip(0)][:, :4]",
+        old="pairs[key][:, rows].flatten(0, 1) for key",
+        new="torch.cat([pairs[key][0, rows], pairs[key][1, num_pairs - 1 - rows]]) for key",
         says="pairs torn apart",
     ),
     "no_shuffling": Edit(
