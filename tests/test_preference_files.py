@@ -87,7 +87,7 @@ FAULTS = {
     "no shared prompt": ({"chosen": "a b", "rejected": "c d"}, "do not begin alike"),
     "one word torn": ({"chosen": "good", "rejected": "great"}, "do not begin alike"),
     "a goes on": ({"chosen": "the film ", "rejected": "the film was"}, "empty behind what they share"),
-    "not UTF-8": (b'{"prompt": "caf\xe9"}', r"no UTF-8 \(byte 16 is 0xe9\)"),
+    "not UTF-8": (b'{"prompt": "\xe9t\xe9"}', r"no UTF-8 \(byte 13 is 0xe9\)"),
     "a NUL byte": (b'{"prompt": "a\0"}', "a NUL byte"),
     "a NUL escaped": ({**GOOD, "prompt": "a\0b"}, "prompt has a NUL in it"),
     "half a letter": ({**GOOD, "prompt": "\ud800"}, r"half a letter in it, '\\ud800'"),
