@@ -232,15 +232,16 @@ def test_what_is_damaged_or_foreign_is_refused_in_one_line(tmp_path):
 def test_what_began_elsewhere_is_refused_in_one_line(tmp_path, monkeypatch):
     """Other weights to begin with, as of a model's folder that was changed, or another file of pairs."""
     pairs = tmp_path / "own.jsonl"
-    pairs.write_text("one")
+    lines = [json.dumps({"prompt": f"{i}", "chosen": " yes", "rejected": " no"}) for i in range(12)]
+    pairs.write_text("\n".join(lines[:11]))
     cfg = Config(pairs=pairs)
     folder = go(tmp_path, (0, 5), cfg=cfg)
-    pairs.write_text("two")
+    pairs.write_text("\n".join(lines))
     assert "it began from other weights, data or settings" in refused(tmp_path, folder, cfg=cfg)
-    pairs.write_text("one")
+    pairs.write_text("\n".join(lines[:11]))
     first = torch.nn.init.kaiming_uniform_
     monkeypatch.setattr(
-        torch.nn.init, "kaiming_uniform_", lambda *args, **more: first(*args, **more).add_(1e-3)
+        torch.nn.init, "kaiming_uniform_", lambda *args, **more: first(*args, **more).data.add_(1e-3)
     )
     assert "it began from other weights" in refused(tmp_path, folder, cfg=cfg)
 
@@ -306,9 +307,9 @@ def test_a_reward_model_goes_on_in_the_middle_of_a_later_pass(tmp_path):
 
 def test_d5_killed_and_resumed_ends_with_the_same_weights():
     """By SIGKILL, at random moments; `python tests/kill_and_resume.py --kills 20` is the long form."""
-    command = [sys.executable, ROOT / "tests" / "kill_and_resume.py", "--kills", "2", "--updates", "12"]
+    command = [sys.executable, ROOT / "tests" / "kill_and_resume.py", "--kills", "1", "--updates", "12"]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["kills"] == 2
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] == 1

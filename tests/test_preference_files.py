@@ -225,7 +225,7 @@ def test_words_that_the_model_does_not_know_and_texts_too_long_are_told(tmp_path
         own_pairs.batches(cfg, lm, RunLog(tmp_path / "run", "D4"))
     lines[6] = {**lines[6], "chosen": " dull" * 70, "rejected": " funny"}
     save(cfg.pairs, lines)
-    says = r"line 7: 74 tokens are too long for the model \(prompt 3, chosen 71, rejected 2\) .*at most 64"
+    says = r"line 7: 72 tokens are too long for the model \(prompt 1, chosen 71, rejected 2\) .*at most 48"
     with pytest.raises(UsageError, match=says):
         own_pairs.batches(cfg, lm, RunLog(tmp_path / "run", "D4"))
     save(cfg.pairs, rows(chat=True))
@@ -286,7 +286,9 @@ def test_d4_learns_them(own, chat, folder, tmp_path):
 def test_d3_learns_them(folder, tmp_path):
     for lines, model in ((rows(28), "tiny"), (rows(28, chat=True), str(folder))):
         path = save(tmp_path / "own.jsonl", lines)
-        cfg = D3.Config(**D3.SMOKE | {"num_epochs": 20, "learning_rate": 3e-3}, pairs=path, model=model)
+        cfg = D3.Config(
+            **D3.SMOKE | {"num_epochs": 15, "batch_size": 8, "learning_rate": 3e-3}, pairs=path, model=model
+        )
         log = RunLog(tmp_path / model.replace("/", ""), "D3", smoke=True)
         D3.main(cfg, log)
         assert [claim.name for claim in log.claims] == ["padding_gap", "own_accuracy"]

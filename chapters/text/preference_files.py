@@ -161,12 +161,12 @@ def _lines(path: Path) -> tuple[list[bytes], bool]:
 
 def _object(line: bytes, cut_off: bool) -> dict[str, Any]:
     """The JSON object of a line, strictly: no NaN, no key twice."""
-    if b"\0" in line:
-        raise Fault("a NUL byte", "text in UTF-8")
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise Fault(f"no UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})", "UTF-8") from None
+    if "\0" in text:
+        raise Fault("a NUL byte", "text in UTF-8")
     if not text.strip():
         raise Fault("an empty line", "one JSON object a line")
     try:
