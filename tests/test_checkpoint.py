@@ -179,9 +179,10 @@ def test_what_is_saved_is_whole_though_its_writing_is_cut_off(tmp_path, monkeypa
 
 
 def test_a_short_run_saves_nothing_and_a_long_one_not_too_often(tmp_path, monkeypatch):
-    assert not list(go(tmp_path, save_every=60.0).folder.glob("*.safetensors"))
-    log = go(tmp_path / "stopped", save_every=0.0)
-    assert len(list(log.folder.glob("*.safetensors"))) == 2
+    rare, often = go(tmp_path, save_every=60.0), go(tmp_path / "often", save_every=0.0)
+    assert not list(rare.folder.glob("*.safetensors"))
+    assert len(list(often.folder.glob("*.safetensors"))) == 2
+    assert all(same(a, b) for a, b in zip(outcome(rare), outcome(often))), "to save changes nothing"
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now.__setitem__(0, now[0] + 1.0) or now[0])
     times, save = [], checkpoint._digest
