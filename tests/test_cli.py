@@ -1,4 +1,8 @@
-"""The `rl` command and the lessons' own command line, as a user meets them: in processes of their own."""
+"""The `rl` command and the lessons' own command line, as a user meets them.
+
+What a process shows that a call cannot (exit codes, signals, what an import costs) is seen in processes of
+their own; the words of a refusal are the same in this one, where libraries are imported already.
+"""
 
 import json
 import os
@@ -84,8 +88,12 @@ except SystemExit:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments, says):
-    assert says in refused(run(*RL, *arguments))
+def test_wrong_usage_is_one_line_and_exit_code_2(course, arguments, says):
+    assert says in course.refused(*arguments)
+
+
+def test_wrong_usage_ends_a_process_with_exit_code_2():
+    assert "--alpha 7 is out of range (allowed: " in refused(run(*RL, "run", "B1", "--alpha", "7"))
 
 
 def test_unknown_flag_names_the_allowed_ones():
@@ -108,12 +116,13 @@ def numbers(out: Path) -> dict:
     return fingerprint(folder)
 
 
-def test_rl_run_equals_running_the_file(tmp_path):
+def test_rl_run_equals_running_the_file(course, tmp_path):
     flags = ["--smoke", "--seed", "7", "--out"]
-    first = run(*RL, "run", "B1", *flags, tmp_path / "a")
-    second = run(sys.executable, B1, *flags, tmp_path / "b")
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert course.rl("run", "B1", *flags, tmp_path / "a")[0] == 0
+    tracked = run(sys.executable, B1, *flags, tmp_path / "b", "--track", "tensorboard")
+    assert tracked.returncode == 0, tracked.stderr
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    assert list(tmp_path.glob("b/B1/*/tensorboard/events*"))
 
 
 def test_a_failed_claim_exits_1_and_is_named(tmp_path):
@@ -154,47 +163,57 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")], "nothing half-written"
 
 
-def test_tensorboard_mirror(tmp_path):
-    result = run(sys.executable, B1, "--smoke", "--track", "tensorboard", "--out", tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert list(tmp_path.glob("B1/*/tensorboard/events*"))
+LESSON = """
+from dataclasses import dataclass
+from chapters.utils.lesson import run_lesson
+
+@dataclass(frozen=True)
+class Config:
+    '''A lesson that imports no library.'''
+    seed: int = 0
+    '''Its seed.'''
+
+def main(cfg, log):
+    log.write(0, loss=1.0)
+    log.claim("exact", "It is exact.", 0.0, at_most=1.0, always=True)
+
+run_lesson(main, Config, {})
+"""
 
 
-def test_wandb_without_account_or_network(tmp_path):
-    env = {"WANDB_API_KEY": "", "HOME": str(tmp_path), "WANDB_MODE": "offline"}
-    result = run(sys.executable, B1, "--smoke", "--track", "wandb", "--out", tmp_path, **env)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture
+def with_wandb(tmp_path):
+    """`with_wandb(MODE="online")` is the error output of a small lesson that ran to its end with it."""
+    path = tmp_path / "B1_small.py"
+    path.write_text(LESSON)
+
+    def run_it(**env) -> str:
+        flags = ["--track", "wandb", "--out", tmp_path]
+        result = run(sys.executable, path, *flags, **{"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **env})
+        assert result.returncode == 0, result.stderr
+        (run_json,) = tmp_path.glob("B1/*/run.json")
+        assert json.loads(run_json.read_text())["status"] == "passed"
+        return result.stderr
+
+    return run_it
+
+
+def test_wandb_without_account_or_network(with_wandb, tmp_path):
+    assert with_wandb(WANDB_API_KEY="", WANDB_MODE="offline") == ""
     assert list(tmp_path.glob("B1/*/wandb/offline-run*"))
 
 
-def test_wandb_online_without_a_key_does_not_stop_the_run(tmp_path):
-    env = {
-        "WANDB_API_KEY": "",
-        "HOME": str(tmp_path),
-        "WANDB_MODE": "online",
-        "NETRC": str(tmp_path / "none"),
-    }
-    result = run(sys.executable, B1, "--smoke", "--track", "wandb", "--out", tmp_path, **env)
-    assert result.returncode == 0, result.stderr
-    assert "the run goes on without it" in result.stderr
+def test_wandb_online_without_a_key_does_not_stop_the_run(with_wandb, tmp_path):
+    told = with_wandb(WANDB_API_KEY="", WANDB_MODE="online", NETRC=str(tmp_path / "none"))
+    assert "the run goes on without it" in told
 
 
-def test_missing_optional_package(tmp_path):
+def test_missing_optional_package(with_wandb, tmp_path):
     """With wandb not importable, --track wandb says so in one line and the run goes on."""
     (tmp_path / "hide" / "wandb").mkdir(parents=True)
     (tmp_path / "hide" / "wandb" / "__init__.py").write_text("raise ModuleNotFoundError('no', name='wandb')")
-    result = run(
-        sys.executable,
-        B1,
-        "--smoke",
-        "--track",
-        "wandb",
-        "--out",
-        tmp_path,
-        PYTHONPATH=str(tmp_path / "hide"),
-    )
-    assert result.returncode == 0
-    assert "wandb is not installed; the run goes on without it" in result.stderr
+    told = with_wandb(PYTHONPATH=f"{tmp_path / 'hide'}{os.pathsep}{ROOT}")
+    assert "wandb is not installed; the run goes on without it" in told
 
 
 def test_a_lesson_that_does_not_parse_is_still_listed(tmp_path):
