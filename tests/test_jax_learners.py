@@ -121,7 +121,7 @@ def check_greedy_return(greedy_return):
 
 
 def check_shuffles(shuffles):
-    for num_epochs, size in ((1, 2), (3, 64), (4, 100), (2, 1024)):
+    for num_epochs, size in ((1, 2), (4, 100), (2, 1024)):
         orders = np.asarray(shuffles(jax.random.key(size), num_epochs, size))
         assert orders.shape == (num_epochs, size)
         assert (np.sort(orders, axis=1) == np.arange(size)).all(), "every row once an epoch"
