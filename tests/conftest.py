@@ -1,6 +1,7 @@
 """Every test runs offline, on one torch thread, with shapes checked at run time."""
 
 import atexit
+import gc
 import json
 import os
 import re
@@ -20,6 +21,10 @@ os.environ.update(
     RL_RUNS=elsewhere + "/runs",
     RL_PRACTICE=elsewhere + "/practice",
 )
+# XLA compiles each program once, whichever worker or kernel asks for it: they have the folder of the process
+# that starts them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", elsewhere + "/jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jaxtyping
 import pytest
@@ -31,6 +36,9 @@ from chapters.utils import plotting
 
 # Figures are drawn to see that they can be: coarsely, and without the search for a layout, half of the time.
 plotting.STYLE.update({"savefig.dpi": 50, "figure.constrained_layout.use": False})
+
+# Libraries make millions of objects that stay: looking through them for garbage costs a tenth of the time.
+gc.set_threshold(20_000, 20, 20)
 
 # Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
