@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chapters.envs import arithmetic, reviews, rewriter
+from chapters.envs import arithmetic, calculator, reviews, rewriter
+from chapters.text import kuhn_words
 from chapters.text.models import Recipe
 
 
@@ -32,3 +33,29 @@ def arithmetic_recipe(num_steps: int = 120) -> Recipe:
         num_layers=1,
         context=16,
     )
+
+
+def calculator_recipe(num_steps: int = 400) -> Recipe:
+    """A small GPT-2 over characters that has read solved products; three in ten of them call a calculator.
+
+    It has learnt to call, and to copy what it is told; products it cannot work out.
+    """
+    return Recipe(
+        "calculator",
+        calculator.CHARACTERS,
+        calculator.write_demonstrations,
+        split="characters",
+        num_steps=num_steps,
+        lr=6e-3,
+        width=64,
+        num_layers=1,
+        context=24,
+    )
+
+
+def kuhn_recipe(num_steps: int = 150) -> Recipe:
+    """A small GPT-2 that has read games of Kuhn poker between players who bet and pass evenly."""
+    return Recipe(
+        "kuhn", kuhn_words.VOCABULARY, kuhn_words.write_games, num_steps=num_steps, width=32, num_layers=1,
+        context=24,
+    )  # fmt: skip
