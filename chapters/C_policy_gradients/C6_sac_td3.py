@@ -404,9 +404,9 @@ than Stable-Baselines3's by smaller networks and fewer gradient steps.
   gain (of the exact gain)
 - `width_ratio`: and its width is the soft optimum's (of the exact standard deviation)
 - `one_critic_flatters`: a single critic believes its own actor's actions to be worth more than they are
-  (above the exact value, mean of the last two thirds of training)
-- `twin_below_one`: the smaller of two critics believes less than the single one, beyond the exact values of
-  each (single's excess less the twins')
+  (critic minus exact value, mean of the last two thirds of training)
+- `twin_below_one`: the smaller of two critics exceeds its actor's exact values by less than a single critic
+  does (by how much less, mean of the last two thirds of training)
 - `seconds_of_sb3`: SAC sustains -200 on Pendulum in a quarter of the CPU seconds of Stable-Baselines3's, or
   less (of theirs, medians)
 - `cheetah_return`: on HalfCheetah our median is no lower than the lowest published run after as many steps

@@ -96,7 +96,8 @@ def film(policy: Callable, log: RunLog) -> None:
     if platform.system() == "Linux":
         os.environ.setdefault("MUJOCO_GL", "egl")  # pictures without a screen
     try:
-        env = gym.make(ENV_ID, render_mode="rgb_array", width=220, height=165)
+        view = {"width": 220, "height": 165, "camera_name": "track"}  # this one runs along
+        env = gym.make(ENV_ID, render_mode="rgb_array", **view)
         obs, _ = env.reset(seed=0)
         frames = []
         for t in range(120):

@@ -145,15 +145,15 @@ def flattery(num_env_steps: int, cfg: lesson.Config, log: RunLog) -> None:
         "a single critic believes its own actor's actions to be worth more than they are",
         late["one"],
         at_least=0.0,
-        unit="above the exact value, mean of the last two thirds of training",
+        unit="critic minus exact value, mean of the last two thirds of training",
         source="fujimoto2018td3, section 4: an overestimation",
     )
     log.claim(
         "twin_below_one",
-        "the smaller of two critics believes less than the single one, beyond the exact values of each",
+        "the smaller of two critics exceeds its actor's exact values by less than a single critic does",
         late["one"] - late["twin"],
         at_least=0.0,
-        unit="single's excess less the twins'",
+        unit="by how much less, mean of the last two thirds of training",
         source="fujimoto2018td3, section 4.2",
     )
 
@@ -165,10 +165,9 @@ def draw_linear(agent: lesson.Agent, log: RunLog) -> None:
     mean, stds = policy_of(agent, x)
     figure, ax = plotting.new_figure(width=7.2)
     ax.plot(x[:, 0], mean, color=plotting.BLUE, label="SAC: mean action")
-    ax.fill_between(
-        x[:, 0], mean - stds, mean + stds, color=plotting.BLUE, alpha=0.25, linewidth=0, label="and width"
-    )
-    ax.plot(x[:, 0], -K[0] * x[:, 0], label="Riccati", **plotting.REFERENCE)
+    band = {"color": plotting.BLUE, "alpha": 0.25, "linewidth": 0, "label": "± one standard deviation"}
+    ax.fill_between(x[:, 0], mean - stds, mean + stds, **band)
+    ax.plot(x[:, 0], -K[0] * x[:, 0], label="both exact, by (6)", **plotting.REFERENCE)
     for sign in (-1, 1):
         ax.plot(x[:, 0], -K[0] * x[:, 0] + sign * std, **plotting.REFERENCE)
     ax.set(xlabel="position (speed 0)", ylabel="action", title="The soft optimum, learned and exact")
