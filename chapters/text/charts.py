@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,3 +101,28 @@ def draw_reward_and_kl(ax: Axes, names: list[str], log: RunLog) -> None:
     ax.set_yticks([0, 1, 2, 3, 4, 10, 40], ["0", "1", "2", "3", "4", "10", "40"])
     ax.set_ylim(-0.5, 200.0)
     ax.legend(loc="upper left", ncols=len(names), fontsize=10)
+
+
+def draw_ends_and_ways(ends: dict[str, Any], world: TokenWorld, cfg: Any, log: RunLog) -> None:
+    """D14: where each loss ends beside the frontier; the gap on the way, by fixed pairs and by fresh ones."""
+    figure, (chart, curves) = plotting.new_figure(1, 2, width=6.2, height=4.4)
+    chart.plot(*world.frontier(np.geomspace(0.05, 50.0, 80)), label="best possible", **plotting.REFERENCE)
+    colors = (plotting.BLUE, plotting.GREEN, plotting.RED, plotting.ORANGE, plotting.PURPLE)
+    for (name, table), color, marker in zip(ends.items(), colors, "*sDoX", strict=True):
+        place = float(world.kl(table)), float(world.expected_reward(table))
+        chart.plot(*place, marker, color=color, markersize=11, label=name)
+    chart.set(xlabel="KL from the reference (nats)", ylabel="expected reward", title="Where each loss ends")
+    chart.set_xlim(-0.1, 1.15 * max(float(world.kl(table)) for table in ends.values()))
+    chart.legend(loc="lower right")
+    for name, label, color in (
+        ("often", f"{cfg.num_pairs:,} fixed pairs, {cfg.num_epochs} passes", plotting.RED),
+        ("online", "the policy's own pairs", plotting.BLUE),
+    ):
+        curves.plot(*log.series(f"token_gap_{name}"), color=color, label=label)
+    stops = [log.series(f"token_gap_{name}") for name in ("once", "twice")]
+    places = [steps[-1] for steps, _ in stops], [gaps[-1] for _, gaps in stops]
+    curves.plot(*places, "o", color=plotting.RED, label="stopped after 1 and 2 passes")
+    curves.axhline(1.0, **plotting.REFERENCE)
+    curves.set(xlabel="gradient step", ylabel="share of the gap to the optimum closed", title="Which pairs")
+    curves.legend(loc="best")
+    log.figure(figure)
