@@ -3,6 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+UNNAMED = {
+    "pairs_of_the_reference": "what it draws is random: right answers in other idioms need not draw the same",
+}
+
 
 def score__in_place_of_switches(log_probs, ref_log_probs, lengths, beta, loss):
     kept = log_probs - float(loss.reference) * ref_log_probs
