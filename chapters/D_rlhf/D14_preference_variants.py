@@ -10,7 +10,8 @@ from D4:** the loss has knobs now, and pairs may be written by the policy itself
 
 **Time.** 60 s on 2 cores; with all evidence 150 s.
 
-References: `azar2024ipo`, `ethayarajh2024kto`, `meng2024simpo`, `pang2024rpo`, `guo2024online`.
+References: `azar2024ipo`, `ethayarajh2024kto`, `meng2024simpo`, `pang2024rpo`, `guo2024online`,
+`park2024length`.
 
 Symbols: $s$ score, $|y|$ tokens of an answer, $\gamma$ margin (no discount), $q$ chance to be liked, $z$
 reference point, $c$ a constant of the prompt; $h$ log-ratio to the reference, $\beta$ as in D4.
@@ -78,7 +79,7 @@ knob asks for a margin $\gamma$; $p$ is the chance that the first answer is pref
 $$L = -p \log \sigma(s_w - s_l - \gamma) - (1 - p) \log \sigma(s_l - s_w - \gamma) \tag{2}$$
 
 D4 saw the chosen answers become *less* likely. A fourth knob adds their negative log-likelihood, with a
-weight $\alpha$ (reasoning preference optimisation, RPO, `pang2024rpo`):
+weight $\alpha$ (as in reasoning preference optimisation, RPO, of `pang2024rpo`):
 
 $$L_\text{SFT} = -\frac{\sum p \log \pi(y_w) + (1 - p) \log \pi(y_l)}
 {\sum p\,|y_w| + (1 - p)\,|y_l|} \tag{3}$$
@@ -147,10 +148,10 @@ $$\log \pi(y \mid x) = \rho \log \pi_\text{ref}(y \mid x)
 + \tfrac{1}{\beta} |y|^k \bigl(r(x, y) + c(x)\bigr) \tag{4}$$
 
 and $c$ makes it sum to 1. DPO: D4's optimum. Length-normalised: a long answer is tilted more, up or down.
-SimPO: the reference is gone; what it never wrote, because it is no language, is as welcome as any other.
+SimPO: the reference is gone; what it never wrote, being no language, is as welcome as any other.
 
-IPO (D4) fits a squared margin and ends at a tilt by the chance to win against the reference's answers, at
-most 1 however sure the labels are (`azar2024ipo`):
+Identity preference optimisation (IPO, D4) has a squared margin. It ends at a tilt by the chance to win over
+the reference's answers, at most 1 however sure the labels are (`azar2024ipo`):
 
 $$h(y) = \tfrac{1}{\beta} P(y \succ y'), \quad y' \sim \pi_\text{ref}, \quad \text{up to a constant} \tag{5}$$
 
@@ -210,10 +211,9 @@ r"""
 ## 3. Which pairs: fixed, or the policy's own
 
 D4's pairs were written by the reference, once; what is learnt by heart from them, no other pair corrects.
-*Online* DPO (`guo2024online`) draws each pair from the policy as it is now and has it labelled; *iterative*
-DPO does so every few thousand pairs. The end stays, for (2) has its minimum at (4) for any pairs that can be
-all pairs. The reference must stay, too: if each round took the last policy for it, the tilts would add up,
-after $K$ rounds to that of $\beta / K$.
+*Online* DPO (`guo2024online`) labels pairs of the policy as it is now, *iterative* DPO every few thousand. The
+end stays: (2) is least at (4) for any pairs that can be all pairs. The reference must stay, too. If each round
+took the last policy for it, the tilts would add up, after $K$ rounds to that of $\beta / K$.
 """
 
 
