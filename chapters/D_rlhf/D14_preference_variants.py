@@ -211,9 +211,9 @@ r"""
 ## 3. Which pairs: fixed, or the policy's own
 
 D4's pairs were written by the reference, once; what is learnt by heart from them, no other pair corrects.
-*Online* DPO (`guo2024online`) labels pairs of the policy as it is now, *iterative* DPO every few thousand. The
-end stays: (2) is least at (4) for any pairs that can be all pairs. The reference must stay, too. If each round
-took the last policy for it, the tilts would add up, after $K$ rounds to that of $\beta / K$.
+*Online* DPO (`guo2024online`) labels pairs of the policy as it is now, *iterative* DPO every few thousand.
+The end stays: (2) is least at (4) for any pairs that can be all pairs. The reference must stay, too. If each
+round took the last policy for it, the tilts would add up, after $K$ rounds to that of $\beta / K$.
 """
 
 
