@@ -123,6 +123,6 @@ def draw_ends_and_ways(ends: dict[str, Any], world: TokenWorld, cfg: Any, log: R
     places = [steps[-1] for steps, _ in stops], [gaps[-1] for _, gaps in stops]
     curves.plot(*places, "o", color=plotting.RED, label="stopped after 1 and 2 passes")
     curves.axhline(1.0, **plotting.REFERENCE)
-    curves.set(xlabel="gradient step", ylabel="share of the gap to the optimum closed", title="Which pairs")
+    curves.set(xlabel="gradient step", ylabel="share of the gap closed", title="Which pairs")
     curves.legend(loc="best")
     log.figure(figure)
