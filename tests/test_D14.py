@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.course import ledger
+from chapters.course.catalog import find
 from chapters.D_rlhf import D14_preference_variants as lesson
 from chapters.D_rlhf.checks import D14 as checks
 from chapters.D_rlhf.evidence import D14 as evidence
@@ -284,3 +286,20 @@ def test_gaps_to_a_library_are_zero_only_where_it_agrees():
 def test_config_names_do_not_clash():
     own = {field.name for field in dataclasses.fields(evidence.Config)}
     assert not own & {field.name for field in dataclasses.fields(lesson.Config)}
+
+
+def test_what_the_texts_say_is_what_was_measured():
+    """D14, D0 and D1 say it in words: more than half-way, no sure gain, a remedy that takes most out."""
+    runs = ledger.load(find("D14"))["runs"]
+    found = {
+        name: [run["metrics"][f"token_gap_{name}"] for run in runs] for name in ("once", "twice", "often")
+    }
+    assert 0.5 < np.median(found["once"]) < np.median(found["twice"]) < 0.8
+    assert np.median(found["often"]) < 0.2
+    gains = [run["metrics"]["ensemble_same"] - run["metrics"]["ensemble_one"] for run in runs]
+    assert min(gains) < 0 < max(gains), "five models on the same pairs: better on some seeds, worse on others"
+    for run in runs:
+        size = {
+            name: run["metrics"][f"length_{name}"] for name in ("optimum", "biased", "normalised", "simpo")
+        }
+        assert size["biased"] > max(size["normalised"], size["simpo"])

@@ -113,7 +113,8 @@ def draw_ends_and_ways(ends: dict[str, Any], world: TokenWorld, cfg: Any, log: R
         chart.plot(*place, marker, color=color, markersize=11, label=name)
     chart.set(xlabel="KL from the reference (nats)", ylabel="expected reward", title="Where each loss ends")
     chart.set_xlim(-0.1, 1.15 * max(float(world.kl(table)) for table in ends.values()))
-    chart.legend(loc="lower right")
+    chart.set_ylim(None, 1.8 * max(float(world.expected_reward(table)) for table in ends.values()))
+    chart.legend(loc="upper left", ncols=2)
     for name, label, color in (
         ("often", f"{cfg.num_pairs:,} fixed pairs, {cfg.num_epochs} passes", plotting.RED),
         ("online", "the policy's own pairs", plotting.BLUE),

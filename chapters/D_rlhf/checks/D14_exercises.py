@@ -62,7 +62,9 @@ $\beta h = r - \lambda |y|$ plus a constant, so what preferences for $r$ tell of
 $$L = -p \log \sigma(g) - (1 - p) \log \sigma(-g), \quad
 g = \beta (h_w - h_l) + \lambda (|y_w| - |y_l|) \tag{E1}$$
 
-Mind the sign: a longer winner needs *less* of $h$. At which rate does a judge's bonus of 0.2 a token vanish?
+Mind the sign: a longer winner needs *less* of $h$.
+
+At which rate does a judge's bonus of 0.2 a token vanish?
 """,
         minutes=20,
         difficulty="medium",

@@ -44,7 +44,7 @@ def draw_lengths(runs: list[dict], log: RunLog) -> None:
         plotting.dot_rows(ax, rows, colors)
         ax.set(xlabel=xlabel)
     lengths.set(xlim=(1.0, 6.0), title="A judge who likes length")
-    gaps.set(xlim=(None, 1.05), title="What that costs")
+    gaps.set(xlim=(-0.5, 1.05), title="What that costs")
     gaps.axvline(1.0, **plotting.REFERENCE)
     gaps.set_yticklabels([])
     log.figure(figure, "lengths")
@@ -57,7 +57,7 @@ def draw_pairs(runs: list[dict], log: RunLog) -> None:
     rows = {label: [last(run, f"token_gap_{name}") for run in runs] for name, label in PAIRS.items()}
     plotting.dot_rows(ax, rows, colors)
     ax.axvline(1.0, **plotting.REFERENCE)
-    ax.set(xlim=(None, 1.05), xlabel="share of the gap to the optimum closed", title="Which pairs")
+    ax.set(xlim=(-0.15, 1.05), xlabel="share of the gap to the optimum closed", title="Which pairs")
     log.figure(figure, "pairs")
 
 
