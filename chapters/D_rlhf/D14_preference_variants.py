@@ -388,7 +388,7 @@ Ask first which pairs can still be labelled, and look at length before you look 
 
 <!-- /results -->
 
-**Break it.** `rl break D14 swapped`, `rl break D14 no_reference`, `rl break D14 pairs_of_the_reference`.
+**Break it.** `rl break D14 swapped`, `rl break D14 reference_added`, `rl break D14 pairs_of_the_reference`.
 
 **Exercises.**
 

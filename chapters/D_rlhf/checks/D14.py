@@ -257,7 +257,6 @@ EDITS = {
         old="log_probs - ref_log_probs if loss.reference else log_probs",
         new="log_probs",
         says="no loss has a reference",
-        fails=("online_gap",),
     ),
     "reference_added": Edit(
         function="score",
