@@ -65,7 +65,7 @@ ACRONYMS = {
 }
 """Each acronym, and what has to stand beside its first occurrence (in any case of the letters)."""
 
-KNOWN = {"AI", "API", "BLEU", "CPU", "GB", "GPT", "GPU", "GRU", "ID", "JSON", "LLM", "ROUGE", "URL"}
+KNOWN = {"AI", "API", "BLEU", "CPU", "GB", "GPT", "GPU", "GRU", "ID", "JSON", "LLM", "README", "ROUGE", "URL"}
 """What every reader knows who has trained a language model."""
 NAMES = {"ARM", "IMPALA", "JAX"}
 """Names of programs and methods that nobody spells out."""
