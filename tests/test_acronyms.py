@@ -42,7 +42,7 @@ ACRONYMS = {
     "MDP": r"Markov decision process",
     "POMDP": r"partially observable Markov decision process",
     "PPO": r"proximal policy optimi[sz]ation",
-    "RFT": r"reinforcement fine-tuning",
+    "RFT": r"(reinforcement|rejection-sampling) fine-tuning",
     "RL": r"reinforcement learning",
     "RLAIF": r"reinforcement learning from AI feedback",
     "RLFT": r"reinforcement learning fine-tuning",

@@ -179,6 +179,21 @@ class TokenWorld:
             [float(self.expected_reward(lp)) for lp in best]
         )
 
+    def best_reward(self, kl: float) -> float:
+        """The most expected reward that any policy has at this divergence (nats) from the reference.
+
+        For every beta no policy has more of E[r] - beta KL than the optimum, which has beta log Z. So the
+        reward is at most beta (KL + log Z), and the optimum that has this divergence attains it.
+        """
+        low, high = -7.0, 7.0  # log of beta: the larger it is, the less the optimum moves
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            moves_further = float(self.kl(self.optimum(float(np.exp(middle))))) > kl
+            low, high = (middle, high) if moves_further else (low, middle)
+        beta = float(np.exp(high))
+        log_z = torch.logsumexp(self.reference_log_probs() + self.rewards / beta, dim=1).mean()
+        return beta * (kl + float(log_z))
+
     def best_of_n(self, n: int) -> Float[Tensor, "N M"]:
         """Log-probabilities of the best of n reference samples, ties broken at random.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from chapters.envs import arithmetic, reviews
 from chapters.envs.token_world import EOS, TokenWorld
-from chapters.text.generation import sample, token_log_probs
+from chapters.text.generation import positions, sample, token_log_probs
 from chapters.utils.runlog import RunLog
 
 
@@ -110,6 +110,14 @@ def log_probs_of(policy: Callable, batch: dict[str, Tensor]) -> Tensor:
     return token_log_probs(policy, *(batch[name] for name in names))
 
 
+def next_log_probs_of(policy: Callable, batch: dict[str, Tensor]) -> Float[Tensor, "B T V"]:
+    """Log-probability of every token where each token of the completions stands: `log_probs_of` of all."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)  # [B, P + T]
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"].long()], dim=1)
+    logits = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).logits
+    return logits[:, batch["prompt_ids"].shape[1] - 1 : -1].log_softmax(-1)
+
+
 def every_completion(world: TokenWorld) -> dict[str, Tensor]:
     """A batch of all M completions of each of the world's N prompts, N M rows.
 
@@ -183,6 +191,12 @@ def best_of(scores: Float[Tensor, " B"], n: int) -> float:
     """
     below = torch.arange(len(scores) + 1) / len(scores)  # share of the scores up to each, from the lowest
     return float((scores.sort().values * below.pow(n).diff()).sum())
+
+
+# same-as: D16.best_of_n_kl
+def best_of_n_kl(n: int) -> float:
+    """Bound on the divergence of the best of n from the policy that wrote them, in nats."""
+    return math.log(n) - (n - 1) / n
 
 
 def accuracy_watcher(
