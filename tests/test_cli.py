@@ -268,6 +268,19 @@ def test_record_refuses_when_a_run_breaks(tmp_path):
     assert not (folder / "results").exists()
 
 
+def test_a_broken_smoke_run_is_found_before_the_full_runs(monkeypatch):
+    """It takes seconds, they may take an hour."""
+    from chapters.course import ledger
+
+    def run_once(item, seed, scratch, *flags, setting=""):
+        assert "--smoke" in flags, "a full run began first"
+        raise ledger.RecordError("the smoke run broke")
+
+    monkeypatch.setattr(ledger, "run_once", run_once)
+    with pytest.raises(ledger.RecordError, match="the smoke run broke"):
+        ledger.record(find("B1"), [0], say=lambda _: None)
+
+
 def test_doctor_finds_a_wrong_package(tmp_path):
     from chapters.course.doctor import check_packages
 

@@ -63,6 +63,8 @@ def record(
     but the recorded times then include the crowd. `far` makes the runs elsewhere (`remote.each_seed`).
     """
     with tempfile.TemporaryDirectory() as scratch:
+        # the cheap part first: what breaks it must not cost the hour that full runs may take
+        found, smoke = smoke_fingerprint(item, seeds[0], Path(scratch))
         runs = []
         with contextlib.closing(each_seed(item, seeds, jobs, Path(scratch), far)) as ended:
             for seed, run in ended:
@@ -71,7 +73,6 @@ def record(
                 verdict = f"failed: {', '.join(failed)}" if failed else "all claims hold"
                 say(f"{item.id} seed {seed}: {run['seconds']:.1f} s, {verdict}")
         runs.sort(key=lambda run: seeds.index(run["seed"]))
-        found, smoke = smoke_fingerprint(item, seeds[0], Path(scratch))
         pooled, pooled_figures = _summarise(item, runs, Path(scratch) / "summary")
         ledger = _compose(item, runs, smoke, found, pooled)
         figures = {path.name: path for path in runs[0]["figures"]} | {

@@ -25,12 +25,14 @@ ANSWER_TOKENS = 4
 """Tokens a policy may write: two digits, the end, and one to be wrong with."""
 
 
-@cache
-def _split() -> tuple[np.ndarray, np.ndarray]:
-    """(train, held out), each [num, 2]: which unordered pair of operands goes where never changes."""
-    size = LARGEST + 1
-    pairs = np.array([(a, b) for a in range(size) for b in range(a, size)])
-    order = np.random.default_rng(2_501).permutation(len(pairs))
+def split_pairs(low: int, high: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train, held out), each [num, 2]: all pairs of the numbers `low` to `high`.
+
+    An unordered pair goes to one part with both its orders, so that no part knows the other turned round.
+    """
+    numbers = range(low, high + 1)
+    pairs = np.array([(a, b) for a in numbers for b in numbers if a <= b])
+    order = np.random.default_rng(seed).permutation(len(pairs))
     cut = round(HELD_OUT_SHARE * len(pairs))
     halves = []
     for rows in (order[cut:], order[:cut]):
@@ -38,6 +40,12 @@ def _split() -> tuple[np.ndarray, np.ndarray]:
         mirrored = one_way[one_way[:, 0] != one_way[:, 1]][:, ::-1]
         halves.append(np.concatenate([one_way, mirrored]))
     return halves[0], halves[1]
+
+
+@cache
+def _split() -> tuple[np.ndarray, np.ndarray]:
+    """The two parts of all problems: which unordered pair of operands goes where never changes."""
+    return split_pairs(0, LARGEST, seed=2_501)
 
 
 def operands(held_out: bool = False) -> np.ndarray:

@@ -14,11 +14,12 @@ from functools import cache
 
 import numpy as np
 
+from chapters.envs.arithmetic import split_pairs
+
 CHARACTERS = tuple("0123456789*=C>;E")
 CALL, GO = "C", ">"
 """The first and the last character of a call."""
 SMALLEST, LARGEST, MODULUS = 10, 99, 1000
-HELD_OUT_SHARE = 0.2
 CALL_SHARE = 0.3
 """Share of the demonstrations that call the calculator; the others answer at once."""
 TEXT_TOKENS = 16
@@ -27,17 +28,8 @@ TEXT_TOKENS = 16
 
 @cache
 def _split() -> tuple[np.ndarray, np.ndarray]:
-    """(train, held out), each [num, 2]: which unordered pair of operands goes where never changes."""
-    numbers = range(SMALLEST, LARGEST + 1)
-    pairs = np.array([(a, b) for a in numbers for b in numbers if a <= b])
-    order = np.random.default_rng(3_109).permutation(len(pairs))
-    cut = round(HELD_OUT_SHARE * len(pairs))
-    halves = []
-    for rows in (order[cut:], order[:cut]):
-        one_way = pairs[np.sort(rows)]
-        mirrored = one_way[one_way[:, 0] != one_way[:, 1]][:, ::-1]
-        halves.append(np.concatenate([one_way, mirrored]))
-    return halves[0], halves[1]
+    """The two parts of all problems: which unordered pair of operands goes where never changes."""
+    return split_pairs(SMALLEST, LARGEST, seed=3_109)
 
 
 def operands(held_out: bool = False) -> np.ndarray:

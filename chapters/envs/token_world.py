@@ -195,7 +195,7 @@ class TokenWorld:
         return beta * (kl + float(log_z))
 
     def best_of_n(self, n: int) -> Float[Tensor, "N M"]:
-        """Log-probabilities of the best of n reference samples, ties broken at random.
+        """Log-probabilities of the best of n reference samples, ties broken at random (D13 teaches it).
 
         P(best = y) = (F(y)^n - F_below(y)^n) pi_ref(y) / (F - F_below), with F the reference's cumulative
         distribution of the reward. Exact, unlike the usual KL estimate log n - (n - 1) / n.
