@@ -289,6 +289,41 @@ def test_equations_of_a_note_are_numbered_in_order_and_each_is_used(note):
 # The way through
 
 
+def listed(text: str) -> set[str]:
+    """The lessons that a text names, with those inside its ranges: "B8, D9–D11" is B8, D9, D10 and D11."""
+    names = set()
+    for chapter, first, last in re.findall(r"\b([A-E])(\d+)(?:–[A-E](\d+))?\b", text):
+        names |= {f"{chapter}{number}" for number in range(int(first), int(last or first) + 1)}
+    return names
+
+
+def called_planned() -> dict[str, set[str]]:
+    """{where it is said: the lessons that are said to be still to be built}."""
+    roadmap, further = read(ROOT / "planning" / "roadmap.md"), read(find("E2").path)
+    stretches = re.findall(r"^\| \d · .*\|([^|]*)\|$", roadmap, re.MULTILINE)
+    rows = re.findall(r"^\| ([A-E]\d+) \|", roadmap, re.MULTILINE)
+    marked = [
+        line for page in PROSE for line in read(page).splitlines() if "*planned*" in line and "|" in line
+    ]
+    return {
+        "roadmap, stretches": listed(" ".join(stretches)),
+        "roadmap, planned lessons": set(rows),
+        "E2, planned": listed(re.search(r"^## Planned\n(.*?)^## ", further, re.DOTALL | re.MULTILINE)[1]),
+        "marked *planned* in a table": listed(" ".join(marked)),
+    }
+
+
+def test_nothing_built_is_called_planned():
+    """And the three lists of what is still to be built name the same lessons."""
+    places = called_planned()
+    built = {item.id for item in items()}
+    for place, names in places.items():
+        assert not names & built, (place, sorted(names & built))
+    rows = places["roadmap, planned lessons"]
+    assert rows
+    assert places["roadmap, stretches"] == rows == places["E2, planned"]
+
+
 def test_links_alone_lead_from_the_front_page_to_every_page():
     """Notes, lessons, days, plans: whoever starts at README and only follows links sees them all."""
     reached, waiting = set(), [ROOT / "README.md"]
