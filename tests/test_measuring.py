@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.C_policy_gradients.evidence.C3_sb3 import train_sb3_ppo
 from chapters.course import goals, ledger, predictions, progress
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of
@@ -23,7 +24,6 @@ from chapters.text.models import LoadedModel
 from chapters.utils import RunLog
 from chapters.utils.claims import Claim
 from chapters.utils.networks import tanh_mlp
-from chapters.utils.peers import train_sb3_ppo
 
 # Playing and scoring
 

@@ -84,7 +84,7 @@ def trpo(job: dict[str, Any], record: Recorder) -> int:
 def ppo_at_our_settings(job: dict[str, Any], record: Recorder) -> int:
     """PPO with lesson C3's settings, as the lesson itself translates them."""
     from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
-    from chapters.utils.peers import sb3_ppo_settings
+    from chapters.C_policy_gradients.evidence.C3_sb3 import sb3_ppo_settings
 
     cfg = lesson.Config(seed=job["seed"], **job["settings"])
     settings = sb3_ppo_settings(cfg)

@@ -209,9 +209,13 @@ def _one_line(box: str, *classes: type) -> str:
 
 
 def execute(
-    main: Callable[[Any, RunLog], None], cfg: Any, lesson_file: Path, options: RunOptions,
-    print_claims: bool = True, extra: Any = None,
-) -> RunLog:  # fmt: skip
+    main: Callable[[Any, RunLog], None],
+    cfg: Any,
+    lesson_file: Path,
+    options: RunOptions,
+    print_claims: bool = True,
+    extra: Any = None,
+) -> RunLog:
     """Run `main(cfg, log)` in a new run folder and return the log; with --evidence its `measure` too.
 
     However the run ends, `run.json` says so ("passed", "failed", "interrupted", "refused", "crashed"); what

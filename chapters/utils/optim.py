@@ -20,9 +20,12 @@ class Adam:
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999),
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-    ) -> None:  # fmt: skip
+    ) -> None:
         import torch
 
         self.parameters = list(parameters)
@@ -50,6 +53,13 @@ class Adam:
                 [self.squares[i] for i in moving],
                 [],
                 [self.steps[i] for i in moving],
-                foreach=False, fused=True, amsgrad=False, beta1=self.betas[0], beta2=self.betas[1],
-                lr=self.lr, weight_decay=0.0, eps=self.eps, maximize=False,
-            )  # fmt: skip
+                foreach=False,
+                fused=True,
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=self.lr,
+                weight_decay=0.0,
+                eps=self.eps,
+                maximize=False,
+            )

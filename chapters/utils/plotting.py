@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from chapters.utils.runlog import RunLog
 
 # Okabe and Ito's palette, told apart with every common form of colour blindness
-BLUE, ORANGE, GREEN, PURPLE, RED, SKY, YELLOW = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442",
-)  # fmt: skip
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+RED = "#D55E00"
+SKY = "#56B4E9"
+YELLOW = "#F0E442"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 REFERENCE = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 """How an optimum, a bound or a threshold is drawn: `ax.axhline(475, label="solved", **REFERENCE)`."""

@@ -17,6 +17,12 @@ import torch
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.C_policy_gradients.checks.C3 import EDITS
 from chapters.C_policy_gradients.evidence.C3_profile import draw_profile, profile
+from chapters.C_policy_gradients.evidence.C3_sb3 import (
+    ZOO_PPO_CARTPOLE,
+    sb3_ppo_gaps,
+    sb3_ppo_settings,
+    train_sb3_ppo,
+)
 from chapters.C_policy_gradients.evidence.C3_stage import claim_stage, draw_stage, stage
 from chapters.envs import evaluate, make_envs
 from chapters.envs.agents import ActorCritic
@@ -26,7 +32,6 @@ from chapters.utils import RunLog, in_range, plotting, seed_everything
 from chapters.utils.edits import edited
 from chapters.utils.evaluation import crossing
 from chapters.utils.optim import Adam
-from chapters.utils.peers import ZOO_PPO_CARTPOLE, sb3_ppo_gaps, sb3_ppo_settings, train_sb3_ppo
 
 GOAL = -200.0  # for Pendulum-v1, which has no registered threshold; its computed optimum earns -137.8
 NUM_PASSES = 40
