@@ -22,6 +22,7 @@ PAGES = sorted(
 
 ACRONYMS = {
     "A2C": r"advantage actor-critic",
+    "CFR": r"counterfactual regret minimi[sz]ation",
     "DAPO": r"decoupled clip and dynamic sampling policy optimi[sz]ation",
     "DDPG": r"deep deterministic policy gradient",
     "DPO": r"direct preference optimi[sz]ation",

@@ -1,17 +1,19 @@
 """Worlds that write into a text (tool, calculator, guessing game, poker), against what can be counted."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from chapters.D_rlhf.checks.D9 import SHAPES, random_batch
 from chapters.envs import calculator
 from chapters.envs.guessing import GuessingGame, IntervalPolicy, most_found
 from chapters.envs.tool_world import BACK, CALL, PAD, ToolWorld
 from chapters.exact import kuhn
 from chapters.text import kuhn_words
-from chapters.text.dialogues import CalculatorDialogue, Dialogue
+from chapters.text.dialogues import CalculatorDialogue, Dialogue, Text, forbidden, padded, pulls
 from chapters.text.models import make_tokenizer
 from chapters.text.recipes import calculator_recipe, kuhn_recipe
 
@@ -165,3 +167,53 @@ def test_poker_in_words_is_kuhns():
     tokenizer = make_tokenizer(kuhn_recipe())
     written = kuhn_words.write_games(rng, 200)
     assert all(tokenizer.unk_token_id not in ids for ids in tokenizer(written + texts)["input_ids"])
+
+
+def test_pulls_are_those_counted_token_by_token():
+    for seed, (num, length) in enumerate(SHAPES):
+        slopes, _, batch = random_batch(seed, num, length)
+        slopes = (slopes + 1.0) * batch["completion_mask"]
+        exists, own = batch["completion_mask"], batch["agent_mask"]
+        total = world = early = answered = 0.0
+        texts = 0
+        for b in range(num):
+            places = [t for t in range(length) if exists[b, t] and not own[b, t]]
+            texts += bool(places)
+            for t in range(length):
+                size = abs(slopes[b, t].item())
+                total += size
+                world += size if t in places else 0.0
+                answered += size if places else 0.0
+                early += size if places and own[b, t] and t < max(places) else 0.0
+        found = pulls(slopes, batch)
+        expected = {
+            "world_pull": world / total,
+            "early_pull": early / answered if answered else 0.0,
+            "answered": texts / num,
+        }
+        for name, value in expected.items():
+            assert math.isclose(found[name], value, rel_tol=1e-6, abs_tol=1e-9), (
+                f"{name}: expected {value:.6g}, found {found[name]:.6g}"
+            )
+    every = torch.ones(2, 3, dtype=torch.bool)
+    found = pulls(torch.zeros(2, 3), {"completion_mask": every, "agent_mask": every})
+    assert list(found.values()) == [0.0, 0.0, 0.0], "no pull, no world: zeros"
+
+
+def test_padded_texts_keep_whose_each_token_is():
+    texts = [Text(0, None, [5, 6, 7], [True, False, True]), Text(1, None, [4], [True])]
+    found = padded(texts, ToolWorld())
+    assert found["completion_ids"].tolist() == [[5, 6, 7] + [PAD] * 4, [4] + [PAD] * 6]
+    assert found["completion_mask"].tolist() == [[True] * 3 + [False] * 4, [True] + [False] * 6]
+    assert found["agent_mask"].tolist() == [[True, False, True] + [False] * 4, [True] + [False] * 6]
+
+
+def test_a_forbidden_token_is_never_written():
+    world = ToolWorld()
+    policy = world.policy(0)
+    ids, mask = world.prompt_ids, world.prompt_mask
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    plain, silenced = policy(**inputs).logits, forbidden(policy, CALL)(**inputs).logits
+    assert (silenced.softmax(-1)[..., CALL] < 1e-12).all()
+    rest = [token for token in range(plain.shape[-1]) if token != CALL]
+    assert torch.equal(silenced[..., rest], plain[..., rest])

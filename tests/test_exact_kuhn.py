@@ -98,3 +98,15 @@ def test_one_iteration_plays_evenly_and_the_second_what_was_regretted():
     assert kuhn.counterfactual_regret(1) == pytest.approx(np.full((3, 4), 0.5))
     assert strategy[2, [1, 2]] == pytest.approx([1.0, 1.0])
     assert strategy[0, 2] == pytest.approx(0.0), "a jack never calls"
+
+
+def test_a_strategy_drawn_by_lot_wins_what_the_lot_wins():
+    strategies, other = np.array([drawn(seed) for seed in range(3)]), drawn(9)
+    by_lot = kuhn.drawn_by_lot(strategies)
+    first = np.mean([kuhn.value(one, other) for one in strategies])
+    second = np.mean([kuhn.value(other, one) for one in strategies])
+    assert kuhn.value(by_lot, other) == pytest.approx(first, abs=1e-12)
+    assert kuhn.value(other, by_lot) == pytest.approx(second, abs=1e-12)
+    assert not np.allclose(by_lot, strategies.mean(axis=0)), "a plain mean is another player"
+    always = np.ones((2, 3, 4))
+    assert kuhn.drawn_by_lot(always)[:, 3] == pytest.approx(0.5), "where nobody comes, nobody can tell"

@@ -103,6 +103,18 @@ def equilibrium(alpha: float = 0.0) -> Strategy:
     return np.array([[alpha, 1 / 3, 0.0, 0.0], [0.0, 0.0, 1 / 3, alpha + 1 / 3], [3 * alpha, 1.0, 1.0, 1.0]])
 
 
+def drawn_by_lot(strategies: Float[np.ndarray, "M 3 4"]) -> Strategy:
+    """The one strategy that wins what a player wins who draws one of M by lot before each game.
+
+    Each counts in proportion to how often its own choices lead there: after a bet of the first player's,
+    nobody asks any more what it does behind a pass.
+    """
+    reach = np.ones_like(strategies)
+    reach[:, :, 3] -= strategies[:, :, 0]
+    total = reach.sum(axis=0)
+    return np.where(total > 0, (reach * strategies).sum(axis=0) / np.where(total > 0, total, 1.0), 0.5)
+
+
 def counterfactual_regret(num_iterations: int) -> Strategy:
     """The average strategy after so many iterations (zinkevich2007cfr), both players at once.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from chapters.envs import calculator
+from chapters.envs.tool_world import NEVER
 
 
 @runtime_checkable
@@ -29,6 +32,64 @@ class Dialogue(Protocol):
 
     def reward(self, row: int, secret: Any, written: list[int]) -> float:
         """What a text is worth that is over, or that has reached its length."""
+
+
+@dataclass
+class Text:
+    """One text while it is written."""
+
+    row: int
+    """The number of its problem."""
+    secret: Any
+    """What the world knows of it, and the policy does not."""
+    written: list = field(default_factory=list)
+    """Its tokens behind the prompt."""
+    own: list[bool] = field(default_factory=list)
+    """For each, whether the agent wrote it."""
+    waiting: list = field(default_factory=list)
+    """Tokens that the world has still to put in."""
+    over: bool = False
+
+
+def padded(texts: list[Text], dialogue: Dialogue) -> dict[str, Tensor]:
+    """Texts of different lengths as tensors [B, T]: tokens, where there are any, whose they are."""
+    ids = torch.full((len(texts), dialogue.num_tokens), dialogue.pad_id)
+    exists = torch.zeros_like(ids, dtype=torch.bool)
+    own = exists.clone()
+    for b, text in enumerate(texts):
+        ids[b, : len(text.written)] = torch.tensor(text.written)
+        exists[b, : len(text.written)] = True
+        own[b, : len(text.own)] = torch.tensor(text.own)
+    return {"completion_ids": ids, "completion_mask": exists, "agent_mask": own}
+
+
+def pulls(slopes: Float[Tensor, "B T"], batch: dict[str, Tensor]) -> dict[str, float]:
+    """Where a loss pulls, from its slopes with respect to each token's log-probability.
+
+    `world_pull` is the share on tokens of the world; `early_pull`, in texts that have such tokens, the share
+    on the agent's tokens before the last of them; `answered` the share of such texts.
+    """
+    size = slopes.abs()
+    world = batch["completion_mask"] & ~batch["agent_mask"]
+    spoken_later = world.flip(1).cumsum(dim=1).flip(1) > 0  # the world still speaks, here or further on
+    answered = world.any(dim=1)
+    total, of_answered = size.sum(), size[answered].sum()
+    return {
+        "world_pull": (size[world].sum() / total.clamp(min=1e-30)).item(),
+        "early_pull": (size[spoken_later & ~world].sum() / of_answered.clamp(min=1e-30)).item(),
+        "answered": answered.float().mean().item(),
+    }
+
+
+def forbidden(policy: Callable, token: int) -> Callable:
+    """The policy as if it could not write one of its tokens."""
+
+    def silenced(**inputs: Any) -> Any:
+        out = policy(**inputs)
+        out.logits[..., token] = NEVER
+        return out
+
+    return silenced
 
 
 class CalculatorDialogue:
