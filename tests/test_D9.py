@@ -1,4 +1,4 @@
-"""D9's worlds against what can be counted, its learner, and what is wrong once edited."""
+"""D9's learner in its small world and in self-play, and what is wrong once edited."""
 
 from dataclasses import replace
 

@@ -280,8 +280,8 @@ r"""
 ![Success on products never seen rises with the share of texts that ask](results/D9.png)
 
 The language model had seen calls, three in ten demonstrations, and called as seldom. Rewards alone made it
-call nearly always. With the calculator forbidden, it knows next to nothing. The evidence makes faults of
-public trainers, each an edit of (3) to (5), and compares their gradients with the exact one:
+call nearly always. With the calculator forbidden, it knows next to nothing. The evidence makes known
+mistakes, each a named edit of (3) to (5), and compares their gradients with the exact one:
 
 ![How far each fault's gradient is from the exact one, where it ends, what a cut costs](results/D9_faults.png)
 
@@ -292,8 +292,8 @@ the tool. Counted in a length, they make asking cheap when it fails and worth li
 that mix problems leave the gradient right on average, but spread the advantages wider.
 
 The same rollout plays a *guessing game*: a number up to $N$, $k$ guesses, "higher" or "lower" in between.
-Nobody does better than $(2^k - 1)/N$. The same loss plays *Kuhn poker in words* (`kuhn1950poker`) against
-itself: the world's tokens are the other's moves. *Exploitability*, what a best response wins, is exact:
+Nobody does better than $(2^k - 1)/N$. The same loss plays *Kuhn poker*, three cards and one bet, in words
+(`kuhn1950poker`) against itself: the other is the world. *Exploitability* is what a best response wins:
 
 ![Guessing against its optimum; exploitability in self-play beside CFR](results/D9_games.png)
 
