@@ -115,7 +115,7 @@ def labels__masked(messages):
 
 def effective_texts__normalised(weights):
     shares = weights / weights.sum()
-    return 1.0 / float((shares * shares).sum())
+    return 1.0 / (shares * shares).sum().item()
 
 
 def effective_texts__in_numpy(weights):
