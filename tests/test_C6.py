@@ -1,6 +1,7 @@
 """C6's learners on probes with continuous actions, whole and with edits; and its evidence's own measures."""
 
 import math
+from functools import partial
 from unittest import mock
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from chapters.C_policy_gradients.evidence import C6_sb3 as sb3
 from chapters.envs import make_envs, probes
 from chapters.envs.ensembles import Ensemble
 from chapters.envs.linear_system import BatchedLinearSystem
-from chapters.exact import lqr
+from chapters.exact import lqr, pendulum
 from chapters.exact.densities import total_chance
 from chapters.utils import RunLog, UsageError
 from chapters.utils.edits import edited
@@ -333,6 +334,16 @@ def test_summary_is_a_ratio_of_medians_and_favours_the_library(tmp_path):
         "C6_flattery.png",
         "C6_cheetah.png",
     ]
+
+
+def test_the_discount_takes_nearly_half_of_the_bound_on_regret(monkeypatch):
+    """What the best policy for 0.95 loses over whole episodes, exactly; 0.98 would leave most of it."""
+    coarse = partial(pendulum.optimal_values, num_angles=180, num_speeds=161)
+    monkeypatch.setattr(pendulum, "optimal_values", coarse)
+    full, *less = (pendulum.optimum.__wrapped__(5, gamma) for gamma in (1.0, lesson.Config().gamma, 0.98))
+    lost = [(full - earned) / evidence.PUBLISHED_REGRET for earned in less]
+    assert 0.4 < lost[0] < 0.5
+    assert 0.0 < lost[1] < 0.2
 
 
 def test_published_curves_are_as_long_as_ours_may_be():

@@ -1,6 +1,7 @@
 """The pendulum's optimum: its model against gymnasium's, its values against enumeration, Riccati and play."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,7 +65,10 @@ def test_near_the_top_the_values_are_riccatis():
     K = lqr.best_gain(system, P)
     states = np.array([[0.0, 0.0], [0.05, 0.1], [0.1, -0.35], [-0.2, 0.75], [0.3, -1.1], [0.3, -1.2]])
     assert np.abs(states @ K.T).max() < 2.0
-    found, expected = pendulum.value_at(pendulum.optimal_values(), *states.T), lqr.Quadratic(P, 0.0)(states)
+    found, expected = (
+        pendulum.value_at(pendulum.optimal_values(gamma=1.0), *states.T),
+        lqr.Quadratic(P, 0.0)(states),
+    )
     assert expected.min() < -0.7
     assert np.abs(found - expected).max() < 0.04
 
@@ -87,7 +91,7 @@ def test_the_policy_earns_what_its_values_say_and_a_finer_grid_adds_little():
     earned = evaluate(pendulum.optimal_policy, envs=Lattice(angle.size), seed=0).mean()
     fine, coarse = (
         pendulum.value_at(values, angle, speed).mean()
-        for values in (pendulum.optimal_values(), pendulum.optimal_values(**QUICK))
+        for values in (pendulum.optimal_values(gamma=1.0), pendulum.optimal_values(**QUICK))
     )
     assert earned == pytest.approx(pendulum.MEAN_OPTIMUM, abs=0.3)
     assert pendulum.optimum() == pytest.approx(earned, abs=0.05), "as the environment has it, in float32"
@@ -106,6 +110,17 @@ def test_five_torques_earn_nearly_as_much_from_starts_drawn_at_random():
     returns = 10 * evaluate(policy, envs=envs, seed=0)
     assert abs(pendulum.optimum(5) - returns.mean()) < 4 * returns.std() / np.sqrt(2000)
     assert -0.5 < pendulum.optimum(5) - pendulum.optimum() <= 0
+
+
+def test_the_best_policy_for_a_discount_earns_less_over_an_episode(monkeypatch):
+    """gamma = 0 sees one reward only; the nearer to 1, the better over 200 steps."""
+    values = pendulum.optimal_values(horizon=3, gamma=0.0, **QUICK)
+    np.testing.assert_allclose(values, pendulum.optimal_values(horizon=1, **QUICK), atol=1e-12)
+    monkeypatch.setattr(pendulum, "optimal_values", partial(pendulum.optimal_values, **QUICK))
+    earned = [pendulum.optimum.__wrapped__(5, gamma) for gamma in (0.95, 0.98, 1.0)]
+    assert earned == sorted(earned)
+    assert earned[2] - earned[0] > 10.0, "at 0.95"
+    assert earned[2] - earned[1] < 5.0, "at 0.98"
 
 
 @pytest.mark.parametrize("name", ["C3_ppo_from_scratch.py", "C2_proximal_policy_optimization_ppo.md"])

@@ -3,13 +3,16 @@
 The model, its 200-step limit and the costs are written out here, and a test holds them to gymnasium's. With
 k steps left,
 
-    v_k(s) = max over torques u of r(s, u) + v_{k-1}(f(s, u)),  v_0 = 0.
+    v_k(s) = max over torques u of r(s, u) + gamma v_{k-1}(f(s, u)),  v_0 = 0.
 
 Between the points of the grid values are bilinear. With the 200 steps of an episode left one more step no
 longer changes them, so one table serves at all times: `optimal_policy` looks a step ahead in it. What that
 policy earns in the environment itself is the *computed optimum*: a policy earns it, so the best earns no
-less; a finer grid adds less than 1. `optimum` is its mean over all starts. The regret of a policy is measured
-from the same starts, since they differ more than policies do:
+less; a finer grid adds less than 1. `optimum` is its mean over all starts. For all this `gamma` is 1. With a
+smaller one `optimal_policy` is the best for that discount, and `optimum` what it earns, counted without: so
+much even a perfect learner loses by looking less far ahead.
+
+The regret of a policy is measured from the same starts, since they differ more than policies do:
 
     best = evaluate(optimal_policy, "Pendulum-v1", episodes=100, seed=seed)
     regret = (best - evaluate(policy, "Pendulum-v1", episodes=100, seed=seed)).mean()  # the same starts
@@ -54,7 +57,11 @@ def corners(angle: Points, speed: Points, shape: tuple[int, ...]) -> tuple[np.nd
 
 @cache
 def optimal_values(
-    horizon: int = HORIZON, num_angles: int = 360, num_speeds: int = 321, num_torques: int = 5
+    horizon: int = HORIZON,
+    num_angles: int = 360,
+    num_speeds: int = 321,
+    num_torques: int = 5,
+    gamma: float = 1.0,
 ) -> Values:
     """v_horizon on the grid: angles from 0 to 2 pi (without it), speeds from -8 to 8."""
     from scipy.sparse import csr_matrix
@@ -74,7 +81,7 @@ def optimal_values(
         rewards.append(reward)
     values = np.zeros(angle.size)
     for _ in range(horizon):
-        values = np.max([reward + move @ values for reward, move in zip(rewards, moves)], axis=0)
+        values = np.max([reward + gamma * (move @ values) for reward, move in zip(rewards, moves)], axis=0)
     return values.reshape(shape)
 
 
@@ -84,18 +91,20 @@ def value_at(values: Values, angle: Points, speed: Points) -> Points:
     return (weights * values.ravel()[indices]).sum(axis=0)
 
 
-def optimal_policy(obs: Float[np.ndarray, "N 3"], num_torques: int = 41) -> Float[np.ndarray, "N 1"]:
+def optimal_policy(
+    obs: Float[np.ndarray, "N 3"], num_torques: int = 41, gamma: float = 1.0
+) -> Float[np.ndarray, "N 1"]:
     """The torques of the computed optimum, from Pendulum-v1's observations (cosine, sine, speed)."""
     torques = np.linspace(-MAX_TORQUE, MAX_TORQUE, num_torques)
     angle, speed = np.arctan2(obs[:, 1], obs[:, 0])[:, None], obs[:, 2:]
     shape = len(obs), num_torques
     *state, reward = step(*(np.broadcast_to(x, shape).astype(float) for x in (angle, speed, torques)))
-    q = reward + value_at(optimal_values(), *state)  # [N, torques]
+    q = reward + gamma * value_at(optimal_values(gamma=gamma), *state)  # [N, torques]
     return torques[q.argmax(axis=1)][:, None]
 
 
 @cache
-def optimum(num_torques: int = 41) -> float:
+def optimum(num_torques: int = 41, gamma: float = 1.0) -> float:
     """The computed optimum: what `optimal_policy` earns an episode, in the mean over Pendulum-v1's starts.
 
     These, any angle at a speed up to 1, are a lattice of 120 x 10 here, each in the middle of its cell.
@@ -105,6 +114,6 @@ def optimum(num_torques: int = 41) -> float:
     earned = np.zeros(angle.size)
     for _ in range(HORIZON):
         obs = np.stack([np.cos(angle), np.sin(angle), speed], axis=1)
-        angle, speed, reward = step(angle, speed, optimal_policy(obs, num_torques)[:, 0])
+        angle, speed, reward = step(angle, speed, optimal_policy(obs, num_torques, gamma)[:, 0])
         earned += reward
     return float(earned.mean())
