@@ -8,6 +8,8 @@ import torch
 from chapters.D_rlhf import D9_tools_and_turns as lesson
 from chapters.D_rlhf.checks.D9 import EDITS
 from chapters.D_rlhf.evidence import D9 as evidence
+from chapters.diagnosis.logs import suspects
+from chapters.diagnosis.names import learners_of
 from chapters.envs.guessing import GuessingGame, IntervalPolicy
 from chapters.envs.tool_world import ToolWorld
 from chapters.exact import kuhn
@@ -25,12 +27,20 @@ def trained(module, tmp_path, **changes):
     return lesson.expected_return(policy, world.every_text()).item() / world.best_return(), log
 
 
+def named(log):
+    """What `rl diagnose` suspects first, if anything."""
+    (learner,) = learners_of(log.metrics)
+    found = suspects(learner)
+    return found[0].bug if found else None
+
+
 def test_the_learner_finds_the_tool(tmp_path):
     share, log = trained(lesson, tmp_path)
     assert share > 0.9
     assert set(log.series("x_world_pull")[1]) == {0.0}
     assert min(log.series("x_early_pull")[1][:5]) > 0.0
     assert log.last("x_answered") > 0.9
+    assert named(log) is None
 
 
 @pytest.mark.parametrize("name", ["inverted_mask", "climbs_the_loss"])
@@ -42,11 +52,13 @@ def test_an_edited_learner_does_not(name, tmp_path):
 
 
 def test_lost_credit_and_learnt_observations_show_in_the_log(tmp_path):
-    _, log = trained(edited(lesson, EDITS["credit_after_answer"]), tmp_path / "late", num_updates=5)
+    _, log = trained(edited(lesson, EDITS["credit_after_answer"]), tmp_path / "late", num_updates=8)
     assert set(log.series("x_early_pull")[1]) == {0.0}
     assert max(log.series("x_answered")[1]) > 0.0
-    _, log = trained(edited(lesson, EDITS["observations_learnt"]), tmp_path / "all", num_updates=5)
+    assert named(log) == "calls_uncredited"
+    _, log = trained(edited(lesson, EDITS["observations_learnt"]), tmp_path / "all", num_updates=8)
     assert min(log.series("x_world_pull")[1]) > 0.1
+    assert named(log) == "world_learnt"
 
 
 def test_a_rollout_of_the_guessing_game_wins_as_often_as_its_policy_should():

@@ -303,7 +303,7 @@ as counterfactual regret minimisation (CFR) does, come to rest in their *mean ov
 
 **The verdict.** Actions are the tokens that the agent sampled, all of them, and nothing that was put into its
 text. The reward reaches a call because the call's own log-probability stands in the same sum (2): only a mask
-can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must not.
+can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must not (`rl diagnose` looks).
 
 <!-- results: D9 -->
 

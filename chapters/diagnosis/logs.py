@@ -19,6 +19,7 @@ from chapters.diagnosis.rules import (
     FEW,
     IDENTITY,
     MANY,
+    ROUNDING,
     RULES,
     SCALES,
     SURE,
@@ -44,6 +45,8 @@ OTHERS = {
         ("reinforce", "ppo", "text"), ("", ""),
     ),
     "equal_groups": Entry("rewards in a group are all equal, so nothing is learned", ("text",), ("", "")),
+    "world_learnt": Entry("a tool's or a world's words are learned from (D9)", ("text",), ("", "")),
+    "calls_uncredited": Entry("what stands before a tool's answer earns no credit (D9)", ("text",), ("", "")),
 }  # fmt: skip
 """Suspects that the zoo of E3 does not hold."""
 LOSS_OF_SCALE = SCALES[1] ** 2 / MANY
@@ -90,6 +93,28 @@ def equal_groups(m: Logged) -> Finding | None:
         return None
     evidence = f"{what} is {fmean(share):.2f} from the start: every advantage is 0, so no gradient"
     return Finding("equal_groups", strength(BOUND + 0.2, MANY), evidence)
+
+
+def world_learnt(m: Logged) -> Finding | None:
+    """The policy did not choose the world's tokens, so no gradient may pull at them."""
+    if "world_pull" not in m:
+        return None
+    step, worst = m["world_pull"].worst()
+    if abs(worst) <= ROUNDING:
+        return None
+    evidence = f"world_pull is {worst:.3g} at step {step}: tokens that the policy did not choose"
+    return Finding("world_learnt", strength(IDENTITY, over(abs(worst), ROUNDING)), evidence)
+
+
+def calls_uncredited(m: Logged) -> Finding | None:
+    """Texts that ask and are answered, and never any pull at what asked."""
+    if not {"early_pull", "answered"} <= m.keys() or len(m["early_pull"].values) < LONG:
+        return None
+    asked = fmean(m["answered"].values)
+    if asked < 1 / MANY or max(m["early_pull"].values) > 0:
+        return None
+    evidence = f"early_pull is 0 in every update, though {asked:.0%} of the texts were answered"
+    return Finding("calls_uncredited", strength(BOUND + 0.2, MANY), evidence)
 
 
 def scale_of_returns(m: Logged) -> Finding | None:
@@ -234,8 +259,8 @@ def no_number(metrics: dict[str, list[tuple[int, float]]]) -> Finding | None:
 
 
 MORE: tuple[Callable[[Logged], Finding | None], ...] = (
-    impossible_kl, equal_groups, scale_of_returns, explodes, leaves_the_reference, loses_again,
-    never_left, prefers_the_rejected,
+    impossible_kl, equal_groups, world_learnt, calls_uncredited, scale_of_returns, explodes,
+    leaves_the_reference, loses_again, never_left, prefers_the_rejected,
 )  # fmt: skip
 
 
@@ -272,7 +297,7 @@ def _without_consequences(found: list[Finding]) -> list[Finding]:
     if "reward_scale" in named:
         explained.add("dead_critic")  # a critic that cannot get there explains nothing on its way
     if "equal_groups" in named:
-        explained.add("missing_detach")  # advantages of 0 move no policy
+        explained |= {"missing_detach", "calls_uncredited"}  # advantages of 0 move no policy
     if named & {"learning_rate_too_high", "reward_scale"}:
         explained.add("unstable")
     elif "unstable" in named:
@@ -330,6 +355,8 @@ NEEDS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("impossible_kl", ("approx_kl",), LONG),
     ("equal_groups", ("equal_groups",), 4),
     ("equal_groups", ("reward_std",), 4),
+    ("world_learnt", ("world_pull",), 1),
+    ("calls_uncredited", ("early_pull", "answered"), LONG),
 )
 """(suspect, what a rule for it needs, how many values of each at least)."""
 

@@ -98,6 +98,9 @@ EXTRA = {
     "cut_completions": "share of completions that reach no end of text",
     "preference_accuracy": "share of pairs in which the chosen text is the likelier: above one half",
     "completion_tokens": "tokens written up to the end of text",
+    "world_pull": "share of the loss's pull on tokens that a tool or a world wrote: 0",
+    "early_pull": "in texts that were answered, the share on what stands before the last answer: not 0",
+    "answered": "share of texts into which a tool or a world wrote",
 }
 """What only the logs of other libraries hold, or what only says who logged."""
 
@@ -120,7 +123,7 @@ SHORT = 40
 
 OFF_POLICY = {"exploration", "q_mean", "td_loss", "target_change", "temperature", "actor_loss"}
 TEXT = {"kl_ref", "kl_penalty", "loss_tokens", "completion_tokens", "equal_groups", "reward_std",
-        "cut_completions", "preference_accuracy"}  # fmt: skip
+        "cut_completions", "preference_accuracy", "world_pull", "early_pull"}  # fmt: skip
 ON_POLICY = {"clip_fraction", "explained_variance", "first_ratio_gap", "approx_kl"}
 HOMES = {"off-policy": {"dqn"}, "on-policy": {"reinforce", "ppo"}, "text": {"text"}}
 """A kind of learner -> those of E3's learners that have its bugs."""
