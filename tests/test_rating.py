@@ -1,5 +1,6 @@
 """Human ratings: order and sides, undo and resumption, what a kill leaves, export, and the terminal."""
 
+import codecs
 import contextlib
 import io
 import json
@@ -480,13 +481,17 @@ def test_narrow_screens_show_one_above_the_other(store, monkeypatch, capsys):
 
 
 class Typist:
-    """A person at a terminal of their own."""
+    """A person at a terminal of their own, which the program takes before all else.
 
-    def __init__(self, path, count=4):
+    It does so itself: what runs between fork and exec of a process with JAX's threads may wait for ever.
+    """
+
+    def __init__(self, path, count=4, guard=0.15):
         code = f"""
-import sys
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from chapters.rating import Pair, RatingStore, Session, rate_in_terminal, terminal
-terminal.GUARD_SECONDS = 0.15
+terminal.GUARD_SECONDS = {guard}
 pairs = [Pair(f"p{{i}}", f"text {{i}}", f"one {{i}}", f"two {{i}}") for i in range({count})]
 with RatingStore(sys.argv[1]) as store:
     print("progress", *rate_in_terminal(Session(pairs, store, repeat_share=0)))
@@ -500,22 +505,24 @@ with RatingStore(sys.argv[1]) as store:
             stderr=terminal_end,
             env=os.environ | {"TERM": "xterm", "COLUMNS": "90"},
             start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
         )
         os.close(terminal_end)
         self.seen, self.read_to = "", 0
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self):
+        """What is read may end within a letter, or within the code of a colour: both wait for the rest."""
+        letters, raw = codecs.getincrementaldecoder("utf-8")(), ""
         try:
             while chunk := os.read(self.screen, 4096):
-                self.seen += re.sub(r"\x1b\[[\d;?]*\w", "", chunk.decode())
+                raw += letters.decode(chunk)
+                self.seen = re.sub(r"\x1b\[[\d;?]*\w", "", raw)
         except OSError:
             pass
 
     def wait_for(self, text):
         """Until `text` appears after what was waited for last."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while text not in self.seen[self.read_to :]:
             assert time.monotonic() < deadline, self.seen[self.read_to :]
             time.sleep(0.01)
@@ -530,6 +537,7 @@ def test_single_keys_on_a_terminal(tmp_path):
     path = tmp_path / "ratings.sqlite"
     typist = Typist(path)
     typist.wait_for("1 of 4")
+    typist.wait_for("q stop")
     typist.type("xAaaa")  # no Enter; x means nothing; whoever leans on the key does not mean the next pair
     typist.wait_for("Recorded: A.")
     typist.wait_for("u undo   q stop")
@@ -539,11 +547,12 @@ def test_single_keys_on_a_terminal(tmp_path):
     typist.type("u")
     typist.wait_for("Undone.")
     typist.wait_for("2 of 4")
+    typist.wait_for("q stop")
     typist.type("t")
     typist.wait_for("Recorded: tie.")
     typist.type("\x04")  # Ctrl-D: the end of input
     typist.wait_for("progress 2 4")
-    assert typist.process.wait(10) == 0
+    assert typist.process.wait(60) == 0
     with RatingStore(path) as store:
         choices = [event.choice for event in store.events("me")]
     assert choices[2:] == ["undo", "tie"]
@@ -554,15 +563,17 @@ def test_ctrl_c_keeps_everything_and_restores_the_terminal(tmp_path):
     import termios
 
     path = tmp_path / "ratings.sqlite"
-    typist = Typist(path)
+    typist = Typist(path, guard=0.0)
     typist.wait_for("1 of 4")
-    typist.type("s")
+    typist.wait_for("q stop")  # the end of what it shows
+    typist.type("s", after=0)
     typist.wait_for("Recorded: skip.")
+    typist.wait_for("q stop")  # Ctrl-C empties the terminal of what nobody has read
     assert not termios.tcgetattr(typist.screen)[3] & termios.ECHO
     typist.type("\x03", after=0)
     typist.wait_for("1 of 4 answered")
     typist.wait_for("KeyboardInterrupt")  # run_lesson turns it into exit code 130
-    typist.process.wait(10)
+    typist.process.wait(60)
     assert termios.tcgetattr(typist.screen)[3] & termios.ECHO
     with RatingStore(path) as store:
         assert [event.choice for event in store.events("me")] == ["skip"]
