@@ -25,6 +25,9 @@ os.environ.update(
 # that starts them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", elsewhere + "/jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# The same for Python: else each of a hundred processes compiles the course anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import jaxtyping
 import pytest
