@@ -10,6 +10,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import Counter
@@ -481,17 +482,24 @@ def test_narrow_screens_show_one_above_the_other(store, monkeypatch, capsys):
 
 
 class Typist:
-    """A person at a terminal of their own, which the program takes before all else.
+    """A person at a terminal of their own. For the program time passes when it reads a `w`, and only then.
 
-    It does so itself: what runs between fork and exec of a process with JAX's threads may wait for ever.
+    It says what it read, and takes the terminal itself: what runs between fork and exec of a process with
+    JAX's threads may wait for ever.
     """
 
-    def __init__(self, path, count=4, guard=0.15):
+    def __init__(self, path, count=4):
         code = f"""
-import fcntl, sys, termios
+import fcntl, sys, termios, types
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from chapters.rating import Pair, RatingStore, Session, rate_in_terminal, terminal
-terminal.GUARD_SECONDS = {guard}
+read, now = terminal._key, [0.0]
+def key(screen):
+    found = read(screen)
+    print("read", repr(found), flush=True)
+    now[0] += found == "w"
+    return found
+terminal._key, terminal.time = key, types.SimpleNamespace(monotonic=lambda: now[0])
 pairs = [Pair(f"p{{i}}", f"text {{i}}", f"one {{i}}", f"two {{i}}") for i in range({count})]
 with RatingStore(sys.argv[1]) as store:
     print("progress", *rate_in_terminal(Session(pairs, store, repeat_share=0)))
@@ -528,8 +536,7 @@ with RatingStore(sys.argv[1]) as store:
             time.sleep(0.01)
         self.read_to = self.seen.index(text, self.read_to) + len(text)
 
-    def type(self, keys, after=0.3):
-        time.sleep(after)  # longer than the guard
+    def type(self, keys):
         os.write(self.screen, keys.encode())
 
 
@@ -538,17 +545,18 @@ def test_single_keys_on_a_terminal(tmp_path):
     typist = Typist(path)
     typist.wait_for("1 of 4")
     typist.wait_for("q stop")
-    typist.type("xAaaa")  # no Enter; x means nothing; whoever leans on the key does not mean the next pair
+    typist.type("wxAaaa")  # no Enter; x means nothing; whoever leans on the key does not mean the next pair
     typist.wait_for("Recorded: A.")
     typist.wait_for("u undo   q stop")
-    typist.type("\x1b[A\x1b[B")  # up and down: codes that contain A and B
+    typist.type("w\x1b[A\x1b[B")  # up and down: codes that contain A and B
+    typist.wait_for("read ''")
     typist.type("\x1b[C")
     typist.wait_for("Recorded: B.")
-    typist.type("u")
+    typist.type("wu")
     typist.wait_for("Undone.")
     typist.wait_for("2 of 4")
     typist.wait_for("q stop")
-    typist.type("t")
+    typist.type("wt")
     typist.wait_for("Recorded: tie.")
     typist.type("\x04")  # Ctrl-D: the end of input
     typist.wait_for("progress 2 4")
@@ -560,17 +568,15 @@ def test_single_keys_on_a_terminal(tmp_path):
 
 
 def test_ctrl_c_keeps_everything_and_restores_the_terminal(tmp_path):
-    import termios
-
     path = tmp_path / "ratings.sqlite"
-    typist = Typist(path, guard=0.0)
+    typist = Typist(path)
     typist.wait_for("1 of 4")
     typist.wait_for("q stop")  # the end of what it shows
-    typist.type("s", after=0)
+    typist.type("ws")
     typist.wait_for("Recorded: skip.")
     typist.wait_for("q stop")  # Ctrl-C empties the terminal of what nobody has read
     assert not termios.tcgetattr(typist.screen)[3] & termios.ECHO
-    typist.type("\x03", after=0)
+    typist.type("\x03")
     typist.wait_for("1 of 4 answered")
     typist.wait_for("KeyboardInterrupt")  # run_lesson turns it into exit code 130
     typist.process.wait(60)
