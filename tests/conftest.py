@@ -27,7 +27,6 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", elsewhere + "/jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # The same for Python: else each of a hundred processes compiles the course anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import jaxtyping
 import pytest
@@ -39,6 +38,9 @@ from chapters.utils import plotting
 
 # Figures are drawn to see that they can be: coarsely, and without the search for a layout, half of the time.
 plotting.STYLE.update({"savefig.dpi": 50, "figure.constrained_layout.use": False})
+
+# As for the processes that tests start: lessons under the hook below and rewritten tests are compiled once.
+sys.dont_write_bytecode = False
 
 # Libraries make millions of objects that stay: looking through them for garbage costs a tenth of the time.
 gc.set_threshold(20_000, 20, 20)
