@@ -45,8 +45,11 @@ sys.dont_write_bytecode = False
 # Libraries make millions of objects that stay: looking through them for garbage costs a tenth of the time.
 gc.set_threshold(20_000, 20, 20)
 
-# Under nohup a hang-up is ignored, also by the processes that tests start to see how they end.
+# Under nohup a hang-up is ignored, and Ctrl-C in the background of a script; also by the processes that tests
+# start to see how they end, which then wait for ever.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
 
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
