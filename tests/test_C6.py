@@ -294,6 +294,29 @@ def test_the_gain_of_a_linear_policy_is_found():
     assert (K.shape, std) == ((2,), pytest.approx(0.4861, abs=1e-4))
 
 
+def test_sac_on_the_linear_system_comes_to_rest_and_its_temperature_stays(tmp_path, monkeypatch):
+    """The step size falls in a straight line, on minibatches of 1,024; the price of entropy is fixed."""
+    assert linear.falling(0.0) == 1.0
+    assert linear.falling(0.5) == pytest.approx((1.0 + linear.LAST_STEP) / 2)
+    sizes, update = [], lesson.update
+
+    def watched(agent, cfg):
+        sizes.append((cfg.minibatch_size, agent.for_actor.lr, agent.for_critics.lr))
+        update(agent, cfg)
+
+    monkeypatch.setattr(lesson, "update", watched)
+    cfg = lesson.Config(num_warmup_steps=80, hidden_size=8, learning_rate=0.01)
+    log = RunLog(tmp_path, "C6")
+    agent = linear.soft_policy(320, cfg, log)
+    log.close()
+    assert {size for size, _, _ in sizes} == {1024}
+    assert agent.for_actor.lr == agent.for_critics.lr == pytest.approx(0.01 * linear.LAST_STEP)
+    rates = [rate for _, rate, _ in sizes]
+    assert rates == sorted(rates, reverse=True)
+    assert rates == [rate for _, _, rate in sizes]
+    assert agent.alpha().item() == pytest.approx(linear.ALPHA)
+
+
 def test_the_noise_of_rewards_is_right_on_average():
     envs = linear.NoisyRewards(4000, *linear.SYSTEM[:4], **linear.TASK)
     envs.reset(seed=0)
@@ -302,6 +325,19 @@ def test_the_noise_of_rewards_is_right_on_average():
     noise = envs.step(np.ones((4000, 1)))[1] - same.step(np.ones((4000, 1)))[1]
     assert abs(noise.mean()) < 5 * linear.NOISE / math.sqrt(4000)
     assert noise.std() == pytest.approx(linear.NOISE, rel=0.05)
+
+
+def test_the_noise_of_a_round_adds_up_to_nothing_and_is_as_wide_as_it_says():
+    noisy = linear.NoisyRewards(4, *linear.SYSTEM[:4], **linear.TASK)
+    still = BatchedLinearSystem(4, *linear.SYSTEM[:4], **linear.TASK)
+    noises = []
+    for envs in (noisy, still):
+        envs.reset(seed=0)
+    for _ in range(500):
+        noisy.state, still.state = np.ones((2, 4, 2))
+        noises.append(noisy.step(np.ones((4, 1)))[1] - still.step(np.ones((4, 1)))[1])
+    np.testing.assert_allclose(np.sum(noises, axis=1), 0.0, atol=1e-9)
+    assert np.std(noises) == pytest.approx(linear.NOISE, rel=0.1)
 
 
 def race(name, returns, seconds):

@@ -62,8 +62,8 @@ class Config:
     """Units in each of a network's two hidden layers."""
     learning_rate: Annotated[float, in_range(1e-6, 1.0)] = 3e-3
     """Adam's step size, for all that learns."""
-    gamma: Annotated[float, in_range(0.0, 0.9999)] = 0.95
-    """Discount factor."""
+    gamma: Annotated[float, in_range(0.0, 0.9999)] = 0.98
+    """Discount factor. Lower, and the best policy for it plays visibly worse over whole episodes."""
     target_rate: Annotated[float, in_range(0.0, 1.0)] = 0.04
     """How fast the slow copies follow."""
     exploration_noise: Annotated[float, in_range(0.0, 10.0)] = 0.2
@@ -492,7 +492,7 @@ def main(cfg: Config, log: RunLog) -> None:
     chance = total_chance(agent, squash, squashed_log_prob)
     log.claim("density_integral", says, chance, near=(1.0, 1e-3), source="a distribution", always=True)
     ax.axhline(best - GOAL, label="a return of -200", **plotting.REFERENCE)
-    ax.set(xlabel="environment steps", ylabel="regret to the computed optimum", title="Pendulum")
+    ax.set(xlabel="environment steps", ylabel="regret to the optimum (log scale)", title="Pendulum")
     ax.legend()
     log.figure(figure)
     log.write(cfg.num_env_steps, best_return=best)

@@ -101,7 +101,10 @@ def draw_regret(runs: list[dict], log: RunLog) -> None:
         plotting.seed_band(ax, curves[0, :, 0], regret, name.upper(), color)
     ax.axhline(best.mean() - lesson.GOAL, label="a return of -200", **plotting.REFERENCE)
     ax.set(
-        xlabel="environment steps", ylabel="regret to the computed optimum", title="Pendulum", yscale="log"
+        xlabel="environment steps",
+        ylabel="regret to the optimum (log scale)",
+        title="Pendulum",
+        yscale="log",
     )
     ax.legend(fontsize=10)
     log.figure(figure)

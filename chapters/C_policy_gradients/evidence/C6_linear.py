@@ -18,6 +18,8 @@ SYSTEM = lqr.mass_on_a_line()
 ALPHA = 0.5
 TASK = {"max_action": 20.0, "max_episode_steps": 5}  # the limit is so far out that (3) hardly bends anything
 LEARNER = {"num_envs": 16, "gamma": SYSTEM.gamma, "exploration_noise": 0.025}
+CALM = {"minibatch_size": 1024}  # where a policy is compared number for number: minibatches say the same
+LAST_STEP = 0.02  # of the first step size: what the last one is, so that the weights come to rest
 NOISE = 10.0  # standard deviation of the noise on a reward: more than what a state is worth
 SETTLED = 4  # of twelve checks, how many come before those that count
 BLUR = 0.005  # of the target's action, in units of its limit, which is far out
@@ -28,11 +30,17 @@ CRITICS = {  # what learns from noisy rewards: name -> (label, recipe)
 
 
 class NoisyRewards(BatchedLinearSystem):
-    """Rewards that are right on average."""
+    """Rewards that are right on average, over chance and in each step over the environments.
+
+    Else what is in the buffer would be too good or too bad by NOISE over the root of its size, every critic
+    would be off by 1 / (1 - gamma) times that, and this luck would be as large as the flattery.
+    """
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         obs, rewards, *ends, infos = super().step(actions)
-        return obs, rewards + NOISE * self.np_random.normal(size=rewards.shape), *ends, infos
+        noise = self.np_random.normal(size=rewards.shape)
+        noise = (noise - noise.mean()) * math.sqrt(len(noise) / (len(noise) - 1))  # [N], deviation as before
+        return obs, rewards + NOISE * noise, *ends, infos
 
 
 def soft_optimum() -> tuple[np.ndarray, float]:
@@ -68,17 +76,23 @@ def rounds(agent: lesson.Agent, envs: BatchedLinearSystem, cfg: lesson.Config) -
         yield i
 
 
+def falling(done: float) -> float:
+    """The share of the step size that is left once a share of the training is done: from 1 to LAST_STEP."""
+    return 1.0 + (LAST_STEP - 1.0) * done
+
+
 def soft_policy(num_env_steps: int, cfg: lesson.Config, log: RunLog) -> lesson.Agent:
     """SAC at a fixed temperature, against Riccati's equation."""
-    own = replace(cfg, num_env_steps=num_env_steps, **LEARNER)
+    own = replace(cfg, num_env_steps=num_env_steps, **LEARNER, **CALM)
     seed_everything(cfg.seed)
     envs = BatchedLinearSystem(own.num_envs, *SYSTEM[:4], **TASK)
     agent = lesson.Agent(envs, lesson.RECIPES["sac"], own)
     with torch.no_grad():
         agent.log_alpha.fill_(math.log(ALPHA))
     agent.for_alpha.lr = 0.0  # it stays there
-    for _ in rounds(agent, envs, own):
-        pass
+    num_rounds = num_env_steps // own.num_envs
+    for i in rounds(agent, envs, own):
+        agent.for_actor.lr = agent.for_critics.lr = own.learning_rate * falling(i / num_rounds)
     K, std = soft_optimum()
     x = states(2000, seed=5)
     mean, stds = policy_of(agent, x)
@@ -187,6 +201,6 @@ def draw_flattery(runs: list[dict], log: RunLog) -> None:
         late.append(curves[:, SETTLED:, 1])
     ax.set_ylim(min(-1.0, np.min(late) - 1.0), max(1.0, 1.3 * np.max(late)))
     ax.axhline(0.0, label="the exact value", **plotting.REFERENCE)
-    ax.set(xlabel="environment steps", ylabel="believed less exact value", title="Who is flattered?")
+    ax.set(xlabel="environment steps", ylabel="critic minus exact value", title="Who is flattered?")
     ax.legend()
     log.figure(figure, "flattery")
