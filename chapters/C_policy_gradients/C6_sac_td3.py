@@ -332,7 +332,7 @@ r"""
 ## 4. Look, break, write
 
 Dynamic programming tells Pendulum's best (`chapters/exact/pendulum.py`). How much less a policy earns from
-the same starts is its *regret*. To discount by 0.95 costs nearly half the bound. TD3's slow actor comes last.
+the same starts is its *regret*. To discount by 0.95 would cost nearly half its bound. TD3's actor comes last.
 
 ![All three come near the best that can be done](results/C6.png)
 
