@@ -8,7 +8,7 @@ critic then, what guards it against the critic's errors, and what is gained by p
 **Before this:** B4 (replay, target networks), C3 (continuous actions). **Changes from B4:** a second network
 takes the place of the maximum; two critics; entropy counts as reward. **Next:** C7, many actors, one learner.
 
-**Time.** 25 s on 2 cores; with all evidence 300 s.
+**Time.** 60 s on 2 cores; with all evidence 600 s.
 
 References: `silver2014dpg`, `lillicrap2016ddpg`, `fujimoto2018td3`, `haarnoja2018sac`,
 `haarnoja2018applications`.
@@ -332,7 +332,7 @@ r"""
 ## 4. Look, break, write
 
 Dynamic programming tells Pendulum's best (`chapters/exact/pendulum.py`). How much less a policy earns from
-the same starts is its *regret*. To discount by 0.95 would cost nearly half its bound. TD3's actor comes last.
+the same starts is its *regret*; discounting by 0.95 costs nearly half its bound. TD3's slow actor comes last.
 
 ![All three come near the best that can be done](results/C6.png)
 
