@@ -127,3 +127,33 @@ def draw_ends_and_ways(ends: dict[str, Any], world: TokenWorld, cfg: Any, log: R
     curves.set(xlabel="gradient step", ylabel="share of the gap closed", title="Which pairs")
     curves.legend(loc="best")
     log.figure(figure)
+
+
+def draw_estimators(labels: dict[str, str], log: RunLog) -> None:
+    """Bias against spread, and where each estimator ends: `bias_`, `spread_` and `end_<name>` of a run."""
+    figure, (chart, ends) = plotting.new_figure(1, 2, width=6.2, height=4.8)
+    colours = dict(zip(labels, (*plotting.COLOURS, plotting.YELLOW, "grey", "black")))
+    for name, label in labels.items():
+        at = log.last(f"bias_{name}"), log.last(f"spread_{name}")
+        chart.plot(*at, "o", markersize=11, color=colours[name], label=label)
+    chart.legend(loc="lower left", fontsize=10)
+    chart.set(xlabel="bias / norm of the exact gradient", ylabel="standard deviation / same norm")
+    chart.set(title="One text's estimate", xlim=(-0.05, None), ylim=(0, None))
+    rows = {label: [log.last(f"end_{name}")] for name, label in labels.items()}
+    draw_shortfalls(ends, rows, list(colours.values()))
+    for row, (values, colour) in enumerate(zip(rows.values(), colours.values())):
+        ends.plot(max(1.0 - values[0], 1e-6), row, "o", markersize=11, color=colour)
+    ends.legend(loc="lower left", fontsize=10)
+    ends.set_title("Where it ends")
+    log.figure(figure)
+
+
+def draw_shortfalls(ax: Axes, rows: dict[str, list[float]], colours: list[str]) -> None:
+    """A dot for each end: how far its objective, as a share of the best one's, is below 1, at least 1e-6."""
+    missing = {label: [max(1.0 - value, 1e-6) for value in values] for label, values in rows.items()}
+    plotting.dot_rows(ax, missing, colours)
+    most = max(1.0, *(2.0 * max(values) for values in missing.values()))
+    ax.set_xlim(5e-7, most)
+    ax.set_xscale("log")
+    ax.axvline(1e-3, label="left of this: ends there", **plotting.REFERENCE)
+    ax.set_xlabel("1 - objective / the best adapter's")
