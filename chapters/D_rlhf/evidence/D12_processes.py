@@ -82,6 +82,10 @@ class RemoteSampler(RemoteActor):
         self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
 
+    def ask(self, table: np.ndarray) -> None:
+        """Order a batch by these weights, the policy's `table`; it is begun at once."""
+        self.asked.put(table)
+
 
 def shortest_time(sampling: np.ndarray, training: float, lag: int) -> float:
     """Seconds until the last update is done, if nothing but `sampling` [U] and `training` takes time.
