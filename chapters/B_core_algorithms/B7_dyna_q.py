@@ -255,7 +255,7 @@ dashed line is exact: the best policy that takes a tenth of its steps at random.
 
 ![Solved exactly, the memories of agents that never planned hold the shortest path](results/B7_plans.png)
 
-**Left**, why curves end above the dashed line. "To the end" solves the remembered model exactly: with $n =
+**Left**, why curves end above the dashed line. Blue: the remembered model is solved exactly. With $n =
 50$ nothing is left to plan, who keeps to a detour has not *seen* anything shorter. Agents that never planned
 wandered, saw all and used little. **Right**, prioritised sweeping of the true model, on ever finer mazes.
 

@@ -384,7 +384,7 @@ def draw_changes(runs: list[dict], log: RunLog) -> None:
             rows = np.array([run[f"{world}_regret_{name}"] for run in runs])  # [runs, points, (step, regret)]
             plotting.seed_band(ax, rows[0, :, 0], rows[:, :, 1], label, color)
         ax.axvline(runs[0][f"{world}_changes"][0][0], label="the maze changes", **plotting.REFERENCE)
-        ax.set(title=title, xlabel="steps", ylabel="regret (goals)", ylim=(0, None))
+        ax.set(title=title, xlabel="environment steps", ylabel="regret, in goals", ylim=(0, None))
         ax.legend(loc="lower right")
     log.figure(figure, "changes")
 
@@ -394,8 +394,8 @@ def draw_plans(runs: list[dict], log: RunLog) -> None:
     figure, (paths, sweeps) = plotting.new_figure(1, 2)
     places = np.arange(len(lesson.PLANS))
     for offset, name, label, color in (
-        (-0.2, "own_shortest", "as it acts", plotting.ORANGE),
-        (0.2, "planned_shortest", "planned to the end in its memory", plotting.BLUE),
+        (-0.2, "own_shortest", "on the path that they take", plotting.ORANGE),
+        (0.2, "planned_shortest", "by solving all that they remember", plotting.BLUE),
     ):
         shares = 100 * np.array([run[name] for run in runs])[:, :, 1]  # [runs, n]
         paths.bar(places + offset, np.median(shares, axis=0), 0.36, color=color, label=label)
@@ -408,17 +408,22 @@ def draw_plans(runs: list[dict], log: RunLog) -> None:
         )
     paths.set_xticks(places, [f"n = {n}" for n in lesson.PLANS])
     paths.set(
-        title="Who finds the shortest path?", ylabel="agents (%)", ylim=(0, 139), yticks=range(0, 101, 20)
+        title="Who finds the shortest path?",
+        ylabel="agents that find it (%)",
+        ylim=(0, 139),
+        yticks=range(0, 101, 20),
     )
     paths.legend(loc="upper left", title=f"median and range of {len(runs)}")
     for name, label, color in (
-        ("at_random", "random order", plotting.ORANGE),
+        ("at_random", "pairs in random order", plotting.ORANGE),
         ("swept", "prioritised sweeping", plotting.BLUE),
     ):
         rows = np.array([run[name] for run in runs])  # [runs, mazes, (pairs, backups)]
         sweeps.plot(rows[0, :, 0], np.median(rows[:, :, 1], axis=0), "o-", color=color, label=label)
-    sweeps.plot(rows[0, :, 0], rows[0, :, 0], label="one for each pair", **plotting.REFERENCE)
-    sweeps.set(title="Backups until all is exact", xlabel="pairs of state and action", ylabel="backups")
+    sweeps.plot(rows[0, :, 0], rows[0, :, 0], label="one backup for each pair", **plotting.REFERENCE)
+    sweeps.set(
+        title="Backups until all is exact", xlabel="pairs of state and action", ylabel="backups in all"
+    )
     sweeps.set(xscale="log", yscale="log")
     sweeps.set_xticks(rows[0, :, 0], [f"{pairs:,.0f}" for pairs in rows[0, :, 0]])
     sweeps.set_xticks([], minor=True)
@@ -429,13 +434,16 @@ def draw_plans(runs: list[dict], log: RunLog) -> None:
 def draw_bound(runs: list[dict], log: RunLog) -> None:
     figure, ax = plotting.new_figure(width=7.2)
     rows = np.array([run["counted_bound"] for run in runs])
-    ax.plot(rows[0, :, 0], np.median(rows[:, :, 1], axis=0), label="simulation bound", **plotting.REFERENCE)
+    ax.plot(
+        rows[0, :, 0], np.median(rows[:, :, 1], axis=0), label="bound (4) on the error", **plotting.REFERENCE
+    )
     for name, label, color in (
-        ("counted_error", "error of the value", plotting.ORANGE),
-        ("counted_loss", "loss by acting on it", plotting.BLUE),
+        ("counted_error", "error of its values", plotting.ORANGE),
+        ("counted_loss", "lost by acting on it", plotting.BLUE),
     ):
         rows = np.array([run[name] for run in runs])
         plotting.seed_band(ax, rows[0, :, 0], rows[:, :, 1], label, color)
-    ax.set(xscale="log", yscale="log", xlabel="tries of each pair", ylabel="value", title="Counted models")
-    ax.legend()
+    ax.set(xscale="log", yscale="log", xlabel="tries of each state and action", ylabel="discounted reward")
+    ax.set_title("How wrong is a counted model?")
+    ax.legend(loc="lower left")
     log.figure(figure, "bound")
