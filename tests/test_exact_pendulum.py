@@ -121,6 +121,9 @@ def test_the_best_policy_for_a_discount_earns_less_over_an_episode(monkeypatch):
     assert earned == sorted(earned)
     assert earned[2] - earned[0] > 10.0, "at 0.95"
     assert earned[2] - earned[1] < 5.0, "at 0.98"
+    angle = np.linspace(-3.0, 3.0, 13)
+    obs = np.stack([np.cos(angle), np.sin(angle), np.zeros(13)], axis=1)
+    assert not pendulum.optimal_policy(obs, 5, gamma=0.0).any(), "today's cost is least without a torque"
 
 
 @pytest.mark.parametrize("name", ["C3_ppo_from_scratch.py", "C2_proximal_policy_optimization_ppo.md"])
