@@ -1,6 +1,7 @@
 """C6's learners on probes with continuous actions, whole and with edits; and its evidence's own measures."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -23,6 +24,7 @@ from chapters.exact import lqr, pendulum
 from chapters.exact.densities import total_chance
 from chapters.utils import RunLog, UsageError
 from chapters.utils.edits import edited
+from chapters.utils.runlog import read_metrics
 
 GAMMA = 0.9
 QUICK = {
@@ -387,3 +389,12 @@ def test_published_curves_are_as_long_as_ours_may_be():
     longest = max(mark.high for mark in evidence.Config.__annotations__["num_cheetah_steps"].__metadata__)
     assert cheetah.PUBLISHED.shape == (10, 1 + longest // cheetah.EVERY)
     assert (cheetah.PUBLISHED[:, 0] > -10).all()  # the untrained network
+
+
+@pytest.mark.parametrize(("steps", "checks"), [(2, [2]), (9, [5, 9]), (10, [5, 10])])
+def test_however_few_steps_the_cheetah_takes_its_end_is_checked(steps, checks, tmp_path):
+    cfg = replace(lesson.Config(), num_env_steps=steps, **(cheetah.SETTINGS | cheetah.SMALL))
+    log = RunLog(tmp_path, "C6")
+    cheetah.train_checked(cfg, 5, {"max_episode_steps": 4}, log)
+    log.close()
+    assert [step for step, _ in read_metrics(log.folder)["cheetah_return"]] == checks

@@ -69,7 +69,7 @@ def train_checked(cfg: lesson.Config, every: int, short: dict, log: RunLog) -> l
             obs = lesson.collect(agent, envs, obs, cfg)
             for _ in range(episode if step % episode == 0 else 0):
                 lesson.update(agent, cfg)
-        if step % every == 0:
+        if step % every == 0 or step == cfg.num_env_steps:
             returns = evaluate(agent.greedy, ENV_ID, episodes=10, seed=cfg.seed + 10_000, **short)
             log.write(step, cheetah_return=returns.mean(), cheetah_cpu_seconds=clock.seconds)
     return agent
