@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import random
 import shutil
 import signal
@@ -22,9 +21,6 @@ from chapters.utils.lesson import UsageError
 
 EVIL = """<script>document.title = "ran"</script><img src=x onerror='document.title="ran"'>"""
 RTL = "\u202eيمين\u2066 over"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MACOS_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 class Visitor:
@@ -392,21 +388,6 @@ def test_no_acknowledged_answer_is_lost_when_the_server_is_killed(tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------
 # A real browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    executable = executable or (MACOS_BROWSER if os.path.exists(MACOS_BROWSER) else None)
-    if executable is None:
-        # a browser is no part of the set-up: a learner may have none, and what the server refuses and keeps
-        # is tested above without one; .ci/run installs Chromium where it may, so this runs there
-        pytest.skip("no Chromium or Chrome on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

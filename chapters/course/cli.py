@@ -30,6 +30,8 @@ rate = typer.Typer(no_args_is_help=True, help="Preferences that people gave (D6)
 app.add_typer(rate, name="rate")
 dev = typer.Typer(no_args_is_help=True, help="For those who write the course.")
 app.add_typer(dev, name="dev")
+site = typer.Typer(no_args_is_help=True, help="The course as pages to read in a browser, offline.")
+app.add_typer(site, name="site")
 
 DAYS = Path(os.environ.get("RL_DAYS") or catalog.ROOT / "days")  # empty is as good as unset
 PRACTICE = Path(os.environ.get("RL_PRACTICE") or catalog.ROOT / "practice")
@@ -743,6 +745,35 @@ def notebook(
     except OSError as error:
         raise UsageError(f"--out {path}: cannot write there ({error.strerror})") from None
     print(written)
+
+
+SiteFolder = Annotated[Path, typer.Option(help="Folder of the site.", show_default="site")]
+
+
+@site.command("build")
+def site_build(out: SiteFolder = catalog.ROOT / "site") -> None:
+    """Write every lesson, note, day and plan as a page; nothing is run. Exit code 1 if something is amiss."""
+    from chapters.course.site.build import build
+
+    warnings = build(out.absolute())
+    print("\n".join([*warnings, f"open {_short(out.absolute() / 'index.html')}, or: rl site serve"]))
+    if warnings:
+        raise typer.Exit(CLAIM_FAILED)
+
+
+@site.command("serve")
+def site_serve(
+    out: SiteFolder = catalog.ROOT / "site",
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
+) -> None:
+    """Build the site, as far as something changed, and show it at 127.0.0.1 until Ctrl-C."""
+    from chapters.course.site.build import build, require, server
+
+    require()
+    with server(out.absolute(), port) as serving:  # first: a port in use is known before the build
+        print("\n".join(build(out.absolute())), end="", flush=True)
+        print(f"http://127.0.0.1:{serving.server_address[1]} (Ctrl-C ends)", flush=True)
+        serving.serve_forever()
 
 
 @dev.command("check-exercises")

@@ -1,0 +1,52 @@
+// Sets formulas, ties an equation to the line that implements it, and lets code be copied. No request is made.
+"use strict";
+
+for (const formula of document.querySelectorAll(".formula")) {
+  const text = formula.textContent;
+  katex.render(text, formula, { displayMode: formula.tagName === "DIV", throwOnError: false, strict: "ignore" });
+}
+
+// "# eq. (2)" in a lesson's code and the equation (2) of its text point at each other
+for (const comment of document.querySelectorAll(".highlight .c1")) {
+  comment.innerHTML = comment.innerHTML.replace(/(eqs?\. |, | and )?\((\w+)\)/g, (whole, before = "", number) => {
+    const equation = document.getElementById(`equation-${number}`);
+    return equation ? `${before}<a class="equation" href="#equation-${number}">(${number})</a>` : whole;
+  });
+}
+for (const link of document.querySelectorAll("a.equation")) {
+  const equation = document.getElementById(link.hash.slice(1));
+  const together = (on) => () => [link, equation].forEach((part) => part.classList.toggle("shown-together", on));
+  for (const part of [link, equation]) {
+    part.addEventListener("mouseenter", together(true));
+    part.addEventListener("mouseleave", together(false));
+  }
+  equation.title = "implemented below: follow the outlined line";
+}
+
+for (const block of document.querySelectorAll("article .highlight")) {
+  const button = document.createElement("button");
+  button.className = "copy";
+  button.type = "button";
+  button.textContent = "copy";
+  button.addEventListener("click", () => {
+    const lines = block.querySelector("pre").innerText.split("\n");
+    const session = lines.some((line) => line.startsWith(">>> "));
+    const typed = session ? lines.filter((line) => /^(>>>|\.\.\.) ?/.test(line)) : lines;
+    const text = typed.map((line) => (session ? line.slice(4) : line.replace(/^\$ /, ""))).join("\n");
+    navigator.clipboard.writeText(text).then(
+      () => { button.textContent = "copied"; },
+      () => { button.textContent = "not allowed here"; },
+    );
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  });
+  block.append(button);
+}
+
+// a place that is folded away is opened when a link leads to it
+function unfold() {
+  const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let part = place; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  if (place) place.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();

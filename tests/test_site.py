@@ -1,0 +1,183 @@
+"""The site: what becomes a page, where its links lead, and how it fares in a real browser, from a disk."""
+
+import html.parser
+import http.client
+import re
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from chapters.course.catalog import ROOT, items
+from chapters.course.site import build, diagrams, pages
+from chapters.course.site.names import name_of
+from chapters.utils.lesson import UsageError
+
+with_extra = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+@pytest.fixture(scope="module")
+def laid_out():
+    return pages.collect()
+
+
+def test_every_lesson_note_day_and_plan_is_a_page(laid_out):
+    for item in items():
+        assert f"# {item.id} · {item.title}" in laid_out.pages[name_of(item.path)], item.id
+    for path in [*ROOT.glob("*.md"), *(ROOT / "planning").glob("*.md"), *(ROOT / "days").glob("*/*.md")]:
+        assert name_of(path) in laid_out.pages, path
+    order = re.findall(r"^(?:chapters|planning|days)/\S+$", laid_out.pages["index"], re.MULTILINE)
+    numbered = [name_of(item.path) for item in items()]
+    assert order[: len(numbered)] == numbered
+
+
+def test_links_between_pages_lead_to_pages_and_pictures_are_there(laid_out):
+    for name, text in laid_out.pages.items():
+        folder = (ROOT / name).parent
+        prose = diagrams.FENCE.sub("", text)
+        targets = re.findall(r"\]\(([^()\s#]+)[^()]*\)", prose) + re.findall(r'(?:src|href)="([^"#]+)', prose)
+        for target in targets:
+            if re.match(r"\w+:", target) or name == "CONTRIBUTING":
+                continue
+            place = Path(unquote(str(folder / target))).resolve()
+            known = place.relative_to(ROOT).as_posix()
+            page = re.sub(r"\.(md|html)$", "", known)
+            assert page in laid_out.pages or place in laid_out.pictures, f"{name}: {target}"
+
+
+def test_code_that_only_draws_is_folded_and_nothing_is_lost():
+    source = "X = 1\n\n\ndef draw(log):\n    log.figure(plotting.new_figure())\n\n\ndef main():\n    pass"
+    text = pages.code(source)
+    folded = text.index("<details>"), text.index("</details>")
+    assert folded[0] < text.index("def draw") < folded[1] < text.index("def main")
+    kept = re.sub(r"</?details>|<summary>.*?</summary>|```(python)?", "", text).split()
+    assert kept == source.split()
+    assert "<details>" not in pages.code("def main():\n    pass")
+
+
+def test_a_paper_that_is_cited_leads_to_its_reference(laid_out):
+    text, _ = pages.linked_up(
+        "See `watkins1992qlearning`, and `nobody2020x`.", ROOT / "chapters" / "NOTATION.md"
+    )
+    assert (
+        '<a class="to" href="references.html#watkins1992qlearning" title="Watkins and Dayan (1992). ' in text
+    )
+    assert "`nobody2020x`" in text
+    assert 'id="watkins1992qlearning"' in laid_out.pages["chapters/references"]
+
+
+def test_every_diagram_has_its_picture_and_every_picture_its_diagram():
+    """Else: `python -m chapters.course.site.diagrams mermaid.min.js`, as its docstring says."""
+    texts = diagrams.texts()
+    assert len(texts) > 10
+    assert {diagrams.path_of(text) for text in texts} == {*diagrams.PLACE.glob("*.svg")}
+    for text in texts:
+        picture = diagrams.path_of(text).read_text(encoding="utf-8")
+        assert picture.count("\n") == 1
+        assert not re.search(r"<style|fill=\"#|href|foreignObject|url\(\w", picture)
+        words = re.sub(r"<[^>]+>", "", re.sub(r"</tspan>", " ", picture)).split()
+        labels = " ".join(diagrams.LABEL.findall(text)).replace("<br/>", " ").split()
+        assert len(words) >= len(labels), "a label is not in the picture"
+
+
+def test_what_readers_load_is_here():
+    """KaTeX's style names fonts, and they stand beside it."""
+    style = build.STATIC / "katex" / "katex.min.css"
+    fonts = re.findall(r"url\(([^)]+)\)", style.read_text(encoding="utf-8"))
+    assert len(fonts) == 20
+    assert all((style.parent / font).exists() for font in fonts)
+    for path in build.STATIC.glob("*.*"):
+        assert not re.search(r"https?://|\bimport\b|fetch\(", path.read_text(encoding="utf-8")), path
+
+
+def test_without_the_extra_it_is_one_line(course, monkeypatch):
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    says = "error: rl site needs the extra `docs` (uv sync --inexact --compile-bytecode --extra docs)\n"
+    assert course.refused("site", "build") == says
+    assert course.refused("site", "serve") == says
+
+
+@with_extra
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(UsageError, match="there is something else"):
+        build.build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_it_is_served_to_this_machine_only(tmp_path):
+    (tmp_path / "index.html").write_text("front")
+    server = build.server(tmp_path, 0)
+    host, port = server.server_address
+    assert host == "127.0.0.1"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"front"
+        connection.close()
+        with pytest.raises(UsageError, match="cannot listen there"):
+            build.server(tmp_path, port)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Reader(html.parser.HTMLParser):
+    """The places of a page, what it links to and loads, its headings and its images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.places, self.links, self.headings, self.images = set(), [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.places.add(found.get("id"))
+        self.links += [found[name] for name in ("href", "src") if name in found]
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img":
+            self.images.append(found)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The whole site, built once, in half a minute: {path: its page}."""
+    folder = tmp_path_factory.mktemp("site")
+    assert build.build(folder) == []
+    return {path: Reader(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+
+
+@with_extra
+def test_every_link_of_the_site_leads_somewhere(site):
+    for path, page in site.items():
+        for link in page.links:
+            if re.match(r"https?:|mailto:|data:", link):
+                continue
+            target, _, anchor = unquote(link).partition("#")
+            place = (path.parent / target.partition("?")[0]).resolve() if target else path
+            assert place.exists(), f"{path.name}: {link}"
+            if anchor and place.suffix == ".html":
+                assert anchor in site[place].places, f"{path.name}: {link}"
+
+
+@with_extra
+def test_headings_in_order_images_described_and_sized(site):
+    for path, page in site.items():
+        if path.stem == "search":
+            continue
+        assert page.headings[0] == 1, path
+        assert page.headings.count(1) == 1, path
+        assert all(b <= a + 1 for a, b in zip(page.headings, page.headings[1:])), path
+        for image in page.images:
+            assert len(image.get("alt", "")) > 5, (path, image)
+            assert {"width", "height"} <= image.keys(), (path, image)
+
+
+@with_extra
+def test_it_is_small(site):
+    folder = next(path.parent for path in site if path.name == "search.html")
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 60e6
