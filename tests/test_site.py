@@ -1,5 +1,6 @@
 """The site: what becomes a page, where its links lead, and how it fares in a real browser, from a disk."""
 
+import html
 import html.parser
 import http.client
 import re
@@ -8,10 +9,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
-from chapters.course.catalog import ROOT, items
-from chapters.course.site import build, diagrams, pages
-from chapters.course.site.names import name_of
+from chapters.course import ledger
+from chapters.course.catalog import ROOT, find, items, lessons
+from chapters.course.site import build, diagrams, mistakes, pages, proven, search
+from chapters.course.site.names import PROVEN, name_of
+from chapters.utils.claims import Claim
 from chapters.utils.lesson import UsageError
 
 with_extra = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
@@ -20,7 +24,10 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @pytest.fixture(scope="module")
 def laid_out():
-    return pages.collect()
+    """All pages but "Every mistake", for which every lesson is imported; that page is built with the site."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mistakes, "page", lambda: "# Every mistake")
+        return pages.collect()
 
 
 def test_every_lesson_note_day_and_plan_is_a_page(laid_out):
@@ -68,6 +75,84 @@ def test_a_paper_that_is_cited_leads_to_its_reference(laid_out):
     assert 'id="watkins1992qlearning"' in laid_out.pages["chapters/references"]
 
 
+def test_every_claim_is_on_the_page_of_what_is_proven_and_result_tables_lead_there(laid_out):
+    claims = set()
+    for item in lessons():
+        book = ledger.load(item)
+        claims |= {
+            f"{item.id}.{name}" for name in [*book["claims"], *(one["name"] for one in book["pooled"])]
+        }
+        for name in book["claims"]:
+            assert f"proven.html#{item.id}.{name}" in laid_out.pages[name_of(item.path)]
+    assert set(re.findall(r'<div class="entry" id="([^"]+)"', laid_out.pages[PROVEN])) == claims
+    linked = {
+        found for text in laid_out.pages.values() for found in re.findall(r"proven\.html#([^\"]+)", text)
+    }
+    assert linked == claims
+    note = laid_out.pages["chapters/D_rlhf/D1_reward_modeling_concepts"]
+    assert 'proven.html#D3.calibration_slope">' in note
+
+
+def claim(value, **bound):
+    return Claim("one", "It is so.", value, **bound)
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "margin"),
+    [
+        ((2.0, 3.0), {"at_least": 1.0}, 1.0),
+        ((0.5, 3.0), {"at_least": 1.0}, -0.5),
+        ((-3.0, -1.5), {"at_most": -1.0}, 0.5),
+        ((0.0, 0.2), {"at_most": 0.0}, -1.0),
+        ((9.0, 10.5), {"near": (10.0, 2.0)}, 0.5),
+        ((7.0,), {"near": (10.0, 2.0)}, -0.5),
+        ((float("nan"), 2.0), {"at_least": 1.0}, -float("inf")),
+    ],
+)
+def test_a_margin_is_that_of_the_worst_seed(values, bound, margin):
+    records = [claim(value, **bound) for value in values]
+    assert proven.margin(records) == pytest.approx(margin)
+    assert (proven.margin_class(margin) == "fails") == any(not record.holds for record in records)
+
+
+def test_dots_stand_on_their_side_of_the_bound():
+    for bound in ({"at_least": 1.0}, {"at_most": 1.0}, {"near": (1.0, 0.5)}):
+        for values in ((0.0, 0.8, 1.2, 3.0), (1.0, 1.0), (1e6, -1e6), (float("nan"), 2.0)):
+            picture = proven.dots([claim(value, **bound) for value in values])
+            left, width = (
+                float(part) for part in re.search(r'<rect x="([\d.]+)" width="([\d.]+)"', picture).groups()
+            )
+            dots = re.findall(r'<circle class="(\w+)" cx="([\d.]+)"', picture)
+            assert len(dots) == sum(value == value for value in values)
+            for verdict, x in dots:
+                assert (left - 0.11 <= float(x) <= left + width + 0.11) == (verdict == "holds"), (
+                    bound,
+                    values,
+                )
+
+
+def test_a_claim_has_a_kind():
+    assert proven.kind([claim(1.0, at_least=0.0)] * 2) == "exact"
+    assert proven.kind([claim(1.0, at_least=0.0), claim(2.0, at_least=0.0)]) == "statistical"
+    assert proven.kind([claim(1.0, at_least=0.0, timed=True)] * 2) == "timed"
+    assert proven.kind([claim(1.0, at_least=0.0, always=True)] * 2) == "identity"
+
+
+def test_a_mistake_is_shown_with_its_lines_and_what_fails():
+    item = find("B1")
+    name, edit, changed = next(one for one in mistakes.named(item) if one[0] == "merged")
+    text = mistakes.entry(item, name, edit, changed)
+    assert 'id="B1.merged"' in text
+    assert html.escape(edit.says) in text
+    assert all(f"proven.html#B1.{claim}" in text for claim in edit.fails)
+    assert 'class="gd">-' in text
+    assert 'class="gi">+' in text
+    lead = mistakes.linked_commands("Try `rl break B1 merged`.", item.path)
+    assert (
+        lead == 'Try <a class="to" href="../../mistakes.html#B1.merged"><code>rl break B1 merged</code></a>.'
+    )
+
+
 def test_every_diagram_has_its_picture_and_every_picture_its_diagram():
     """Else: `python -m chapters.course.site.diagrams mermaid.min.js`, as its docstring says."""
     texts = diagrams.texts()
@@ -92,6 +177,12 @@ def test_what_readers_load_is_here():
         assert not re.search(r"https?://|\bimport\b|fetch\(", path.read_text(encoding="utf-8")), path
 
 
+def test_the_job_that_publishes_is_off_by_default():
+    job = yaml.load((ROOT / ".github" / "workflows" / "site.yml").read_text(), Loader=yaml.BaseLoader)
+    assert job["on"] == {"workflow_dispatch": ""}
+    assert any(step.get("run") == ".venv/bin/rl site build" for step in job["jobs"]["site"]["steps"])
+
+
 def test_without_the_extra_it_is_one_line(course, monkeypatch):
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
     says = "error: rl site needs the extra `docs` (uv sync --inexact --compile-bytecode --extra docs)\n"
@@ -105,6 +196,19 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there is something else"):
         build.build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_search_looks_through_sections_claims_and_mistakes():
+    mark = '<a class="headerlink" href="#">¶</a>'
+    page = f"""<article role="main" id="x"><section class="y" id="top"><h1>B1 · A &amp; b{mark}</h1>
+        <p>First.</p><section id="one"><h2>One{mark}</h2><pre>x <span>= 1</span></pre></section></section>
+        <div class="entry" id="B1.gap" data-kind="exact"><p><b>It holds.</b></p><svg><text>no</text></svg>
+        <p>later</p></div></article>"""
+    assert search.sections(page) == [
+        ("top", "B1 · A & b", "B1 · A & b", "First."),
+        ("one", "B1 · A & b", "One", "x = 1"),
+        ("B1.gap", "B1 · A & b", "B1.gap", "It holds."),
+    ]
 
 
 def test_it_is_served_to_this_machine_only(tmp_path):
@@ -167,8 +271,6 @@ def test_every_link_of_the_site_leads_somewhere(site):
 @with_extra
 def test_headings_in_order_images_described_and_sized(site):
     for path, page in site.items():
-        if path.stem == "search":
-            continue
         assert page.headings[0] == 1, path
         assert page.headings.count(1) == 1, path
         assert all(b <= a + 1 for a, b in zip(page.headings, page.headings[1:])), path

@@ -108,7 +108,7 @@ def results_table(lesson: str, only: str | None = None) -> str:
         "source",
     )
     rows = [
-        (_cell(claim.statement), f"{value} {claim.unit}".strip(), claim.bound, held, _cell(claim.source))
+        (cell(claim.statement), f"{value} {claim.unit}".strip(), claim.bound, held, cell(claim.source))
         for claim, value, held in _measured(book)
         if names is None or claim.name in names
     ]
@@ -224,7 +224,7 @@ def syllabus_table(document: Path) -> str:
             claims = f"{held} of {total} hold, {len(book['runs'])} seeds"
             own = [path for path in ledger.own_figures(item) if path.name == f"{item.id}.png"]
             figure = f'<img src="{_relative(own[0], here)}" width="240" alt="{item.title}">' if own else ""
-        lines.append(f"| {item.id} | {link} | {_cell(item.question)} | {time} | {claims} | {figure} |")
+        lines.append(f"| {item.id} | {link} | {cell(item.question)} | {time} | {claims} | {figure} |")
     return "\n".join(lines) + "\n\n"
 
 
@@ -240,12 +240,12 @@ def plan_tables(document: Path) -> str:
         times = [plans.day_minutes(day) for day in plan.days]
         read, run = (plans.duration(sum(part)) for part in zip(*times))
         work = plans.duration(sum(map(plans.day_exercises, plan.days)))
-        row = (f"`rl plan {plan.id}`", len(plan.days), len(plan.items), read, work, run, _cell(plan.why))
+        row = (f"`rl plan {plan.id}`", len(plan.days), len(plan.items), read, work, run, cell(plan.why))
         lines.append(f"| {' | '.join(map(str, row))} |")
         rows = []
         for day, (read, run) in zip(plan.days, times):
             hours = map(plans.duration, (read, plans.day_exercises(day), run))
-            rows.append((day.name, _links(day.items, document.parent), *hours, _cell(day.also)))
+            rows.append((day.name, _links(day.items, document.parent), *hours, cell(day.also)))
         table = _markdown(("day", "items", "reading", "exercises", "runs", "and"), rows)
         details += [f"<details><summary>{plan.title}</summary>", "", table, "</details>", ""]
     return "\n".join([*lines, "", *details]) + "\n"
@@ -278,7 +278,8 @@ def _number(value: float | None, claim: Claim) -> str:
     return next(right, f"{value:.3g}")
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as it stands in a cell of a table."""
     return text.replace("|", r"\|")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from chapters.course.catalog import ROOT
 from chapters.course.journal import JournalError, locked
-from chapters.course.site import pages
+from chapters.course.site import pages, search
 from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError
 
@@ -38,7 +38,7 @@ SETTINGS = {
     "html_copy_source": False,
     "html_use_index": False,
     "html_show_copyright": False,
-    "html_show_search_summary": False,  # it fetches the pages, which no browser does from a disk
+    "templates_path": [str(Path(__file__).with_name("templates"))],  # a search that fetches nothing
     "myst_enable_extensions": ["amsmath", "dollarmath", "html_image"],
     "myst_dmath_double_inline": True,
     "myst_heading_anchors": 4,
@@ -73,7 +73,9 @@ def build(out: Path, only: str = "") -> list[str]:
         with locked(cache):
             lay_out(pages.collect(), cache / "pages", only)
             write_atomic(out / MARK, "")  # first: a build that is cut off can go on
-            return _sphinx(cache / "pages", out, cache / "kept")
+            warnings = _sphinx(cache / "pages", out, cache / "kept")
+            search.write(out)
+            return warnings
     except JournalError as error:
         raise UsageError(str(error)) from None
 

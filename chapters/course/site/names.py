@@ -55,3 +55,27 @@ def escaped(text: str) -> str:
 def as_block(*lines: str) -> str:
     """HTML that Markdown leaves alone: no line of it is empty."""
     return "\n" + "\n".join(line for text in lines for line in text.split("\n") if line.strip()) + "\n"
+
+
+def filters(**choices: dict[str, str]) -> str:
+    """A form that filters the entries of a page, by words and by what their data say: {value: its text}."""
+    lists = [
+        f'<label>{name} <select name="{name}"><option value="">all</option>'
+        + "".join(f'<option value="{value}">{escaped(text)}</option>' for value, text in options.items())
+        + "</select></label>"
+        for name, options in choices.items()
+    ]
+    words = '<label>words <input type="search" name="words"></label>'
+    return as_block(
+        '<form class="filters" role="search">', *lists, words, '<output aria-live="polite"></output></form>'
+    )
+
+
+def lesson_choices() -> dict[str, str]:
+    """The lessons, to choose from."""
+    return {item.id: f"{item.id} · {item.title}" for item in catalog.lessons()}
+
+
+def lesson_link(item: catalog.Item, here: str) -> str:
+    """A line that leads from a page to a lesson."""
+    return f"[The lesson]({relative(name_of(item.path), here)}.md)\n"

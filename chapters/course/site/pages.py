@@ -16,8 +16,18 @@ from pathlib import Path
 
 from chapters.course import catalog
 from chapters.course.catalog import ROOT
-from chapters.course.site import diagrams
-from chapters.course.site.names import BIBLIOGRAPHY, anchor_to, name_of, page_files, relative
+from chapters.course.site import diagrams, lists, mistakes, proven
+from chapters.course.site.names import (
+    BIBLIOGRAPHY,
+    FIGURES,
+    MISTAKES,
+    ORDERS,
+    PROVEN,
+    anchor_to,
+    name_of,
+    page_files,
+    relative,
+)
 
 TARGET = re.compile(r'(\]\(|<img src=")([^()\s"]+)(?=[)"])')
 KEY = re.compile(r"`([a-z]{2,}(?:19|20)\d\d[a-z]*\d?)`")
@@ -51,6 +61,13 @@ def collect() -> Site:
         site.pages[name_of(path)] = text
         site.pictures |= {other for other in linked if other.suffix in PICTURES}
         waiting += sorted({other for other in linked if other.suffix not in PICTURES} - {*waiting})
+    site.pages[PROVEN], site.pages[MISTAKES], site.pages[ORDERS] = (
+        proven.page(),
+        mistakes.page(),
+        lists.orders(),
+    )
+    site.pages[FIGURES], shown = lists.figures()
+    site.pictures |= shown
     site.pages["index"] += contents()
     return site
 
@@ -69,7 +86,7 @@ def page_text(path: Path) -> tuple[str, set[Path]]:
             text = f"# {item.id} · {item.title}\n\n**Question.** {item.question}\n\n{fenced(path)}"
         case _:
             text = path.read_text(encoding="utf-8")
-    return linked_up(text, path)
+    return linked_up(mistakes.linked_commands(proven.linked_values(text, path), path), path)
 
 
 def plain(path: Path) -> tuple[str, set[Path]]:
@@ -195,7 +212,12 @@ def references() -> str:
 def contents() -> str:
     """The order of the pages: chapter after chapter, then plans, days and what is for those who write."""
     parts = {f"{letter} · {name}": [] for letter, name in CHAPTER_NAMES.items()}
-    parts |= {"Plans and reading": [], "Experiments": [], "About the course": []}
+    parts |= {
+        "Look up": [PROVEN, MISTAKES, FIGURES, ORDERS],
+        "Plans and reading": [],
+        "Experiments": [],
+        "About the course": [],
+    }
     for path in page_files()[1:]:
         caption = next(
             (title for title in parts if path.parent.name.startswith(f"{title[0]}_")), "About the course"

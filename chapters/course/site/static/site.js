@@ -42,6 +42,28 @@ for (const block of document.querySelectorAll("article .highlight")) {
   block.append(button);
 }
 
+// "What is proven" and "Every mistake": entries by lesson, kind, margin and words; headings of none are hidden
+for (const form of document.querySelectorAll("form.filters")) {
+  const entries = [...document.querySelectorAll(".entry")].map((part) => [part, part.textContent.toLowerCase()]);
+  const choose = () => {
+    const { words, ...wanted } = Object.fromEntries(new FormData(form));
+    const asked = words.toLowerCase().split(/\s+/);
+    let count = 0;
+    for (const [part, text] of entries) {
+      const fits = Object.entries(wanted).every(([name, value]) => !value || part.dataset[name] === value);
+      part.hidden = !(fits && asked.every((word) => text.includes(word)));
+      count += !part.hidden;
+    }
+    for (const section of document.querySelectorAll("article section section")) {
+      section.hidden = !section.querySelector(".entry:not([hidden])");
+    }
+    form.querySelector("output").textContent = `${count} of ${entries.length}`;
+  };
+  form.addEventListener("input", choose);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  choose();
+}
+
 // a place that is folded away is opened when a link leads to it
 function unfold() {
   const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));

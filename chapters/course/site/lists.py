@@ -1,0 +1,55 @@
+"""All figures on one page, and the orders in which the study plans take the lessons."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from chapters.course import catalog, ledger, plans
+from chapters.course.catalog import ROOT
+from chapters.course.site.names import FIGURES, ORDERS, name_of, page_files, relative
+
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^()\s]+)\)")
+
+
+def figures() -> tuple[str, set[Path]]:
+    """(the page of all figures as Markdown, the figures)."""
+    told, shown, parts = _captions(), set(), ["# All figures\n\nAs recorded, with what each shows.\n"]
+    for item in catalog.lessons():
+        parts.append(
+            f"## {item.id} · {item.title}\n\n[The lesson]({relative(name_of(item.path), FIGURES)}.md)\n"
+        )
+        for path in ledger.own_figures(item):
+            caption = told.get(path, f"{item.title} ({path.stem})")
+            parts.append(f"![{caption}]({path.relative_to(ROOT).as_posix()})\n\n{caption}\n")
+            shown.add(path)
+    return "\n".join(parts), shown
+
+
+def _captions() -> dict[Path, str]:
+    """{figure: what it shows}, as the texts say that embed it."""
+    found = {}
+    for path in page_files():
+        for caption, target in IMAGE.findall(path.read_text(encoding="utf-8")):
+            found[(path.parent / target).resolve()] = caption
+    return found
+
+
+def orders() -> str:
+    """The study plans as pages to read one after the other."""
+    parts = ["# Other orders\n\nThe side bar goes chapter by chapter. The study plans go like this.\n"]
+    for plan in plans.load().values():
+        parts.append(f"## {plan.title}\n\n`rl plan {plan.id}`: {plan.why}.\n")
+        for day in plan.days:
+            parts.append(f"**{day.name}**\n")
+            parts.append("\n".join(f"1. {_step(item_id)}" for item_id in day.items) + "\n")
+            if day.also:
+                parts.append(f"And: {day.also}.\n")
+    return "\n".join(parts)
+
+
+def _step(item_id: str) -> str:
+    item = plans.find(item_id)
+    if item is None:
+        return f"{item_id} *(planned)*"
+    return f"[{item.id} · {item.title}]({relative(name_of(item.path), ORDERS)}.md)"

@@ -1,0 +1,51 @@
+"""What the search looks through: the texts of all pages, by section, in a plain script."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+from chapters.course.site.names import FIGURES, MISTAKES, ORDERS, PROVEN
+from chapters.utils.files import write_atomic
+
+PLACE = re.compile(r'<section[^>]* id="([^"]+)"[^>]*>|<\w+ class="entry" id="([^"]+)"[^>]*>')
+HEADING = re.compile(r"<h\d>(.*?)</h\d>", re.DOTALL)
+LEFT_OUT = re.compile(r"<(style|script|svg|form)\b.*?</\1>|<a class=\"headerlink\".*?</a>|<[^>]*>", re.DOTALL)
+
+
+def write(out: Path) -> None:
+    """Write the script of a site that was built.
+
+    Pages of plain code are left out, and the headings of pages that gather what stands in the lessons.
+    """
+    found = []
+    for path in sorted(out.rglob("*.html")):
+        name = path.relative_to(out).as_posix()
+        if name.startswith("source/") or name == "search.html":
+            continue
+        for place, *texts in sections(path.read_text(encoding="utf-8")):
+            if path.stem not in (PROVEN, MISTAKES, FIGURES, ORDERS) or "." in place or texts[0] == texts[1]:
+                found.append((name, place, *texts))
+    write_atomic(out / "_static" / "texts.js", f"const TEXTS = {json.dumps(found, ensure_ascii=False)};\n")
+
+
+def sections(page: str) -> list[tuple[str, str, str, str]]:
+    """(its place, the page's title, its own title, its text) of each section, claim and mistake of a page."""
+    start = page.find('<article role="main"')
+    article = page[start : page.find("</article>", start)]
+    pieces = PLACE.split(article)
+    found, title = [], ""
+    for section, entry, text in zip(pieces[1::3], pieces[2::3], pieces[3::3]):
+        heading = HEADING.search(text)
+        own = plain(heading[1]) if heading else ""
+        title = title or own
+        said = re.split(r"</summary>|<svg", text)[0] if entry else text[heading.end() if heading else 0 :]
+        found.append((section or entry, title, own or entry or "", plain(said)))
+    return found
+
+
+def plain(text: str) -> str:
+    """The words of HTML."""
+    return " ".join(html.unescape(LEFT_OUT.sub(" ", text)).split())
