@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chapters.envs import arithmetic, calculator, reviews, rewriter
+from chapters.envs import arithmetic, calculator, reviews, rewriter, running_sums
 from chapters.text import kuhn_words
 from chapters.text.models import Recipe
 
@@ -59,3 +59,17 @@ def kuhn_recipe(num_steps: int = 150) -> Recipe:
         "kuhn", kuhn_words.VOCABULARY, kuhn_words.write_games, num_steps=num_steps, width=32, num_layers=1,
         context=24,
     )  # fmt: skip
+
+
+def running_sums_recipe(num_steps: int = 180) -> Recipe:
+    """A small GPT-2 over characters that has read running sums written out, never those that are held out."""
+    return Recipe(
+        "running-sums",
+        running_sums.CHARACTERS,
+        running_sums.write_chains,
+        split="characters",
+        num_steps=num_steps,
+        width=64,
+        num_layers=1,
+        context=16,
+    )
