@@ -6,7 +6,7 @@ import http.client
 import re
 import threading
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 import yaml
@@ -153,17 +153,30 @@ def test_a_mistake_is_shown_with_its_lines_and_what_fails():
     )
 
 
-def test_every_diagram_has_its_picture_and_every_picture_its_diagram():
+def test_what_did_not_change_keeps_its_time_and_what_is_gone_goes(tmp_path):
+    picture = ROOT / "chapters" / "B_core_algorithms" / "results" / "B1.png"
+    build.lay_out(pages.Site({"index": "one", "a/b": "two"}, {picture}), tmp_path)
+    times = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    (shown,) = tmp_path.rglob("B1.png")
+    shown.unlink()
+    shown.symlink_to(tmp_path / "elsewhere.png")
+    build.lay_out(pages.Site({"index": "one", "c": "three"}, {picture}), tmp_path)
+    assert shown.readlink() == picture
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"index.md", "c.md", "B1.png"}
+    assert (tmp_path / "index.md").stat().st_mtime_ns == times[tmp_path / "index.md"]
+
+
+def test_every_diagram_has_its_picture():
     """Else: `python -m chapters.course.site.diagrams mermaid.min.js`, as its docstring says."""
     texts = diagrams.texts()
     assert len(texts) > 10
-    assert {diagrams.path_of(text) for text in texts} == {*diagrams.PLACE.glob("*.svg")}
+    assert {diagrams.path_of(text) for text in texts} <= {*diagrams.PLACE.glob("*.svg")}
     for text in texts:
         picture = diagrams.path_of(text).read_text(encoding="utf-8")
         assert picture.count("\n") == 1
-        assert not re.search(r"<style|fill=\"#|href|foreignObject|url\(\w", picture)
+        assert not re.search(r"<style|fill=\"#|href|foreignObject|url\(\w|&lt;", picture)
         words = re.sub(r"<[^>]+>", "", re.sub(r"</tspan>", " ", picture)).split()
-        labels = " ".join(diagrams.LABEL.findall(text)).replace("<br/>", " ").split()
+        labels = " ".join(diagrams.LABEL.findall(diagrams.STYLED.sub("", text))).replace("<br/>", " ").split()
         assert len(words) >= len(labels), "a label is not in the picture"
 
 
@@ -283,3 +296,148 @@ def test_headings_in_order_images_described_and_sized(site):
 def test_it_is_small(site):
     folder = next(path.parent for path in site if path.name == "search.html")
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 60e6
+
+
+# ---------------------------------------------------------------------------------------------------------
+# In a real browser, opened from the disk
+
+LOUD = ("error", "warning")
+OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
+CONTRAST = """() => {
+  const parts = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parts(getComputedStyle(one).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = {};
+  for (const one of document.querySelectorAll("article *, .sidebar-tree a, .toc-tree a")) {
+    const texts = [...one.childNodes].filter((node) => node.nodeType === 3);
+    const text = texts.map((node) => node.data).join("").trim();
+    if (!text || !one.checkVisibility() || one.closest("svg, .katex, button")) continue;
+    const [a, b] = [light(parts(getComputedStyle(one).color)), light(behind(one))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found[`${one.tagName}.${one.className}`] = `${ratio.toFixed(2)}: ${text.slice(0, 30)}`;
+  }
+  return found;
+}"""
+
+
+@pytest.fixture
+def look(site, chromium):
+    """look(name): that page from the disk. An error in it, or a request to anywhere, fails the test."""
+    folder = next(path.parent for path in site if path.name == "search.html")
+    contexts, amiss = [], []
+
+    def open_(name, width=1400, scheme="light", page=None):
+        if page is None:
+            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            contexts.append(context)
+            page = context.new_page()
+            page.on("pageerror", lambda error: amiss.append(str(error)))
+            page.on("console", lambda line: amiss.append(line.text) if line.type in LOUD else None)
+            page.on("requestfailed", lambda request: amiss.append(request.url))
+            page.on(
+                "request",
+                lambda request: None if re.match("file:|data:", request.url) else amiss.append(request.url),
+            )
+        page.goto(f"file://{folder}/{name}")
+        return page
+
+    open_.names = [path.relative_to(folder).as_posix() for path in site if "source" not in path.parts]
+    yield open_
+    for context in contexts:
+        context.close()
+    assert amiss == []
+
+
+@with_extra
+def test_every_page_opens_without_an_error_and_asks_for_nothing_elsewhere(look):
+    page, formulas = None, 0
+    for name in look.names:
+        page = look(name, width=390, page=page)
+        assert page.locator(".katex-error").count() == 0, name
+        assert page.locator(".formula:not(:has(.katex))").count() == 0, name
+        assert page.locator(".diagram").count() == page.locator(".diagram > svg").count(), name
+        assert page.locator("pre:has-text('flowchart')").count() == 0, name
+        assert page.evaluate(OVERFLOW) <= 0, f"{name} is wider than a phone"
+        formulas += page.locator(".formula").count()
+    assert formulas > 1000
+
+
+@with_extra
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_told_from_its_ground(look, scheme):
+    page = None
+    for name in ("index", "chapters/B_core_algorithms/B1_tabular_q_learning", "proven", "mistakes"):
+        page = look(f"{name}.html", scheme=scheme, page=page)
+        assert page.evaluate(CONTRAST) == {}, name
+
+
+@with_extra
+def test_search_finds_words_from_the_disk(look):
+    sought = {
+        "Bellman": "A3 ·", "SARSA": "B1 ·", "bandit": "B0 ·", "Rainbow": "B6 ·", "calibration": "D3 ·",
+        "trust region": "C5 ·", "importance sampling": "B2 ·", "the two masks of GAE": "C1 ·",
+        "why GRPO's loss is zero": "D5 · GRPO and verifiable rewards › 2. The loss is zero",
+        "what beta does": "D4 ·", "how to write an exercise": "Contributing › Write its exercises",
+    }  # fmt: skip
+    page = None
+    for words, title in sought.items():
+        page = look(f"search.html?q={quote(words)}", page=page)
+        found = page.locator("#found li a").all_inner_texts()
+        assert any(one.startswith(title) for one in found[:6]), (words, found[:6])
+    page.fill("#search input", "no-such-word-anywhere")
+    assert page.locator("output").inner_text() == "0 found"
+    page.fill("#search input", "SARSA")
+    page.locator("#found li a").first.click()
+    page.wait_for_url("**/B1_tabular_q_learning.html#*")
+
+
+@with_extra
+def test_numbers_lead_to_their_claims_and_commands_to_their_mistakes(look):
+    lesson = "chapters/B_core_algorithms/B1_tabular_q_learning.html"
+    page = look(lesson)
+    page.locator("a[href$='proven.html#B1.success_4x4']").click()
+    page.wait_for_url("**/proven.html#B1.success_4x4")
+    entry = page.locator("[id='B1.success_4x4']")
+    entry.scroll_into_view_if_needed()
+    assert entry.locator("circle").count() == 10
+    page.locator("select[name=lesson]").select_option("B1")
+    page.locator("select[name=kind]").select_option("statistical")
+    shown = page.locator(".entry:not([hidden])").count()
+    assert 0 < shown < page.locator(".entry[data-lesson=B1]").count()
+    assert page.locator("output").inner_text().startswith(f"{shown} of ")
+    page = look(lesson, page=page)
+    page.locator("a[href$='mistakes.html#B1.merged']").first.click()
+    page.wait_for_url("**/mistakes.html#B1.merged")
+    assert page.locator("details[id='B1.merged'] pre").is_visible()
+
+
+@with_extra
+def test_an_equation_and_its_line_point_at_each_other(look):
+    page = look("chapters/B_core_algorithms/B1_tabular_q_learning.html")
+    link = page.locator("a.equation[href='#equation-3']").first
+    link.hover()
+    assert "shown-together" in page.locator("#equation-3").get_attribute("class")
+    page.mouse.move(0, 0)
+    assert "shown-together" not in page.locator("#equation-3").get_attribute("class")
+
+
+@with_extra
+def test_the_keyboard_is_enough_and_focus_is_seen(look):
+    page = look("proven.html")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        seen = "(one => [one.tagName, getComputedStyle(one).outlineStyle])(document.activeElement)"
+        tag, outline = page.evaluate(seen)
+        assert tag != "BODY"
+        assert outline != "none", tag
+    page.locator("input[name=words]").focus()
+    page.keyboard.type("no such word anywhere")
+    assert page.locator("output").inner_text().startswith("0 of ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import html
 import http.server
@@ -60,20 +59,19 @@ def require() -> None:
         raise UsageError(why)
 
 
-def build(out: Path, only: str = "") -> list[str]:
-    """Write the site to `out`; returns Sphinx's warnings. `only`: a regular expression, for a part of it.
+def build(out: Path) -> list[str]:
+    """Write the site to `out`; returns Sphinx's warnings.
 
     Raises UsageError where the extra is missing, and where `out` holds something else.
     """
     require()
     if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
         raise UsageError(f"--out {out}: there is something else (allowed: a new folder, or a site)")
-    cache = CACHE / re.sub(r"\W", "_", only) if only else CACHE
     try:
-        with locked(cache):
-            lay_out(pages.collect(), cache / "pages", only)
+        with locked(CACHE):
+            lay_out(pages.collect(), CACHE / "pages")
             write_atomic(out / MARK, "")  # first: a build that is cut off can go on
-            warnings = _sphinx(cache / "pages", out, cache / "kept")
+            warnings = _sphinx(CACHE / "pages", out, CACHE / "kept")
             search.write(out)
             return warnings
     except JournalError as error:
@@ -92,9 +90,9 @@ def _sphinx(source: Path, out: Path, kept: Path) -> list[str]:
     return [line for line in plain.splitlines() if line.strip()]
 
 
-def lay_out(site: pages.Site, folder: Path, only: str = "") -> None:
+def lay_out(site: pages.Site, folder: Path) -> None:
     """Write the pages where Sphinx looks for them; what did not change keeps its time of writing."""
-    wanted = {folder / f"{name}.md": text for name, text in site.pages.items() if re.search(only, name)}
+    wanted = {folder / f"{name}.md": text for name, text in site.pages.items()}
     figures = {folder / path.relative_to(ROOT): path for path in site.pictures}
     for old in folder.rglob("*"):
         if not old.is_dir() and old not in wanted and old not in figures:
@@ -105,7 +103,8 @@ def lay_out(site: pages.Site, folder: Path, only: str = "") -> None:
             write_atomic(path, text)
     for path, original in figures.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+        if not path.is_symlink() or path.readlink() != original:  # the repository may have moved
+            path.unlink(missing_ok=True)
             path.symlink_to(original)
 
 

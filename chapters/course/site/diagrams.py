@@ -22,6 +22,8 @@ from chapters.utils.files import write_atomic
 PLACE = Path(__file__).with_name("diagrams")
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 """A block of code in Markdown: its indent, its language, its text."""
+STYLED = re.compile(r"</?[a-z]+>(?<!br>)")
+"""HTML in a label, but for a new line: a picture's text has none."""
 LABEL = re.compile(r'"([^"]+)"')
 SETTINGS = "{startOnLoad: false, htmlLabels: false, flowchart: {htmlLabels: false, padding: 14}}"
 
@@ -39,7 +41,7 @@ def path_of(text: str) -> Path:
 
 def described(text: str) -> str:
     """A diagram in words, for those who hear the page: its labels, in their order."""
-    labels = dict.fromkeys(re.sub(r"<br/?>", ", ", label) for label in LABEL.findall(text))
+    labels = dict.fromkeys(re.sub(r"<br/?>", ", ", label) for label in LABEL.findall(STYLED.sub("", text)))
     return f"Diagram: {'; '.join(labels)}"
 
 
@@ -84,7 +86,7 @@ def draw(wanted_texts: list[str], mermaid: Path) -> list[Path]:
         for path, text in wanted.items():
             if not path.exists():
                 ask = "async ([name, text]) => (await mermaid.render(name, text)).svg"
-                write_atomic(path, bare(page.evaluate(ask, [f"d{path.stem}", text])) + "\n")
+                write_atomic(path, bare(page.evaluate(ask, [f"d{path.stem}", STYLED.sub("", text)])) + "\n")
                 changed.append(path)
         browser.close()
     return changed

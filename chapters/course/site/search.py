@@ -48,4 +48,5 @@ def sections(page: str) -> list[tuple[str, str, str, str]]:
 
 def plain(text: str) -> str:
     """The words of HTML."""
-    return " ".join(html.unescape(LEFT_OUT.sub(" ", text)).split())
+    inside_words = re.sub(r"</?(?:span|code)\b[^>]*>", "", text)  # colours of code cut no word in two
+    return " ".join(html.unescape(LEFT_OUT.sub(" ", inside_words)).split())

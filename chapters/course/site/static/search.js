@@ -46,7 +46,8 @@ function excerpt(text, asked) {
   const lower = text.toLowerCase();
   const places = asked.map((stem) => lower.indexOf(stem)).filter((at) => at >= 0);
   const start = Math.max(0, (places.length ? Math.min(...places) : 0) - 60);
-  return `${start ? "… " : ""}${text.slice(start, start + 220)}${text.length > start + 220 ? " …" : ""}`;
+  const shown = text.slice(start, start + 220);
+  return `${start ? `… ${shown.replace(/^\S*\s/, "")}` : shown}${text.length > start + 220 ? " …" : ""}`;
 }
 
 if (typeof document !== "undefined") {
