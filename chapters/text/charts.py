@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chapters.exact.judges import at_divergence
 from chapters.utils import plotting
 from chapters.utils.evaluation import bootstrap_interval
 
@@ -157,3 +158,44 @@ def draw_shortfalls(ax: Axes, rows: dict[str, list[float]], colours: list[str]) 
     ax.set_xscale("log")
     ax.axvline(1e-3, label="left of this: ends there", **plotting.REFERENCE)
     ax.set_xlabel("1 - objective / the best adapter's")
+
+
+LABELLERS = {
+    "people": ("people (the gold rule)", plotting.BLUE),
+    "corrected": ("judge, swapped and corrected", plotting.GREEN),
+    "swapped": ("judge, swapped", plotting.ORANGE),
+    "judge": ("judge as it comes", plotting.RED),
+}
+"""Who labels pairs in D11, with what charts call them."""
+
+
+def draw_judge(
+    found: dict[str, float],
+    ideal: dict[str, float],
+    rewards: dict[str, np.ndarray],
+    gold: np.ndarray,
+    log: RunLog,
+) -> None:
+    """D11: a judge's leanings beside the ideal reader's; gold reward against KL by who labelled the pairs."""
+    figure, (bars, chart) = plotting.new_figure(1, 2, width=5.8, height=4.2)
+    places = np.arange(len(found))
+    bars.bar(places - 0.2, list(found.values()), 0.38, color=plotting.ORANGE, label="the judge")
+    label = "an ideal reader of the comparisons"
+    bars.bar(places + 0.2, list(ideal.values()), 0.38, color="lightgrey", label=label)
+    bars.axhline(0.0, label="people", **plotting.REFERENCE)
+    bars.set_xticks(places, ("standing first", "one filler more", "the own style"))
+    bars.set_ylim(None, 1.45 * max(0.1, *found.values(), *ideal.values()))
+    bars.set(ylabel="log-odds of being preferred", title="What the judge likes")
+    bars.legend(loc="upper left")
+
+    divergences = np.linspace(0.02, 2.0, 40)
+    best = [at_divergence(gold, kl) @ gold for kl in divergences]
+    chart.plot(divergences, best, label="best possible", **plotting.REFERENCE)
+    for name, (label, color) in LABELLERS.items():
+        curve = [at_divergence(rewards[name], kl) @ gold for kl in divergences]
+        chart.plot(divergences, curve, color=color, label=f"labels: {label}")
+    chart.set(
+        xlabel="KL from the first policy (nats)", ylabel="gold reward (log-odds)", title="What is learnt"
+    )
+    chart.legend(loc="lower right", fontsize=10)
+    log.figure(figure)
