@@ -408,7 +408,8 @@ $$p_\text{kept} = \frac{\sum v v'}{\sum \mathbb 1[v = v']} \tag{E1}$$
 $$\text{torn} = \operatorname{mean}\, \mathbb 1[v \ne v'] \tag{E2}$$
 
 Say that a judge is torn between answers that are nearly equally good, and else knows the better one. Ours is
-clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70. What does (E1) make of it? `rl exercise D11.consistent_wins`.
+clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70.
+What does (E1) make of it? `rl exercise D11.consistent_wins`.
 
 <details><summary>Answer</summary>
 
@@ -422,7 +423,8 @@ in). Of a share $x$ of faulty answers a round leaves
 
 $$x' = m\, x + f\, (1 - x) \tag{E3}$$
 
-Write it for any number of rounds. Where does it end, and when does one more round do harm? `rl exercise D11.after_rounds`.
+Write it for any number of rounds. Where does it end,
+and when does one more round do harm? `rl exercise D11.after_rounds`.
 
 <details><summary>Answer</summary>
 

@@ -79,7 +79,8 @@ $$p_\text{kept} = \frac{\sum v v'}{\sum \mathbb 1[v = v']} \tag{E1}$$
 $$\text{torn} = \operatorname{mean}\, \mathbb 1[v \ne v'] \tag{E2}$$
 
 Say that a judge is torn between answers that are nearly equally good, and else knows the better one. Ours is
-clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70. What does (E1) make of it?
+clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70.
+What does (E1) make of it?
 """,
         minutes=15,
         difficulty="easy",
@@ -123,7 +124,8 @@ good answer with chance $f$ (then the revision brings one in). Of a share $x$ of
 
 $$x' = m\, x + f\, (1 - x) \tag{E3}$$
 
-Write it for any number of rounds. Where does it end, and when does one more round do harm?
+Write it for any number of rounds. Where does it end,
+and when does one more round do harm?
 """,
         minutes=15,
         difficulty="easy",
