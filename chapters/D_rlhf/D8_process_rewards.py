@@ -75,8 +75,7 @@ the answer to be right once $y_{\le t}$ stands there, if the policy $\pi$ goes o
 
 $$V(y_{\le t}) = \sum_d \pi(d \mid x, y_{\le t})\, V(y_{\le t}\, d), \qquad V(y_{\le T}) = r(x, y) \tag{1}$$
 
-*By hand*, with two digits and two steps, of which 1 is the answer: after a 0 the policy is right one time in
-four, after a 1 three times; it begins with either as often.
+*By hand*, two digits, two steps, the answer 1: right one time in four after a 0, three times after a 1.
 
 ```python
 >>> probs = [torch.tensor([[0.5, 0.5]]), torch.tensor([[[0.75, 0.25], [0.25, 0.75]]])]
@@ -85,8 +84,8 @@ four, after a 1 three times; it begins with either as often.
 ([0.5], [[0.25, 0.75]])
 ```
 
-A wrong step need not have value 0: the policy may make a second mistake that mends the first. The value asks
-where a step leads; whether it is *correct* is another question.
+A wrong step need not have value 0: the policy may mend it by a second mistake. The value asks where a step
+leads; whether it is *correct* is another question.
 """
 
 
@@ -116,8 +115,8 @@ still be reached?", is 0 only if all $K$ fail:
 
 $$\mathbb E[\ell^\text{soft}] = V, \qquad \mathbb E[\ell^\text{hard}] = 1 - (1 - V)^K \tag{3}$$
 
-That is above $V$ for $0 < V < 1$ and $K > 1$, and the further, the more one tries. At $K = 4$ a step that
-fails three times in four is called good by two labels in three.
+That is above $V$, the further the more one tries: at $K = 4$ two labels in three call a step good that fails
+three times in four.
 
 ```python
 >>> tried = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
@@ -167,18 +166,15 @@ $$F_t = \Phi_t - \Phi_{t-1} \;\; (t < T), \qquad F_T = r - \Phi_{T-1} \tag{5}$$
 
 The sum *telescopes*: $\sum_t F_t = r - \Phi_0$, and $\Phi_0$ is the same for all chains of a problem.
 Whatever $\Phi$ is, even a bad guess, the order of the chains is the outcome's. This is *potential-based
-shaping* (`ng1999shaping`), with a potential of 0 where the text has ended.
-
-*By hand*: a good first step, a bad second, and a right answer all the same:
+shaping* (`ng1999shaping`), with a potential of 0 at the end. *By hand*, good step, bad step, right answer:
 
 ```python
 >>> instalments(torch.tensor([[0.5, 0.75, 0.25]]), torch.tensor([1.0])).tolist()
 [[0.25, -0.5, 0.75]]
 ```
 
-With $\Phi = V$ it is more. $V_t - V_{t-1}$ is the *advantage* of step $t$: how much better it is than
-what the policy usually does there. In the policy gradient of the outcome, each $\nabla \log \pi$ may
-have any of these weights,
+With $\Phi = V$ it is more: the *advantage* of step $t$, how much better it is than what the policy usually
+does there. In the policy gradient of the outcome, each $\nabla \log \pi$ may have any of these weights,
 
 $$r, \qquad \textstyle\sum_{s \ge t} F_s = r - V_{t-1}, \qquad F_t \tag{6}$$
 
@@ -201,15 +197,13 @@ r"""
 The tempting reward is the sum of the scores itself: every good step earns its score. Let a text contain
 padding, a step that is true and adds nothing (in practice, too, the sum is what is gamed: `cheng2025pure`). A
 padded beginning is worth what it was: $V' = V$. A text ends with its third sum, or without an answer after
-$L$ tokens; each token costs $c$. What one earns that leads from $V$ to $V'$ (with $r = 0$ unless it is the
-answer):
+$L$ tokens; each token costs $c$. One that leads from $V$ to $V'$ earns ($r = 0$ before the answer):
 
 $$\rho^\text{outcome} = r - c, \qquad \rho^\text{sum} = V' - c, \qquad
 \rho^\text{differences} = \begin{cases} r - V - c & \text{at the end} \\ V' - V - c & \text{before}\end{cases}
 \tag{7}$$
 
-Such a world is small enough for dynamic programming: the best text for each reward, with $n$ tokens left, is
-the best token and then the best text with $n - 1$ (A3).
+Dynamic programming finds each reward's best text: the best token, then the best text with one fewer (A3).
 """
 
 
@@ -307,28 +301,22 @@ r"""
 *Left*, exactly: judged by the sum of its scores, the best text puts padding into every place that is free. By
 differences it is the text that is best by outcome, without any. *Right*, learnt from equally many chains:
 solid lines are right answers, dotted ones chains without a wrong step. In the end steps have taught more, on
-every recorded seed, of answers too: each chain says where it went wrong. What lies between solid and dotted
-is luck: under the outcome reward a wrong step that a second mistake mends is as good as a right one. Equal
-samples are not equal knowledge, though: somebody had to know every running sum. Whether outcomes would teach
-as much from more chains is not measured here.
-
-Each reward has a step size of its own, the best of three that were tried on seed 0 (middle): for steps it is
-four times the one for answers.
+every recorded seed, of answers too. What lies between solid and dotted is luck: under the outcome reward a
+wrong step that a second mistake mends is as good as a right one. Equal samples are not equal knowledge,
+though: somebody had to know every running sum. Below, the step sizes: the best of three tried on seed 0 is
+four times as large for steps as for answers.
 
 ![Answers over training, step sizes, and right answers from wrong steps](results/D8_learning.png)
-
-Then the best of $n$ chains is chosen by reward models that learnt from equally many completions (exactly, by
-D13's (1)). As a rule the process model's weakest step (exercise 2) chooses best, as `lightman2024verify`
-found of process models. But neither model is good enough: the weakest step helps among a few chains, and
-among 64 it chooses no better than a draw, mostly worse, as does the last step by either model. Among many
-there is always a chain that looks better than it is (D16).
-
 ![Best of n by either reward model; how noisy three weights of a gradient are](results/D8_verifiers.png)
 
+Last, the best of $n$ chains is chosen by reward models that learnt from equally many completions (exactly, by
+D13's (1)). As a rule the process model's weakest step (exercise 2) chooses best, as `lightman2024verify`
+found. But neither model is good enough: among 64 chains the weakest step chooses no better than a draw,
+mostly worse, as does the last step by either model. There is always one that looks better than it is (D16).
+
 **The verdict.** Look at the steps, if somebody can say whether they are right: from equally many chains more
-is learnt, and right answers come from right steps. But pay what a step adds, never the sum of scores, where a
-text may grow. With exact values that is the outcome's own gradient, with less noise: no new goal, only
-earlier news.
+is learnt, and right answers come from right steps. But pay what a step adds, never the sum of scores. With
+exact values that is the outcome's own gradient, with less noise: no new goal, only earlier news.
 
 <!-- results: D8 -->
 
@@ -372,9 +360,8 @@ earlier news.
 
 <!-- /results -->
 
-**Break it.** `rl break D8 summed`: the potential that stood before is not taken off. `rl break D8
-paid_for_both`: outcome and process reward swapped. Without an edit: `rl run D8 --outcome-rate 2e-3`, the
-step size that is best for steps.
+**Break it.** `rl break D8 summed`: the potential that stood before is not taken off.
+`rl break D8 paid_for_both`: both rewards swapped. Without an edit: `rl run D8 --outcome-rate 2e-3`.
 
 **Exercises.**
 
