@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from stable_baselines3 import A2C, DQN, PPO, SAC
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -73,6 +73,10 @@ def dqn(job: dict[str, Any], record: Recorder) -> int:
 
 def sac(job: dict[str, Any], record: Recorder) -> int:
     return learn(build(SAC, job), job, record)
+
+
+def td3(job: dict[str, Any], record: Recorder) -> int:
+    return learn(build(TD3, job), job, record)
 
 
 def trpo(job: dict[str, Any], record: Recorder) -> int:
