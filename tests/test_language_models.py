@@ -305,6 +305,7 @@ class TestWhatModelMayBe:
         saved, now = load_file(tmp_path / "model.safetensors"), model.state_dict()
         assert all(bool((saved[name] == now[name]).all()) for name in saved)
         assert saved
+        assert not model.is_quantized
         assert "quantization_config" not in (tmp_path / "config.json").read_text()
 
     def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):

