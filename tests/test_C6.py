@@ -392,7 +392,8 @@ def test_published_curves_are_as_long_as_ours_may_be():
 
 
 @pytest.mark.parametrize(("steps", "checks"), [(2, [2]), (9, [5, 9]), (10, [5, 10])])
-def test_however_few_steps_the_cheetah_takes_its_end_is_checked(steps, checks, tmp_path):
+def test_however_few_steps_the_cheetah_takes_its_end_is_checked(steps, checks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MuJoCo leaves a note on an old word in the model's file
     cfg = replace(lesson.Config(), num_env_steps=steps, **(cheetah.SETTINGS | cheetah.SMALL))
     log = RunLog(tmp_path, "C6")
     cheetah.train_checked(cfg, 5, {"max_episode_steps": 4}, log)

@@ -338,3 +338,13 @@ def test_regret_and_magnet_write_their_medians(tmp_path):
             np.median([lesson.nash_conv(one) for one in last[-1]])
         )
         assert log.last(f"{name}_average") == pytest.approx(np.median(lesson.nash_conv(averages[-1])))
+
+
+def test_an_agent_of_the_oracles_reckons_with_how_far_it_will_slide():
+    """What a velocity of 1 carries in all, 0.1 (1 + 0.75 + 0.75^2 + ...) = 0.4, needs no push any more."""
+    world = Spread(1)
+    world.reset()
+    world.positions[:], world.velocities[:] = 0.0, 0.0
+    world.velocities[0, 0, 0] = 1.0
+    targets = np.array([[[0.4, 0.0], [0.0, 0.2], [-0.2, 0.0]]])
+    assert towards(world, targets).tolist() == [[0, 4, 1]]
