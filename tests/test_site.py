@@ -301,6 +301,8 @@ def test_it_is_small(site):
 # ---------------------------------------------------------------------------------------------------------
 # In a real browser, opened from the disk
 
+LEFT = ("net::ERR_ABORTED",)
+"""How a picture fails whose page is left before it is there: as it should."""
 LOUD = ("error", "warning")
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 CONTRAST = """() => {
@@ -341,7 +343,7 @@ def look(site, chromium):
             page = context.new_page()
             page.on("pageerror", lambda error: amiss.append(str(error)))
             page.on("console", lambda line: amiss.append(line.text) if line.type in LOUD else None)
-            page.on("requestfailed", lambda request: amiss.append(request.url))
+            page.on("requestfailed", lambda request: request.failure in LEFT or amiss.append(request.url))
             page.on(
                 "request",
                 lambda request: None if re.match("file:|data:", request.url) else amiss.append(request.url),
