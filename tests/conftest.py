@@ -112,8 +112,8 @@ def chromium():
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     executable = executable or (MACOS_BROWSER if os.path.exists(MACOS_BROWSER) else None)
     if executable is None:
-        # a browser is no part of the set-up: a learner may have none, and what the server refuses and keeps
-        # is tested above without one; .ci/run installs Chromium where it may, so this runs there
+        # a browser is no part of the set-up, and a learner may have none: what the rating server refuses and
+        # keeps, and what the site's pages hold, is tested without one; .ci/run installs Chromium where it may
         pytest.skip("no Chromium or Chrome on this machine")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)

