@@ -172,6 +172,40 @@ def test_readme_starts_with_the_two_commands_and_lists_everything():
         assert item.path.relative_to(ROOT).as_posix() in text, f"{item.id} is not in the syllabus"
 
 
+# The algorithms that the documents behind this course list in their tables; RLHF's parts among them.
+NAMED_ALGORITHMS = """
+Q-learning, DQN, Double DQN, dueling DQN, Rainbow, REINFORCE, A2C, A3C, PPO, TRPO, SAC, TD3, Dyna-Q,
+MuZero, Dreamer, MBPO, AlphaGo, AlphaZero, IMPALA, Reward models, KL penalty, reference model, DPO,
+constitutional AI, inverse RL, Behaviour cloning, Offline RL, Continual learning"""
+
+
+def found_algorithms() -> list[tuple[str, str, str]]:
+    """(what is looked for, where it is built, its functions), each row of README's table."""
+    table = read(ROOT / "README.md").split("## Find an algorithm\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| ((?!you look).+?) \| (\[.+?|\*planned.+?) \| ?(.*?) ?\|$", table, re.MULTILINE)
+
+
+def test_every_algorithm_of_the_source_documents_can_be_found():
+    looked_for = "\n".join(names for names, _, _ in found_algorithms())
+    for name in re.split(r",\s+", NAMED_ALGORITHMS.strip()):
+        assert re.search(rf"\b{re.escape(name)}\b", looked_for), f"{name} is not in README's table"
+
+
+@pytest.mark.parametrize("row", found_algorithms(), ids=lambda row: row[0])
+def test_a_found_algorithm_is_a_lesson_with_recorded_claims_and_its_functions(row):
+    names, place, functions = row
+    if place.startswith("*planned*"):
+        assert not functions, f"{names}: what is planned has no functions yet"
+        return
+    lesson = find(re.match(r"\[(\w+)\]", place)[1])
+    assert f"]({lesson.path.relative_to(ROOT).as_posix()})" in place
+    assert (lesson.results / f"{lesson.id}.json").is_file(), f"{lesson.id} has no ledger"
+    named = re.findall(r"`(\w+)`", functions)
+    assert named, f"{names}: no function to start at"
+    for name in named:
+        assert re.search(rf"^(?:def|class) {name}\b", read(lesson.path), re.MULTILINE), f"{lesson.id}: {name}"
+
+
 def test_contributing_names_every_step_of_adding_a_lesson():
     text = read(ROOT / "CONTRIBUTING.md")
     for step in (
