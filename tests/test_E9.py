@@ -49,18 +49,30 @@ def test_spread_moves_pays_and_shows_as_mpe2_does():
     assert collided, "paths without collisions would not show them"
 
 
-def test_spread_is_mpe2s_where_that_is_installed():
-    mpe2 = pytest.importorskip("mpe2", reason="mpe2 is not installed; recorded paths stand in for it")
-    env = mpe2.simple_spread_v3.parallel_env(max_cycles=MAX_STEPS)
+@pytest.mark.parametrize("apart", [1.0, 0.3], ids=["anywhere", "close together"])
+def test_spread_is_mpe2s_where_that_is_installed(apart):
+    theirs = pytest.importorskip(
+        "mpe2.simple_spread_v3", reason="mpe2 comes with the extra `games`; recorded paths stand in for it"
+    )
+    env = theirs.parallel_env(max_cycles=MAX_STEPS)
     env.reset(seed=5)
-    agents = env.unwrapped.world.agents
-    path = {"agents": [agent.state.p_pos.tolist() for agent in agents]}
-    spread = lone({**path, "landmarks": [one.state.p_pos.tolist() for one in env.unwrapped.world.landmarks]})
+    world = env.unwrapped.world
+    for agent in world.agents:
+        agent.state.p_pos *= apart
+    path = {"agents": [agent.state.p_pos.tolist() for agent in world.agents]}
+    spread = lone({**path, "landmarks": [one.state.p_pos.tolist() for one in world.landmarks]})
     rng = np.random.default_rng(0)
-    for _ in range(MAX_STEPS):
+    collided = 0
+    for step in range(MAX_STEPS):
         actions = rng.integers(5, size=3)
-        _, rewards, *_ = env.step(dict(zip(env.agents, actions.tolist())))
-        np.testing.assert_allclose(spread.step(actions[None])[1][0], list(rewards.values()), atol=1e-12)
+        seen, rewards, terminated, truncated, _ = env.step(dict(zip(env.agents, actions.tolist())))
+        obs, paid, ended, cut = spread.step(actions[None])
+        collided += len(set(rewards.values())) > 1
+        np.testing.assert_allclose(paid[0], list(rewards.values()), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(obs[0], list(seen.values()), rtol=0, atol=1e-6)  # theirs are of 32 bits
+        assert {bool(ended[0])} == set(terminated.values()), step
+        assert {bool(cut[0])} == set(truncated.values()), step
+    assert bool(collided) == (apart < 1)
 
 
 def test_spread_batches_are_single_worlds_and_begin_anywhere_in_the_square():
