@@ -243,6 +243,40 @@ def test_measured_costs_that_miss_the_recursion_are_noticed(tmp_path):
         }
 
 
+def no_way_back(module: types.ModuleType, folder) -> RunLog:
+    log = RunLog(folder, "E11")
+    module.claim_no_way_back(
+        lesson.Config(fog=0.004, num_labels=4000, num_rounds=3, num_measured=500_000), log
+    )
+    log.close()
+    return log
+
+
+def test_where_nothing_leads_back_the_cost_is_the_recursions_without_recovery(tmp_path):
+    log = no_way_back(evidence, tmp_path)
+    for horizon, cost in zip(lesson.HORIZONS, log.series("cost_stuck")[1]):
+        exact = lesson.expected_cost(0.002, 0.0, horizon)  # in the fog half of the guesses are wrong
+        episodes = 500_000 // horizon
+        assert abs(cost - exact) < 5 * horizon * (0.002 * horizon / episodes) ** 0.5, horizon
+    (claim,) = log.claims
+    assert claim.holds
+    assert claim.value == pytest.approx(power(log.series("cost_stuck")[1]), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("cost = stuck.drive(", "cost = lesson.drive("),
+        ("stuck.drive(policy,", "stuck.drive(None,"),
+        ("cfg.fog, rng)[2].mean()", "cfg.fog, rng)[2].mean() / horizon"),
+    ],
+)
+def test_a_way_back_or_another_cost_is_noticed(old, new, tmp_path):
+    wrong = edited(evidence, Edit("claim_no_way_back", old, new, "wrong"))
+    (claim,) = no_way_back(wrong, tmp_path).claims
+    assert not claim.holds
+
+
 def kept(log: RunLog) -> None:
     world, wishes, policy = gardener()
     log.keep(old=world, new=garden(NEW), wishes=wishes, expert=policy)
