@@ -360,3 +360,232 @@ def test_an_agent_of_the_oracles_reckons_with_how_far_it_will_slide():
     world.velocities[0, 0, 0] = 1.0
     targets = np.array([[[0.4, 0.0], [0.0, 0.2], [-0.2, 0.0]]])
     assert towards(world, targets).tolist() == [[0, 4, 1]]
+
+
+# What its claims measure
+
+
+def measured(folder, claim, *given, **kept) -> tuple[RunLog, dict]:
+    """(the log, the values of its claims) after one of the functions that make them."""
+    log = RunLog(folder, "E9")
+    log.keep(**kept)
+    claim(*given, log)
+    log.close()
+    return log, {one.name: one.value for one in log.claims}
+
+
+def test_the_lessons_claims_are_of_what_they_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson, "draw", lambda *_: None)
+    monkeypatch.setattr(lesson, "orbit", lambda *_, **__: np.array([[0.4, 0.1], [0.5, 0.1], [0.4, 0.2]]))
+    cfg = lesson.Config(num_iterations=300, num_starts=3)
+    log, values = measured(tmp_path / "0", lesson.main, cfg)
+    before, grown = 0.17 + 0.05 * 0.04, 0.26 + 0.05 * 0.05  # x^2 + y^2 + eta x y, least and most
+    assert values["closed_orbit"] == pytest.approx((grown - before) / before)
+    losses = {name: [lesson.nash_conv(part) for part in parts] for name, parts in log.kept.items()}  # [K, R]
+    assert values["regret_average"] == pytest.approx(np.median(losses["regret"][1][-1]))
+    assert values["magnet_last"] == pytest.approx(np.median(losses["magnet"][0][-1]))
+    late = np.array(lesson.points(300)) >= 30
+    assert values["gradient_circles"] == pytest.approx(
+        np.median(np.median(losses["gradient"][0][late], axis=1))
+    )
+    assert log.kept["magnet"][0].shape[1] == 3
+    other, _ = measured(tmp_path / "1", lesson.main, lesson.Config(seed=1, num_iterations=20, num_starts=3))
+    assert not np.allclose(other.kept["magnet"][0][0], log.kept["magnet"][0][0]), "the seed is asked"
+
+
+@pytest.mark.parametrize("which", ["none", "at once", "in turns", "with a magnet"])
+def test_each_of_the_pennies_identities_counts(which, tmp_path, monkeypatch):
+    orbit = lesson.orbit
+
+    def wrong(start, num_steps, eta, pull=0.0, turns=False):
+        here = "in turns" if turns else "with a magnet" if pull else "at once"
+        return orbit(start, num_steps, eta=eta, pull=pull, turns=turns) + (here == which) * np.array(
+            [0, 0.01]
+        )
+
+    monkeypatch.setattr(lesson, "orbit", wrong)
+    _, values = measured(tmp_path, evidence.claim_pennies, evidence.Config(pennies_steps=20))
+    assert (values["pennies_identities"] > 1e-3) == (which != "none")
+    assert (values["pennies_identities"] < 1e-9) == (which == "none")
+
+
+def test_exact_peers_that_differ_are_noticed(tmp_path, monkeypatch):
+    some = np.random.default_rng(0).random((3, 2, 4, 3, 4))  # of learners, of last and average, of starts
+    some = 0.3 * some + 0.7 * kuhn.equilibrium(0.2)  # as near an equilibrium as averages are
+    kept = {name: (one[:1], one[None, 1]) for name, one in zip(lesson.LEARNERS, some)}
+    shares = [
+        abs(kuhn.value(one, one) + 1 / 18) / lesson.nash_conv(one) for one in some[:, 1].reshape(-1, 3, 4)
+    ]
+    given = evidence.claim_exact, lesson.Config()
+    _, values = measured(tmp_path / "right", *given, **kept)
+    assert values["value_within"] == pytest.approx(max(shares))
+    assert max(values["nash_conv_is_exact"], values["regret_is_exact"]) < 1e-12
+    exploitability, regret = kuhn.exploitability, kuhn.counterfactual_regret
+    asked = []
+
+    def wrong_once(strategy):
+        asked.append(1)
+        return exploitability(strategy) + 0.1 * (len(asked) == 10)
+
+    monkeypatch.setattr(kuhn, "exploitability", wrong_once)
+    monkeypatch.setattr(
+        kuhn, "counterfactual_regret", lambda num: regret(num) - 0.3 * (np.eye(3, 4)[::-1] > 0)
+    )
+    _, values = measured(tmp_path / "wrong", *given, **kept)
+    assert values["nash_conv_is_exact"] == pytest.approx(0.2)
+    assert values["regret_is_exact"] == pytest.approx(0.3)
+
+
+def test_rates_are_of_the_metrics_that_they_name(tmp_path, monkeypatch):
+    """Falls as t^-0.7 from iteration 100 on, and does not fall before."""
+
+    def claim(log):
+        for t in lesson.points(10_000):
+            log.write(t, regret_average=max(t, 100) ** -0.7, gradient_last=0.5 + 0.1 * (t > 9000))
+            log.write(t, gradient_average=0.1 * (1 + (t < 10_000)), magnet_last=1 / t, regret_last=0.4)
+        evidence.claim_rates(lesson.Config(seed=4), evidence.Config(plus_iterations=7), log)
+
+    strategies, asked = some_strategies(1, 5), []
+    monkeypatch.setattr(evidence, "play_plus", lambda *given: asked.append(given) or strategies)
+    log, values = measured(tmp_path, claim)
+    assert values["regret_slope"] == pytest.approx(-0.7)
+    plus = np.median(lesson.nash_conv(strategies))
+    assert log.metrics["plus_average"] == [(7, pytest.approx(plus))]
+    assert values["plus_is_faster"] == pytest.approx(plus / 10_000**-0.7)
+    assert values["gradient_average"] == pytest.approx(0.1 / 0.5)
+    ((start, num_iterations),) = asked
+    assert num_iterations == 7
+    np.testing.assert_array_equal(start, np.random.default_rng(4).normal(size=(8, 3, 4, 2)))  # as `main`'s
+
+
+def test_self_play_with_ppo_is_judged_by_its_strategies_and_their_lot(tmp_path, monkeypatch):
+    """Moves that are known; games in which jacks open and the second player, a king, folds."""
+    games = np.array([0, 2]), np.array([0, 2]), np.array([True, False]), np.array([1, -1])
+    moves, seen, critics = np.random.default_rng(0).normal(size=(20, 3, 4)), [], []
+
+    def update(logits, played, critic, eta):
+        assert played is games
+        assert eta == 0.7
+        critics.append(critic.copy())
+        return moves[len(critics) - 1]
+
+    def play(strategy, num_games, rng):
+        seen.append(strategy)
+        return games
+
+    monkeypatch.setattr(evidence, "ppo_update", update)
+    monkeypatch.setattr(evidence, "play_games", play)
+    extra = evidence.Config(ppo_updates=20, ppo_games=9, ppo_eta=0.7)
+    log, values = measured(tmp_path / "0", evidence.claim_ppo, lesson.Config(), extra)
+    np.testing.assert_allclose(seen[1:], 1 / (1 + np.exp(-moves[:19])))
+    for what, found in (
+        ("ppo_last", lambda all: all[-1]),
+        ("ppo_average", lambda all: kuhn.drawn_by_lot(np.array(all))),
+    ):
+        steps, losses = log.series(what)
+        assert steps == lesson.points(20)
+        expected = [lesson.nash_conv(found(seen[:step])) for step in steps]
+        np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    for number, critic in enumerate(critics):  # a tenth of the way to what was won, where something was
+        expected = np.zeros((3, 4))
+        expected[[0, 2], [0, 2]] = np.array([1, -1]) * (1 - 0.9**number)
+        np.testing.assert_allclose(critic, expected, atol=1e-12)
+    late = np.median(log.series("ppo_last")[1])
+    assert values["ppo_circles"] == pytest.approx(late)
+    assert values["ppo_average"] == pytest.approx(log.last("ppo_average") / late)
+    first = seen[0]
+    seen.clear(), critics.clear()
+    measured(tmp_path / "1", evidence.claim_ppo, lesson.Config(seed=1), extra)
+    assert not np.allclose(first, seen[0]), "the seed is asked"
+
+
+def test_late_strategies_are_those_of_the_last_nine_tenths(tmp_path, monkeypatch):
+    def play(cfg, extra, log):
+        for update in range(1, 21):
+            log.write(update, ppo_last=5.0 if update < 2 else 0.1 * update, ppo_average=0.3)
+
+    monkeypatch.setattr(evidence, "play_ppo", play)
+    _, values = measured(tmp_path, evidence.claim_ppo, lesson.Config(), evidence.Config(ppo_updates=20))
+    assert values == {"ppo_circles": pytest.approx(1.1), "ppo_average": pytest.approx(0.3 / 1.1)}
+
+
+def test_noise_and_means_of_both_credits_are_compared(tmp_path, monkeypatch):
+    extra, given = evidence.Config(num_teams=3), (evidence.claim_credit, lesson.Config(seed=2))
+    log, values = measured(tmp_path / "right", *given, extra)
+    rng, ratios = np.random.default_rng((2, 3)), []
+    for _ in range(3):
+        pair = rng.dirichlet(np.ones(3), 2)
+        own, central = (one(*pair) for one in (evidence.own_credit, evidence.central_credit))
+        ratios.append(credit_gradient(central, *pair)[1] / credit_gradient(own, *pair)[1])
+    assert log.last("quieter") == pytest.approx(np.mean(np.array(ratios) < 1))
+    assert log.last("loudest") == pytest.approx(max(ratios))
+    assert values["same_gradient"] < 1e-12
+    wrong = evidence.CLIMBING.T  # depends on the first one's action: no baseline
+    monkeypatch.setattr(evidence, "central_credit", lambda first, second: evidence.CLIMBING - wrong)
+    assert measured(tmp_path / "wrong", *given, extra)[1]["same_gradient"] > 0.1
+
+
+def test_ends_of_teams_are_counted_by_kind(tmp_path, monkeypatch):
+    ends = {
+        "alone": [11, 7, 5, 5],
+        "independent": [7, 7, 7, 5],
+        "optimistic": [11, 11, 11, 7],
+        "joint": [11, 11, 0, 0],
+    }
+    climbed, learned = [], []
+
+    def climb(starts, eta, num_steps):
+        climbed.append((starts, eta, num_steps))
+        return np.array([11.0, 11, 11, 6]) if len(starts) == 1 else np.array(ends["alone"]) - 0.2
+
+    def learn(kind, num_teams, num_episodes, rng):
+        learned.append((kind, num_teams, num_episodes))
+        return np.array(ends[kind], dtype=float)
+
+    monkeypatch.setattr(evidence, "climb", climb)
+    monkeypatch.setattr(evidence, "learn_from_samples", learn)
+    extra = evidence.Config(num_teams=4, climb_steps=9, climb_eta=0.2, climb_episodes=6)
+    log, values = measured(tmp_path, evidence.claim_climbing, lesson.Config(), extra)
+    for kind, rewards in ends.items():
+        for reward in (11, 7, 5):
+            assert log.last(f"{kind}_{reward}") == rewards.count(reward) / 4, (kind, reward)
+    assert values == {"jointly_best": 0.75, "alone_misses": 0.25, "optimists_find_it": 0.75}
+    assert learned == [(kind, 4, 6) for kind in ("independent", "optimistic", "joint")]
+    ((alone, *how), (pairs, *same)) = climbed
+    assert how == same == [0.2, 9]
+    for team_pairs, first, second in zip(pairs[0], *alone):  # the joint policy starts where both alone do
+        np.testing.assert_allclose(team_pairs.reshape(3, 3), np.outer(first, second))
+
+
+def test_policies_for_landmarks_are_judged_in_the_same_worlds_which_nobody_trained_in(tmp_path, monkeypatch):
+    asked, trained = [], []
+    fixed = {team.to_nearest: -14.0}
+    monkeypatch.setattr(team, "at_random", lambda rng: "random")
+    monkeypatch.setattr(team, "assigned", lambda: "assigned")
+    monkeypatch.setattr(team, "sampled", lambda actor, rng: actor)
+
+    def train(central, num_updates, num_worlds, seed):
+        trained.append((central, num_updates, num_worlds, seed))
+        return f"central {central}", [-20.0, -19.0 + central]
+
+    def mean_return(act, num_worlds, seed):
+        asked.append((num_worlds, seed))
+        known = {"random": -24.0, "assigned": -6.0, "central False": -18.0, "central True": -21.0}
+        return known[act] if act in known else fixed[act]
+
+    monkeypatch.setattr(team, "train", train)
+    monkeypatch.setattr(team, "mean_return", mean_return)
+    extra = evidence.Config(spread_updates=2, spread_worlds=5, spread_tests=30)
+    log, values = measured(tmp_path, evidence.claim_spread, lesson.Config(seed=3), extra)
+    assert trained == [(False, 2, 5, 3), (True, 2, 5, 3)]
+    assert set(asked) == {(30, asked[0][1])}
+    assert asked[0][1] not in range(1000), "seeds of training are small numbers"
+    assert values == {
+        "assignment_is_ahead": 8.0,
+        "spread_learns": 3.0,
+        "critics_alike": pytest.approx(3 / 18),
+    }
+    assert log.series("spread_own") == ([1, 2], [-20.0, -19.0])
+    assert log.series("spread_central") == ([1, 2], [-20.0, -18.0])
+    names = ("random", "nearest", "assigned", "own", "central")
+    assert [log.last(f"return_{name}") for name in names] == [-24.0, -14.0, -6.0, -18.0, -21.0]

@@ -155,7 +155,8 @@ r"""
 A copy is of no use where the world changes: a new wall, and what to do before it was never shown. The wish
 behind the behaviour would carry over. **Inverse reinforcement learning** (`ng2000irl`) looks for a reward
 under which the behaviour makes sense. Let the reward for landing in $s$ be $w \cdot \phi(s)$. In the garden
-below, $\phi$ says whether the cell is home, mud or water, and $w$ is how much the gardener likes each.
+below, $\phi$ says whether the cell is home, mud or water, and $w$ is how much the gardener likes each. An
+action then pays $R_t(s, a) = \sum_{s'} P(s' \mid s, a)\, w \cdot \phi(s')$ on average, the same at each $t$.
 
 "The gardener acts best" will not do: with $w = 0$ whatever one does is best. So take one who is *surer the
 more it matters*. Among all policies that collect as many features as were seen, it is the one with the most
@@ -229,7 +230,8 @@ the floor does, $L$ is the log-likelihood of the expert's actions: a language mo
 
 From $N$ demonstrations $f^E$ is a mean of $N$ sums, with an error that falls as $1/\sqrt N$. If they are so
 few that nobody steps into the water, $L$ rises for ever as its weight falls. So we add what we hold likely
-before we look, a standard normal $w$: $-|w|^2 / 2N$. With exact counts nothing is added.
+before we look, a standard normal $w$, to the log-likelihood of all: to $L$, its mean over the $N$,
+$-|w|^2 / 2N$. With exact counts nothing is added.
 
 ## 4. What no behaviour can tell
 

@@ -69,9 +69,9 @@ Let each follow the gradient of its own winnings, $y$ for the first and $-x$ for
 
 $$x \leftarrow \frac{x + \eta y}{1 + \eta \tau}, \quad y \leftarrow \frac{y - \eta x}{1 + \eta \tau} \tag{1}$$
 
-with $\tau = 0$ for now. The two move at right angles to where they stand: in small steps on a circle about
-the equilibrium, $x^2 + y^2$ being *conserved*, and never into it (`mertikopoulos2018cycles` prove the like
-for all learners of this kind). If both move at once, each step leads a little outward, by exactly
+with $\tau = 0$ for now. The two move at right angles to where they stand: in the limit of small steps on a
+circle about the equilibrium, $x^2 + y^2$ being *conserved*, and never into it (`mertikopoulos2018cycles`
+prove the like for all learners of this kind). Real steps, both at once, lead a little outward, by exactly
 
 $$x^2 + y^2 \;\leftarrow\; (1 + \eta^2)\,(x^2 + y^2) \tag{2}$$
 
