@@ -1,10 +1,16 @@
-"""Each lesson, as a notebook, executes from top to bottom in smoke mode and measures what the script does."""
+"""Each lesson as a notebook: its form, that it runs from top to bottom, and measures what the script does."""
 
+import ast
+import base64
 import builtins
+import doctest
 import os
+import re
+import subprocess
 import sys
 import types
 
+import jupytext
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,9 +20,112 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 from chapters.course import ledger
-from chapters.course.catalog import find, lessons
+from chapters.course import notebook as notebooks
+from chapters.course.catalog import ROOT, find, lessons
 from chapters.course.notebook import to_notebook
 from chapters.utils import lesson
+
+LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+
+
+def lines_of(cells) -> list[str]:
+    return [line for cell in cells for line in cell.source.splitlines() if line.strip()]
+
+
+def answers_of(cells) -> list[str]:
+    """What the lesson says of its worked examples, in blocks of the text and in docstrings."""
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    blocks = [block for text in texts for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    trees = [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
+    parts = [node for tree in trees for node in ast.walk(tree)]
+    blocks += [ast.get_docstring(node) or "" for node in parts if isinstance(node, ast.FunctionDef)]
+    examples = [one for block in blocks for one in doctest.DocTestParser().get_examples(block)]
+    return [one.want.strip() for one in examples if one.want]
+
+
+@LESSONS
+def test_the_form_of_a_notebook(item, tmp_path):
+    path = to_notebook(item, tmp_path / "x.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert str(ROOT) not in path.read_text(encoding="utf-8"), "a path of this machine"
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    first, *code = (cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "%pip install" in first.source
+    assert item.path.name in first.source
+    written = jupytext.read(item.path, fmt="py:percent").cells
+
+    # the lesson's code is there, whole and in its order; every worked example has its output below it
+    (run,) = (cell for cell in code if "run_lesson(main" in cell.source)
+    examples = [cell for cell in code if cell.outputs]
+    program = "\n".join(lines_of(cell for cell in written if cell.cell_type == "code"))
+    own = [cell for cell in code if not cell.outputs and cell is not run]
+    assert lines_of(own) == program.partition('\nif __name__ == "__main__":')[0].splitlines()
+    shown = [output.get("text") or output.data["text/plain"] for cell in examples for output in cell.outputs]
+    assert sorted(map(str.strip, shown)) == sorted(answers_of(written))
+    names = set().union(*(notebooks._names_of(node) for _, node in notebooks._statements(own)))
+    for cell in examples:
+        stored = set().union(*map(notebooks._names_of, ast.parse(cell.source).body))
+        assert not stored & names, f"{item.id}: an example overwrites a name of the lesson"
+
+    # figures are inside the text; the run is one cell, before the section of the verdict
+    assert not re.search(r"\]\([^()\s:]+\.(png|gif)\)", text)
+    inside = {base64.b64decode(found) for found in re.findall(r";base64,([^)]+)\)", text)}
+    assert (item.results / f"{item.id}.png").read_bytes() in inside
+    assert inside <= {figure.read_bytes() for figure in ledger.own_figures(item)}
+    assert run.source == notebooks.RUN
+    before = notebook.cells[: notebook.cells.index(run)]
+    assert not any(notebooks.VERDICT in cell.source for cell in before)
+    assert all(cell.outputs for cell in code[code.index(run) + 1 :])
+
+
+def test_an_example_follows_what_it_needs_and_needs_what_that_needs():
+    from nbformat.v4 import new_code_cell, new_markdown_cell
+
+    text = "Twice.\n\n```python\n>>> x = 3\n>>> twice(x)\n6\n>>> print(x)\n3\n```\n\nMore."
+    source = (
+        "def twice(x):\n    return times(2, x)\n\n\ndef times(a, b):\n    return a * b\n\n\ndef last(): ..."
+    )
+    cells = notebooks.alive([new_markdown_cell(text), new_code_cell(source)])
+    assert [cell.source for cell in cells] == [
+        text,
+        source.removesuffix("\n\n\ndef last(): ..."),
+        "x = 3\ntwice(x)",
+        "print(x)",
+        "def last(): ...",
+    ]
+    assert cells[2].outputs[0].data == {"text/plain": "6"}
+    assert cells[3].outputs[0].text == "3\n"
+    earlier = notebooks.alive([new_code_cell(source), new_markdown_cell(text)])
+    assert [cell.source for cell in earlier] == [source, "Twice.", "x = 3\ntwice(x)", "print(x)", "More."]
+
+
+@pytest.mark.parametrize(
+    ("origin", "found"),
+    [
+        ("https://github.com/a-b/c.d.git", "git+https://github.com/a-b/c.d"),
+        ("https://somebody:secret@github.com/a/b", "git+https://github.com/a/b"),
+        ("git@github.com:a/b.git", "git+https://github.com/a/b"),
+        ("ssh://git@example.org/a/b/", "git+https://example.org/a/b"),
+        ("/home/somebody/course", ""),
+        ("", ""),
+    ],
+)
+def test_where_pip_finds_the_course(origin, found, monkeypatch):
+    """No password, and no folder of this machine, gets into a notebook."""
+    done = subprocess.CompletedProcess([], 0, stdout=f"{origin}\n")
+    monkeypatch.setattr(notebooks.subprocess, "run", lambda *_, **__: done)
+    assert notebooks.address() == found
+
+
+def test_links_lead_from_where_the_notebook_stands(tmp_path):
+    folder, text = (
+        find("B1").path.parent,
+        "[a](../D_rlhf/D1_reward_modeling_concepts.md#x) [b](https://x.org)",
+    )
+    told = notebooks.self_contained(text, folder, ROOT)
+    assert told == "[a](chapters/D_rlhf/D1_reward_modeling_concepts.md) [b](https://x.org)"
+    assert notebooks.self_contained(text, folder, tmp_path) == "a [b](https://x.org)"
 
 
 @pytest.fixture
@@ -37,7 +146,7 @@ def runs_of(folder, item) -> set:
     return set((folder / item.id).glob("*"))
 
 
-@pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+@LESSONS
 def test_notebook_runs_and_equals_the_script_to_the_bit(item, shell, smoke_run, tmp_path):
     script, before = smoke_run(item), runs_of(lesson.RUNS, item)
     notebook = nbformat.read(to_notebook(item, tmp_path / f"{item.id}.ipynb"), as_version=4)
@@ -46,6 +155,8 @@ def test_notebook_runs_and_equals_the_script_to_the_bit(item, shell, smoke_run, 
             if cell.cell_type == "code":
                 shell.run_cell(cell.source).raise_error()
     assert any("image/png" in output.data for output in shown.outputs), "the figure is shown in the notebook"
+    for folder in (ROOT, lesson.RUNS, tmp_path):
+        assert str(folder) not in shown.stdout + shown.stderr, "a path is printed"
     (run,) = runs_of(lesson.RUNS, item) - before
     assert ledger.fingerprint(script.folder, lesson_only=True) == ledger.fingerprint(run)
 
@@ -54,6 +165,7 @@ def test_a_kernel_of_its_own_runs_it_too(smoke_run, tmp_path):
     """What a learner's Jupyter starts; with one lesson for all, since a process imports for seconds."""
     item = find("B0")
     notebook = nbformat.read(to_notebook(item, tmp_path / "B0.ipynb"), as_version=4)
+    told = [cell.outputs for cell in notebook.cells if cell.get("outputs")]
     manager = KernelManager()
     manager.start_kernel(env={**os.environ, "RL_SMOKE": "1", "RL_RUNS": str(tmp_path)})
     try:
@@ -61,6 +173,10 @@ def test_a_kernel_of_its_own_runs_it_too(smoke_run, tmp_path):
     finally:
         manager.shutdown_kernel(now=True)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    for before in told:
+        assert any(before[0].get("data") == output.get("data") for output in outputs), "as it was written"
+    said = "".join(output.get("text", "") for output in outputs)
+    assert not re.search(r"(?<![\w.])/\w+/", said), "a path is printed"
     assert any("image/png" in output.get("data", {}) for output in outputs)
     (run,) = runs_of(tmp_path, item)
     script = smoke_run(item).folder

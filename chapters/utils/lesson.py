@@ -69,16 +69,18 @@ class RunOptions:
     """Seconds between what such a lesson saves to go on from; 0: after each update."""
 
 
-def run_lesson(main: Callable[[Any, RunLog], None], config_class: type, smoke: dict) -> None:
+def run_lesson(
+    main: Callable[[Any, RunLog], None], config_class: type, smoke: dict, quick: bool = False
+) -> None:
     """Run a lesson as a script (never returns: exits 0, 1, 2 or 128 + signal) or in a notebook (returns).
 
-    In a notebook the configuration is the default one, or the smoke one if RL_SMOKE is set; RL_RUNS names
-    another folder than `runs/`.
+    In a notebook the configuration is the default one, or the smoke one if `quick` or if RL_SMOKE is set;
+    RL_RUNS names another folder than `runs/`.
     """
     lesson_file = Path(main.__globals__.get("__file__", "notebook.py"))
     if "ipykernel" in sys.modules:
-        cfg = config_class(**(smoke if os.environ.get("RL_SMOKE") else {}))
-        options = RunOptions(smoke=bool(os.environ.get("RL_SMOKE")))
+        options = RunOptions(smoke=quick or bool(os.environ.get("RL_SMOKE")))
+        cfg = config_class(**(smoke if options.smoke else {}))
         execute(main, cfg, lesson_file, options)
         return
     stopping.start()
@@ -310,9 +312,11 @@ def _print_claims(log: RunLog, lesson_file: Path, seconds: float, more: bool) ->
     console.print(table)
     if log.smoke:
         console.print("[dim]smoke run: only identities and bounds are enforced; – needs a full run[/]")
-    for figure in log.figures:
-        print(f"figure: {_short(figure)}")
-    print(f"{seconds:.1f} s, everything is in {_short(log.folder)}")
+    if "ipykernel" in sys.modules:  # where its figures have been shown
+        print(f"{seconds:.1f} s")
+    else:
+        print("".join(f"figure: {_short(figure)}\n" for figure in log.figures), end="")
+        print(f"{seconds:.1f} s, everything is in {_short(log.folder)}")
 
     ledger = _ledger(lesson_file)
     claims = ledger.get("claims", {})
