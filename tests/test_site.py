@@ -3,6 +3,7 @@
 import html
 import html.parser
 import http.client
+import posixpath
 import re
 import threading
 from pathlib import Path
@@ -11,10 +12,11 @@ from urllib.parse import quote, unquote
 import pytest
 import yaml
 
-from chapters.course import ledger
+from chapters.course import ledger, plans, practice, tables
 from chapters.course.catalog import ROOT, find, items, lessons
-from chapters.course.site import build, diagrams, mistakes, pages, proven, search
-from chapters.course.site.names import PROVEN, name_of
+from chapters.course.parts import exercises_of, tasks_of
+from chapters.course.site import build, diagrams, exercises, lists, mistakes, pages, proven, search
+from chapters.course.site.names import ORDERS, PROVEN, name_of
 from chapters.utils.claims import Claim
 from chapters.utils.lesson import UsageError
 
@@ -24,9 +26,13 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @pytest.fixture(scope="module")
 def laid_out():
-    """All pages but "Every mistake", for which every lesson is imported; that page is built with the site."""
+    """All pages but those for which every lesson is imported: these are built with the site.
+
+    They are "Every mistake", and the hints and solutions.
+    """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mistakes, "page", lambda: "# Every mistake")
+        patched.setattr(exercises, "with_help", lambda text: text)
         return pages.collect()
 
 
@@ -46,6 +52,7 @@ def test_links_between_pages_lead_to_pages_and_pictures_are_there(laid_out):
         prose = diagrams.FENCE.sub("", text)
         targets = re.findall(r"\]\(([^()\s#]+)[^()]*\)", prose) + re.findall(r'(?:src|href)="([^"#]+)', prose)
         for target in targets:
+            target = target.partition("?")[0]
             if re.match(r"\w+:", target) or name == "CONTRIBUTING":
                 continue
             place = Path(unquote(str(folder / target))).resolve()
@@ -153,6 +160,60 @@ def test_a_mistake_is_shown_with_its_lines_and_what_fails():
     )
 
 
+@pytest.mark.parametrize("lesson_id", ["A3", "B1"])
+def test_each_exercise_has_its_hints_and_its_solution_folded_below_it(lesson_id):
+    item = find(lesson_id)
+    text = exercises.with_help(pages.lesson(item.path))
+    block = tables.EXERCISES.search(text)[0]
+    folded = re.findall(r'<details class="help"><summary>(.*?)</summary>(.*?)</details>', block, re.DOTALL)
+    told = " ".join(re.sub(r'<details class="help">.*?</details>', "", block, flags=re.DOTALL).split())
+    for one in exercises_of(item).values():
+        assert one.title in told
+        assert " ".join(one.task.split())[:60] in told
+        assert one.answer.strip() in block
+    graded = [
+        name
+        for key, one in exercises_of(item).items()
+        for name in (*one.functions, *([key] if one.solution else []))
+    ]
+    solutions = [text for title, text in folded if title == "Solution"]
+    for name, shown in zip(graded, solutions, strict=True):
+        assert practice.source_of(tasks_of(item)[name]) in shown
+    hints = [title for title, _ in folded if title.startswith("Hint")]
+    assert len(hints) == sum(len(practice.hints(item, name)) for name in graded)
+
+
+def test_a_hint_shows_words_as_words_code_as_code_and_equations_set():
+    assert exercises.step_text("the first line: x = 1") == "The first line:\n\n```python\nx = 1\n```\n"
+    assert exercises.step_text("x = f(y)") == "```python\nx = f(y)\n```\n"
+    assert exercises.step_text(">>> f(1)\n2") == "```pycon\n>>> f(1)\n2\n```\n"
+    assert "<p>If a &lt; b, take <code>c</code>.</p>" in exercises.step_text("If a < b, take `c`.")
+    told = exercises.step_text("What it is.\nequation (2) V = x_1\nit belongs to section 3. Here")
+    assert re.sub(r"\n+", "\n", told).strip().split("\n") == [
+        "<p>What it is.</p>", "(2): $V = x_1$", "<p>It belongs to section 3. Here.</p>",
+    ]  # fmt: skip
+
+
+def test_hints_and_solutions_are_no_text_to_search():
+    page = """<article role="main"><section id="a"><h1>A</h1><p>Do it.</p><details class="help"><summary>Hint
+        </summary><p>secret</p></details><nav class="orders"><p>next</p></nav></section></article>"""
+    assert search.sections(page) == [("a", "A", "A", "Do it.", "")]
+
+
+def test_before_and_after_in_each_plan():
+    for plan in plans.load().values():
+        order = [item for item in map(plans.find, dict.fromkeys(plan.items)) if item]
+        for at, item in enumerate(order):
+            line = re.search(rf'<p data-plan="{plan.id}">.*?</p>', lists.in_plans(item))[0]
+            links = re.findall(r'<a href="([^"]+)" rel="(\w+)"', line)
+            folder = posixpath.dirname(name_of(item.path))
+            found = {rel: posixpath.normpath(posixpath.join(folder, place)) for place, rel in links}
+            beside = {"prev": order[at - 1 : at], "next": order[at + 1 : at + 2]}
+            wanted = {rel: name_of(one[0].path) for rel, one in beside.items() if one}
+            assert found == {rel: f"{name}.html?plan={plan.id}" for rel, name in wanted.items()}
+    assert "weekend" not in lists.in_plans(find("E11"))
+
+
 def test_what_did_not_change_keeps_its_time_and_what_is_gone_goes(tmp_path):
     picture = ROOT / "chapters" / "B_core_algorithms" / "results" / "B1.png"
     build.lay_out(pages.Site({"index": "one", "a/b": "two"}, {picture}), tmp_path)
@@ -218,9 +279,9 @@ def test_search_looks_through_sections_claims_and_mistakes():
         <div class="entry" id="B1.gap" data-kind="exact"><p><b>It holds.</b></p><svg><text>no</text></svg>
         <p>later</p></div></article>"""
     assert search.sections(page) == [
-        ("top", "B1 · A & b", "B1 · A & b", "First."),
-        ("one", "B1 · A & b", "One", "x = 1"),
-        ("B1.gap", "B1 · A & b", "B1.gap", "It holds."),
+        ("top", "B1 · A & b", "B1 · A & b", "First.", ""),
+        ("one", "B1 · A & b", "One", "", "x = 1"),
+        ("B1.gap", "B1 · A & b", "B1.gap", "It holds.", ""),
     ]
 
 
@@ -336,9 +397,10 @@ def look(site, chromium):
     folder = next(path.parent for path in site if path.name == "search.html")
     contexts, amiss = [], []
 
-    def open_(name, width=1400, scheme="light", page=None):
+    def open_(name, width=1400, scheme="light", page=None, base=f"file://{folder}"):
         if page is None:
             context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            context.set_default_timeout(120_000)  # a machine may be busy
             contexts.append(context)
             page = context.new_page()
             page.on("pageerror", lambda error: amiss.append(str(error)))
@@ -346,10 +408,14 @@ def look(site, chromium):
             page.on("requestfailed", lambda request: request.failure in LEFT or amiss.append(request.url))
             page.on(
                 "request",
-                lambda request: None if re.match("file:|data:", request.url) else amiss.append(request.url),
+                lambda request: (
+                    None if request.url.startswith((base, "file:", "data:")) else amiss.append(request.url)
+                ),
             )
-        page.goto(f"file://{folder}/{name}")
+        page.goto(f"{base}/{name}")
         return page
+
+    open_.folder = folder
 
     open_.names = [path.relative_to(folder).as_posix() for path in site if "source" not in path.parts]
     yield open_
@@ -383,17 +449,21 @@ def test_text_is_told_from_its_ground(look, scheme):
 
 @with_extra
 def test_search_finds_words_from_the_disk(look):
-    sought = {
-        "Bellman": "A3 ·", "SARSA": "B1 ·", "bandit": "B0 ·", "Rainbow": "B6 ·", "calibration": "D3 ·",
-        "trust region": "C5 ·", "importance sampling": "B2 ·", "the two masks of GAE": "C1 ·",
+    first = {
+        "two masks of GAE": "C1 · ", "what beta does": "D0 · ",
         "why GRPO's loss is zero": "D5 · GRPO and verifiable rewards › 2. The loss is zero",
-        "what beta does": "D4 ·", "how to write an exercise": "Contributing › Write its exercises",
+        "how to write an exercise": "Contributing › Write its exercises",
+    }  # fmt: skip
+    among_six = {
+        "Bellman": "A3 ·", "SARSA": "B1 ·", "bandit": "B0 ·", "Rainbow": "B6 ·", "calibration": "D3 ·",
+        "trust region": "C5 ·", "importance sampling": "B2 ·", "what beta does": "D4 ·",
     }  # fmt: skip
     page = None
-    for words, title in sought.items():
-        page = look(f"search.html?q={quote(words)}", page=page)
-        found = page.locator("#found li a").all_inner_texts()
-        assert any(one.startswith(title) for one in found[:6]), (words, found[:6])
+    for sought, many in ((first, 1), (among_six, 6)):
+        for words, title in sought.items():
+            page = look(f"search.html?q={quote(words)}", page=page)
+            found = page.locator("#found li a").all_inner_texts()
+            assert any(one.startswith(title) for one in found[:many]), (words, found[:6])
     page.fill("#search input", "no-such-word-anywhere")
     assert page.locator("output").inner_text() == "0 found"
     page.fill("#search input", "SARSA")
@@ -443,3 +513,101 @@ def test_the_keyboard_is_enough_and_focus_is_seen(look):
     page.locator("input[name=words]").focus()
     page.keyboard.type("no such word anywhere")
     assert page.locator("output").inner_text().startswith("0 of ")
+
+
+@with_extra
+def test_every_figure_and_film_shows(look):
+    page = look("figures.html")
+    shown = page.evaluate("""() => Promise.all([...document.querySelectorAll("article img")].map((one) => {
+      one.loading = "eager";
+      return one.decode().then(() => [one.naturalWidth, one.src], () => [0, one.src]);
+    }))""")
+    assert all(width > 0 for width, _ in shown)
+    there = {path.name for item in lessons() for path in ledger.own_figures(item)}
+    assert {Path(unquote(source)).name for _, source in shown} == there
+
+
+@with_extra
+def test_hints_and_solutions_open_one_at_a_time(look):
+    page = look("chapters/A_foundations/A3_mdp_and_bellman.html")
+    assert page.locator("details.help[open]").count() == 0
+    solution = page.locator("details.help:has(summary:text-is('Solution'))").first
+    assert not solution.locator("pre").is_visible()
+    solution.locator("summary").click()
+    assert "def q_from_v" in solution.locator("pre").inner_text()
+    assert page.locator("details.help[open]").count() == 1
+
+
+@with_extra
+def test_next_and_previous_keep_to_a_plan(look):
+    order = [item for item in map(plans.find, dict.fromkeys(plans.load()["weekend"].items)) if item]
+    page = look(f"{ORDERS}.html")
+    page.locator(f"#a-weekend a[href*='{order[2].path.stem}.html?plan=weekend']").first.click()
+    page.wait_for_url(f"**/{order[2].path.stem}.html?plan=weekend")
+    assert f"3 of {len(order)}" in page.locator(".following").inner_text()
+    page.locator(".related-pages .next-page").click()
+    page.wait_for_url(f"**/{order[3].path.stem}.html?plan=weekend")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(f"**/{order[4].path.stem}.html?plan=weekend")
+    page.locator(".related-pages .prev-page").click()
+    page.wait_for_url(f"**/{order[3].path.stem}.html?plan=weekend")
+    page.locator(".following a").click()
+    page.wait_for_url(f"**/{order[3].path.stem}.html")
+    assert page.locator(".following").count() == 0
+    page = look(f"{name_of(order[-1].path)}.html?plan=weekend", page=page)
+    assert page.locator(".related-pages .next-page").count() == 0
+
+
+@with_extra
+def test_code_is_copied_and_a_session_without_its_prompts(look):
+    page = look("chapters/A_foundations/A3_mdp_and_bellman.html")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for block, begins in (
+        (".highlight-python", "from collections.abc import"),
+        (".highlight-pycon", "corridor = "),
+    ):
+        part = page.locator(block).first
+        part.hover()
+        part.locator("button.copy").click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('button.copy')].some((one) => one.textContent === 'copied')"
+        )
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(begins)
+        assert ">>>" not in copied
+        page.wait_for_timeout(1600)
+
+
+@with_extra
+def test_on_paper_there_is_the_text_and_nothing_else(look):
+    page = look("chapters/B_core_algorithms/B1_tabular_q_learning.html?plan=weekend")
+    page.emulate_media(media="print")
+    for part in (
+        "aside.sidebar-drawer",
+        "aside.toc-drawer",
+        ".related-pages",
+        "button.copy",
+        "nav.orders",
+        ".following",
+    ):
+        assert not page.locator(part).first.is_visible(), part
+    assert page.locator("article h1").is_visible()
+    assert page.evaluate(
+        "[...document.querySelectorAll('pre')].every((one) => one.scrollWidth <= one.clientWidth + 1)"
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+@with_extra
+def test_it_is_served_as_it_is_read_from_the_disk(look):
+    server = build.server(look.folder, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        page = look("search.html?q=SARSA", base=base)
+        page.locator("#found li a").first.click()
+        page.wait_for_url(f"{base}/**/B1_tabular_q_learning.html#*")
+        assert page.locator(".katex").count() > 10
+    finally:
+        server.shutdown()
+        server.server_close()

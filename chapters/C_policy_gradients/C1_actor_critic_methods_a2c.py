@@ -101,8 +101,9 @@ $$\hat A_t = \sum_{k \ge 0} (\gamma\lambda)^k\, \delta_{t+k}
 The critic's target is the advantage with $V(s_t)$ added back, $\hat R_t = \hat A_t + V(s_t)$: the average of
 the $n$-step *returns* with the same weights, which is B2's *λ-return*. So the critic learns by TD(λ).
 
-*Done* is terminated or cut by a time limit. A cut ends the *sum* in (3): the next row is another episode's.
-It keeps the *bootstrap* in (1), since the state it cut off still has a value (`pardo2018timelimits`).
+**The two masks of GAE** differ. *Done* is terminated or cut by a time limit. A cut ends the *sum* in (3): the
+next row is another episode's. It keeps the *bootstrap* in (1), masked by *terminated* alone, since the state
+it cut off still has a value (`pardo2018timelimits`).
 
 *By hand.* The TD errors are 2, 2 and −3, so $\lambda = ½$ gives $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda
 = 1$ it is $1 + 1 + 0 + 3 - 4$: the critic has the last word *where the rollout ends*, unless terminated.

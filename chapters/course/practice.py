@@ -203,11 +203,15 @@ def solution(item: Item, name: str) -> str:
 
 def solution_of(task: Task) -> str:
     """A right function as it stands there, its equations, and why it is so."""
-    node = node_of(task)
-    lines = inspect.getsource(task.home).splitlines()[first_line(node) - 1 : node.end_lineno]
     equations = [f"equation {equation}" for equation in equations_of(task)]
     answer = task.exercise.answer.strip() if task.exercise else ""
-    return "\n".join([*lines, "", *equations, *([answer] if answer else [])])
+    return "\n".join([source_of(task), "", *equations, *([answer] if answer else [])])
+
+
+def source_of(task: Task) -> str:
+    """A right function as it stands there."""
+    node = node_of(task)
+    return "\n".join(inspect.getsource(task.home).splitlines()[first_line(node) - 1 : node.end_lineno])
 
 
 def hints(item: Item, name: str) -> list[str]:

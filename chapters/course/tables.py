@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,9 +60,15 @@ def render(path: Path) -> str:
     return PLANS.sub(lambda match: match[1] + plan_tables(path) + match[2], text)
 
 
-def exercise_list(item: catalog.Item) -> str:
-    """The exercises of a lesson as its reader sees them: the task, how to begin, the answer folded away."""
-    parts = [_exercise(item, i, name, one) for i, (name, one) in enumerate(exercises_of(item).items(), 1)]
+def exercise_list(item: catalog.Item, help_for: Callable[[str, Exercise], str] | None = None) -> str:
+    """The exercises of a lesson as its reader sees them: the task, how to begin, the answer folded away.
+
+    What `help_for` says of one stands between its task and its answer.
+    """
+    parts = [
+        _exercise(item, i, name, one, help_for(name, one) if help_for else "")
+        for i, (name, one) in enumerate(exercises_of(item).items(), 1)
+    ]
     bug = (
         f"*{item.id}.{len(parts) + 1} · Find the bug* (10 minutes). `rl exercise {item.id}.bug` writes a "
         "function of this lesson with a mistake in it; mend it."
@@ -69,13 +76,13 @@ def exercise_list(item: catalog.Item) -> str:
     return "\n" + "\n".join([*parts, "\n".join(textwrap.wrap(bug, WIDTH)), "", ""])
 
 
-def _exercise(item: catalog.Item, number: int, name: str, one: Exercise) -> str:
+def _exercise(item: catalog.Item, number: int, name: str, one: Exercise, help_text: str) -> str:
     graded = [f"`rl exercise {item.id}.{function}`" for function in one.functions or [name]]
     begin = f" {', '.join(graded)}." if one.functions or one.solution else ""
     head = f"*{item.id}.{number} · {one.title}* ({one.minutes} minutes, {one.difficulty}). "
     first, *rest = (head + one.task.strip() + begin).split("\n\n")
     lines = ["\n".join(textwrap.wrap(" ".join(first.split()), WIDTH, break_on_hyphens=False)), *rest]
-    text = "\n\n".join(lines) + "\n"
+    text = "\n\n".join(lines) + "\n" + help_text
     if one.answer:
         text += f"\n<details><summary>Answer</summary>\n\n{one.answer.strip()}\n</details>\n"
     return text

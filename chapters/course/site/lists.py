@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
 from chapters.course import catalog, ledger, plans
 from chapters.course.catalog import ROOT
-from chapters.course.site.names import FIGURES, ORDERS, name_of, page_files, relative
+from chapters.course.site.names import (
+    FIGURES,
+    ORDERS,
+    as_block,
+    item_in_plan,
+    name_of,
+    page_files,
+    relative,
+)
 
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^()\s]+)\)")
 
@@ -37,19 +46,45 @@ def _captions() -> dict[Path, str]:
 
 def orders() -> str:
     """The study plans as pages to read one after the other."""
-    parts = ["# Other orders\n\nThe side bar goes chapter by chapter. The study plans go like this.\n"]
+    parts = [
+        "# Other orders\n\nThe side bar goes chapter by chapter, and so do *next* and *previous*. The study "
+        "plans go like this. From a page that you open here, *next* and *previous* keep to its plan.\n"
+    ]
     for plan in plans.load().values():
         parts.append(f"## {plan.title}\n\n`rl plan {plan.id}`: {plan.why}.\n")
         for day in plan.days:
             parts.append(f"**{day.name}**\n")
-            parts.append("\n".join(f"1. {_step(item_id)}" for item_id in day.items) + "\n")
+            parts.append("\n".join(f"1. {_step(item_id, plan.id)}" for item_id in day.items) + "\n")
             if day.also:
                 parts.append(f"And: {day.also}.\n")
     return "\n".join(parts)
 
 
-def _step(item_id: str) -> str:
+def _step(item_id: str, plan: str) -> str:
     item = plans.find(item_id)
-    if item is None:
-        return f"{item_id} *(planned)*"
-    return f"[{item.id} · {item.title}]({relative(name_of(item.path), ORDERS)}.md)"
+    return f"{item_id} *(planned)*" if item is None else item_in_plan(ORDERS, item, plan)
+
+
+def in_plans(item: catalog.Item) -> str:
+    """What comes before and after a lesson or note in each study plan, as HTML; "" if it is in none."""
+    here, lines = name_of(item.path), []
+    for plan in plans.load().values():
+        order = [found for found in map(plans.find, dict.fromkeys(plan.items)) if found]
+        if item not in order:
+            continue
+        at = order.index(item)
+        told = f"{html.escape(plan.title)}: {at + 1} of {len(order)}"
+        before = item_in_plan(here, order[at - 1], plan.id, "prev") if at else ""
+        after = item_in_plan(here, order[at + 1], plan.id, "next") if at + 1 < len(order) else ""
+        lines.append(
+            f'<p data-plan="{plan.id}"><span>{told}</span> <span>{before}</span> <span>{after}</span></p>'
+        )
+    if not lines:
+        return ""
+    label = "Before and after this in the study plans"
+    return as_block(
+        f'<nav class="orders" aria-label="{label}">',
+        f"<details><summary>{label}</summary>",
+        *lines,
+        "</details></nav>",
+    )

@@ -47,6 +47,13 @@ def anchor_to(here: str, page: str, anchor: str, label: str, title: str = "") ->
     return f'<a class="to" href="{relative(page, here)}.html#{anchor}"{told}>{label}</a>'
 
 
+def item_in_plan(here: str, item: catalog.Item, plan: str, rel: str = "") -> str:
+    """A link as HTML to a lesson or note, whose page then keeps to the order of a plan."""
+    how = f' rel="{rel}"' if rel else ""
+    place = f"{relative(name_of(item.path), here)}.html?plan={plan}"
+    return f'<a href="{place}"{how}>{item.id} · {escaped(item.title)}</a>'
+
+
 def escaped(text: str) -> str:
     """A plain text as HTML; what stands between backticks is code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=True))

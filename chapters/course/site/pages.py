@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chapters.course import catalog
 from chapters.course.catalog import ROOT
-from chapters.course.site import diagrams, lists, mistakes, proven
+from chapters.course.site import diagrams, exercises, lists, mistakes, proven
 from chapters.course.site.names import (
     BIBLIOGRAPHY,
     FIGURES,
@@ -78,15 +78,22 @@ def page_text(path: Path) -> tuple[str, set[Path]]:
         return references(), set()
     if path not in page_files():
         return plain(path)
+    text = exercises.with_help(body(path)) if path.suffix == ".py" else body(path)
+    told, linked = linked_up(mistakes.linked_commands(proven.linked_values(text, path), path), path)
+    item = next((item for item in catalog.items() if item.path == path), None)
+    return told + (lists.in_plans(item) if item else ""), linked
+
+
+def body(path: Path) -> str:
+    """The text of what is read, as Markdown, before anything is added to it."""
     match path.suffix:
         case ".py":
-            text = lesson(path)
+            return lesson(path)
         case ".sh":
             item = next(item for item in catalog.items() if item.path == path)
-            text = f"# {item.id} · {item.title}\n\n**Question.** {item.question}\n\n{fenced(path)}"
+            return f"# {item.id} · {item.title}\n\n**Question.** {item.question}\n\n{fenced(path)}"
         case _:
-            text = path.read_text(encoding="utf-8")
-    return linked_up(mistakes.linked_commands(proven.linked_values(text, path), path), path)
+            return path.read_text(encoding="utf-8")
 
 
 def plain(path: Path) -> tuple[str, set[Path]]:
@@ -226,8 +233,10 @@ def contents() -> str:
         caption = {"planning": "Plans and reading", "days": "Experiments"}.get(folder, caption)
         parts[caption].append(name_of(path))
     parts["About the course"].insert(1, name_of(BIBLIOGRAPHY))
-    blocks = [
-        f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(names) + "\n```\n"
-        for caption, names in parts.items()
-    ]
-    return "\n" + "\n".join(blocks)
+    return "\n" + "\n".join(map(toctree, parts.items()))
+
+
+def toctree(part: tuple[str, list[str]]) -> str:
+    """A part of the contents, (its title, its pages), for Sphinx."""
+    caption, names = part
+    return f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(names) + "\n```\n"

@@ -12,7 +12,12 @@ from chapters.utils.files import write_atomic
 
 PLACE = re.compile(r'<section[^>]* id="([^"]+)"[^>]*>|<\w+ class="entry" id="([^"]+)"[^>]*>')
 HEADING = re.compile(r"<h\d>(.*?)</h\d>", re.DOTALL)
-LEFT_OUT = re.compile(r"<(style|script|svg|form)\b.*?</\1>|<a class=\"headerlink\".*?</a>|<[^>]*>", re.DOTALL)
+HELP = re.compile(r"<details class=\"help\">.*?</details>", re.DOTALL)
+"""Hints and solutions, which nobody should come upon by searching."""
+LEFT_OUT = re.compile(
+    r"<(style|script|svg|form|nav)\b.*?</\1>|<a class=\"headerlink\".*?</a>|<[^>]*>", re.DOTALL
+)
+CODE = re.compile(r"<pre\b.*?</pre>", re.DOTALL)
 
 
 def write(out: Path) -> None:
@@ -31,18 +36,19 @@ def write(out: Path) -> None:
     write_atomic(out / "_static" / "texts.js", f"const TEXTS = {json.dumps(found, ensure_ascii=False)};\n")
 
 
-def sections(page: str) -> list[tuple[str, str, str, str]]:
-    """(its place, the page's title, its own title, its text) of each section, claim and mistake of a page."""
+def sections(page: str) -> list[tuple[str, str, str, str, str]]:
+    """(its place, the page's title, its own title, its text, its code) of each section, claim and mistake."""
     start = page.find('<article role="main"')
     article = page[start : page.find("</article>", start)]
-    pieces = PLACE.split(article)
+    pieces = PLACE.split(HELP.sub(" ", article))
     found, title = [], ""
     for section, entry, text in zip(pieces[1::3], pieces[2::3], pieces[3::3]):
         heading = HEADING.search(text)
         own = plain(heading[1]) if heading else ""
         title = title or own
         said = re.split(r"</summary>|<svg", text)[0] if entry else text[heading.end() if heading else 0 :]
-        found.append((section or entry, title, own or entry or "", plain(said)))
+        code = " ".join(plain(block) for block in CODE.findall(said))
+        found.append((section or entry, title, own or entry or "", plain(CODE.sub(" ", said)), code))
     return found
 
 

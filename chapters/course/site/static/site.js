@@ -64,6 +64,32 @@ for (const form of document.querySelectorAll("form.filters")) {
   choose();
 }
 
+// with "?plan=weekend" in the address, next and previous are those of that plan, for the arrow keys too
+const plan = new URLSearchParams(location.search).get("plan") || "";
+const neighbours = plan && document.querySelector(`nav.orders p[data-plan="${CSS.escape(plan)}"]`);
+if (neighbours) {
+  for (const [rel, place] of [["prev", "previous"], ["next", "next"]]) {
+    const step = neighbours.querySelector(`a[rel="${rel}"]`);
+    const shown = document.querySelector(`.related-pages .${rel}-page`);
+    const known = document.querySelector(`link[rel="${rel}"]`);
+    if (known && !step) known.remove();
+    if (known && step) known.href = step.href;
+    if (shown && !step) shown.remove();
+    if (shown && step) {
+      shown.href = step.href;
+      shown.querySelector(".title").textContent = step.textContent;
+      shown.setAttribute("aria-label", `${place} in the plan: ${step.textContent}`);
+    }
+  }
+  const leave = document.createElement("a");
+  leave.href = location.pathname.split("/").pop();
+  leave.textContent = "leave this order";
+  const following = document.createElement("p");
+  following.className = "following";
+  following.append(`In the order of a plan. ${neighbours.querySelector("span").textContent}. `, leave);
+  document.querySelector("article h1").after(following);
+}
+
 // a place that is folded away is opened when a link leads to it
 function unfold() {
   const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
