@@ -761,6 +761,20 @@ def site_build(out: SiteFolder = catalog.ROOT / "site") -> None:
         raise typer.Exit(CLAIM_FAILED)
 
 
+@site.command("epub")
+def site_epub(
+    out: Annotated[Path, typer.Option(help="The file.", show_default="course.epub")] = catalog.ROOT
+    / "course.epub",
+) -> None:
+    """Write the notes and lessons as an EPUB. Exit code 1 if something is amiss."""
+    from chapters.course.site.book import make
+
+    warnings = make(out.absolute())
+    print("\n".join([*warnings, _short(out.absolute())]))
+    if warnings:
+        raise typer.Exit(CLAIM_FAILED)
+
+
 @site.command("serve")
 def site_serve(
     out: SiteFolder = catalog.ROOT / "site",

@@ -71,20 +71,21 @@ def build(out: Path) -> list[str]:
         with locked(CACHE):
             lay_out(pages.collect(), CACHE / "pages")
             write_atomic(out / MARK, "")  # first: a build that is cut off can go on
-            warnings = _sphinx(CACHE / "pages", out, CACHE / "kept")
+            warnings = run_sphinx(CACHE / "pages", out, CACHE / "kept", "html", SETTINGS)
             search.write(out)
             return warnings
     except JournalError as error:
         raise UsageError(str(error)) from None
 
 
-def _sphinx(source: Path, out: Path, kept: Path) -> list[str]:
+def run_sphinx(source: Path, out: Path, kept: Path, builder: str, settings: dict[str, Any]) -> list[str]:
+    """What Sphinx makes of a folder of pages, in `out`; returns its warnings."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     told = io.StringIO()
     with patch_docutils(), docutils_namespace():
-        app = Sphinx(source, None, out, kept, "html", SETTINGS, status=None, warning=told)
+        app = Sphinx(source, None, out, kept, builder, settings, status=None, warning=told)
         app.build()
     plain = re.sub(r"\x1b\[[\d;]*m", "", told.getvalue()).replace(f"{source}{os.sep}", "")
     return [line for line in plain.splitlines() if line.strip()]
