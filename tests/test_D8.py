@@ -119,8 +119,12 @@ def test_a_step_model_reads_a_step_and_nothing_behind_it(base):
 
 @pytest.mark.parametrize("slip", [0, 1], ids=["perfect", "lucky"])
 def test_a_policy_is_seen_as_it_is(slip, tmp_path):
+    asked = set()
+
     def policy(input_ids, past_key_values=None, **_):
         """Writes the right chain but for the first step: keeps what it has read in place of a cache."""
+        if past_key_values is None:
+            asked.update(map(tuple, (input_ids[:, :4] - chains.FIRST_DIGIT).tolist()))
         read = input_ids if past_key_values is None else torch.cat([past_key_values, input_ids], dim=1)
         t = read.shape[1] - 5  # steps written so far
         digits = read[:, :4] - chains.FIRST_DIGIT
@@ -135,6 +139,7 @@ def test_a_policy_is_seen_as_it_is(slip, tmp_path):
         watch(policy, step)
     assert log.series("seen_answers") == ([20, 25], [1.0, 1.0])
     assert log.last("seen_chains") == 1.0 - slip
+    assert asked == {tuple(row) for row in running_sums.problems(held_out=True).tolist()}
     log.close()
 
 
@@ -222,7 +227,32 @@ def test_the_best_of_n_with_models_that_know(base, tmp_path, monkeypatch):
             assert log.series(f"{name}_answers_of_n")[1][i] == pytest.approx(answers)
         found = log.series("weakest_chains_of_n")[1][i]
         assert found == pytest.approx((1.0 - (1.0 - whole) ** n).mean().item())
+    assert log.last("outcome_rise") == pytest.approx(answers - values[0].mean().item())
+    (claim,) = (claim for claim in log.claims if claim.name == "below_perfect")
+    assert claim.holds
     log.close()
+
+
+def test_a_choice_beyond_what_can_be_known_is_noticed(base, tmp_path, monkeypatch):
+    """Only where the process model's last step chooses among 4 chains: always a right answer."""
+    digits = torch.from_numpy(running_sums.problems(held_out=True))[5:7]
+    outcomes = chains.every_outcome(digits)
+    values = lesson.prefix_values(chains.next_digit_probs(base, digits), outcomes)
+    right, best_of_n, asked = outcomes.flatten(1), evidence.distillation.best_of_n, []
+
+    def choose(log_probs, score, n):
+        asked.append(n)
+        sure = n == 4 and asked.count(n) == 2
+        return (right / right.sum(dim=1, keepdim=True)).log() if sure else best_of_n(log_probs, score, n)
+
+    monkeypatch.setattr(evidence.distillation, "best_of_n", choose)
+    monkeypatch.setattr(evidence, "verifiers", lambda *_: dict.fromkeys(lesson.KINDS, KnowsSteps()))
+    log = RunLog(tmp_path, "D8")
+    log.keep(base=base, digits=digits, values=values)
+    evidence.choose(lesson.Config(), evidence.Config(num_ranked=2), log)
+    log.close()
+    (claim,) = (claim for claim in log.claims if claim.name == "below_perfect")
+    assert claim.value == pytest.approx(((1.0 - values[0]) ** 4).mean().item())
 
 
 def test_how_much_of_the_values_is_explained(tmp_path):
@@ -256,7 +286,13 @@ def test_both_verifiers_cost_equally_many_completions(base, tmp_path, monkeypatc
         found[data[-1]] = data[:4]
         return base
 
+    def try_steps(*given):
+        tried.append(try_all(*given))
+        return tried[-1]
+
+    tried, try_all = [], chains.try_steps
     monkeypatch.setattr(evidence, "fit", fit)
+    monkeypatch.setattr(evidence.chains, "try_steps", try_steps)
     log = RunLog(tmp_path, "D8")
     log.keep(base=base, task=task)
     evidence.verifiers(lesson.Config(), evidence.Config(num_labelled=8, num_tries=4), log)
@@ -269,6 +305,7 @@ def test_both_verifiers_cost_equally_many_completions(base, tmp_path, monkeypatc
         assert torch.equal(labels[:, -1], answers), "the last step's label is the outcome of that chain"
         assert (mask[:, -1] == 1.0).all()
         assert (mask[:, :-1] == float(name == "process")).all(), "an outcome is told at the end alone"
+    assert torch.equal(found["process"][2], tried[0][1].mean(dim=2)), "soft labels: the share that came right"
     log.close()
 
 
@@ -399,3 +436,167 @@ def test_the_texts_say_what_was_recorded():
         assert int(np.argmax(ends)) == evidence.FACTORS.index(1.0)
         assert found[0][f"{kind}_1_rate"] == getattr(lesson.Config(), f"{kind}_rate")
     assert lesson.Config().process_rate == 4 * lesson.Config().outcome_rate
+
+
+# What its claims measure
+
+
+def test_what_is_trained_on_and_what_is_measured(base, tmp_path, monkeypatch):
+    """`main` trains on no held-out problem, enumerates nothing else, and claims what its watchers saw."""
+    seen = {"outcome": (0.3, 0.2, 0.5, 0.35), "process": (0.3, 0.2, 0.6, 0.54)}  # answers, chains; then, too
+    trained, watched = [], []
+
+    def watcher(name, num_updates, seed, log):
+        def watch(policy, step):
+            watched.append((name, step, policy is given[0]))
+            before = step == 0
+            answers, chain = seen[name][:2] if before else seen[name][2:]
+            log.write(step, **{f"{name}_answers": answers, f"{name}_chains": chain})
+
+        return watch
+
+    def train(policy, task, right, kind, rate, cfg, log, name, watch):
+        trained.append((policy, task.prompt_ids, right, kind, rate))
+        watch(policy, cfg.num_updates)
+
+    given = []
+    monkeypatch.setattr(lesson, "running_sums_recipe", lambda num_steps: num_steps)
+    monkeypatch.setattr(lesson, "load_model", lambda name, recipe: types.SimpleNamespace(model=base.model))
+    monkeypatch.setattr(lesson.chains, "DigitsOnly", lambda model: given.append(base) or base)
+    monkeypatch.setattr(lesson.chains, "watcher", watcher)
+    monkeypatch.setattr(lesson, "train", train)
+    monkeypatch.setattr(lesson, "draw", lambda log: None)
+    log = RunLog(tmp_path, "D8")
+    cfg = lesson.Config(num_exact=3, num_updates=7, outcome_rate=0.1, process_rate=0.2)
+    lesson.main(cfg, log)
+    log.close()
+    held_out = {tuple(row) for row in running_sums.problems(held_out=True).tolist()}
+    assert {tuple(row) for row in log.kept["digits"].tolist()} <= held_out
+    assert len(log.kept["digits"]) == 3
+    for policy, prompts, right, _, _ in trained:
+        digits = prompts[:, :4] - chains.FIRST_DIGIT
+        assert len(digits) == 8000
+        assert not held_out & {tuple(row) for row in digits.tolist()}
+        assert torch.equal(right, chains.right_chains(digits))
+        assert policy is not base, "each reward begins with a copy of its own"
+    assert [row[3:] for row in trained] == [("outcome", 0.1), ("process", 0.2)]
+    assert watched == [(kind, step, step == 0) for kind in lesson.KINDS for step in (0, 7)]
+    for found, wanted in zip(log.kept["values"], lesson.prefix_values(*tree(base, log.kept["digits"]))):
+        assert torch.allclose(found, wanted)
+    values = {claim.name: claim.value for claim in log.claims}
+    assert values["both_learn"] == pytest.approx(0.2 / (0.5 / 2000**0.5))
+    assert values["fewer_lucky"] == pytest.approx(0.54 / 0.6 - 0.35 / 0.5)
+
+
+def tree(base, digits):
+    return chains.next_digit_probs(base, digits), chains.every_outcome(digits)
+
+
+def test_a_learner_is_watched_after_each_update_and_its_steps_grow_smaller(tmp_path, monkeypatch):
+    rates, watched = [], []
+
+    class Watched(lesson.Adam):
+        def step(self):
+            rates.append(self.lr)
+            super().step()
+
+    monkeypatch.setattr(lesson, "Adam", Watched)
+    digits, policy = torch.tensor([[3, 8, 5, 2]]), chains.DigitsOnly(ByPlace())
+    log = RunLog(tmp_path, "D8")
+    cfg = lesson.Config(num_prompts=2, group_size=2, num_updates=4)
+    task, right = chains.chains_task(digits), chains.right_chains(digits)
+    watch = lambda policy, step: watched.append(step)  # noqa: E731
+    lesson.train(policy, task, right, "process", 0.2, cfg, log, "quick", watch)
+    log.close()
+    assert watched == [1, 2, 3, 4]
+    assert rates == [0.2 * lesson.grpo.schedule(i, 4) for i in range(4)]
+
+
+@pytest.mark.parametrize("wrong", [None, "summed", "sum_of_differences"])
+def test_regret_and_padding_are_those_of_the_best_texts(wrong, tmp_path, monkeypatch):
+    """Of four problems of three digits a step: what differs is the largest, what is padded the fewest."""
+    values = lesson.prefix_values(*random_tree(7, 4, 3, 3))
+    reachable = torch.tensor([1.0, 1.0, 0.0, 0.0])  # two problems cannot end well
+    values = [value * reachable.view(4, *[1] * (value.dim() - 1)) for value in values]
+    if wrong:
+        monkeypatch.setattr(lesson, "token_reward", edited(lesson, EDITS[wrong]).token_reward)
+    log = RunLog(tmp_path, "D8")
+    lesson.claim_exact(values, log)
+    log.close()
+    rewards = {
+        "outcome": lambda before, after, outcome, ended: outcome - 0.01,
+        "differences": lambda before, after, outcome, ended: lesson.token_reward(
+            before, after, outcome, ended, "differences", 0.01
+        ),
+        "sum": lambda before, after, outcome, ended: lesson.token_reward(
+            before, after, outcome, ended, "sum", 0.01
+        ),
+    }
+    true = {}
+    for place, longest in enumerate(range(3, 9)):
+        for kind, reward in rewards.items():
+            _, outcome, length = lesson.padding.best_text(values, longest, reward)
+            true[kind] = outcome - 0.01 * length
+            assert log.series(f"padding_{kind}")[0][place] == longest
+            assert log.series(f"padding_{kind}")[1][place] == pytest.approx((length - 3).mean().item())
+            assert log.series(f"true_{kind}")[1][place] == pytest.approx(true[kind].mean().item())
+    found = {claim.name: claim.value for claim in log.claims}
+    gaps = true["outcome"] - true["differences"]
+    assert found["shaping_regret"] == pytest.approx(gaps.max().item(), abs=1e-12)
+    assert found["sum_padding"] == pytest.approx((length - 3).min().item() / 5)
+    if wrong == "summed":
+        assert found["shaping_regret"] > 0.01 > gaps.min(), "not of every problem"
+    if wrong == "sum_of_differences":
+        assert found["sum_padding"] < 1.0
+
+
+def test_gradients_are_compared_with_that_of_the_value(base, tmp_path, monkeypatch):
+    exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    known = {"outcome": (exact, 40.0), "baseline": (exact * 0.9, 20.0), "instalments": (exact, 15.0)}
+    asked = []
+    monkeypatch.setattr(
+        evidence, "gradients", lambda *given: asked.append(given) or known | {"exact": (exact, 0.0)}
+    )
+    log = RunLog(tmp_path, "D8")
+    digits = torch.from_numpy(running_sums.problems(held_out=True))[:4]
+    log.keep(base=base, digits=digits)
+    evidence.claim_gradients(evidence.Config(num_gradients=3), log)
+    log.close()
+    probs, outcomes = tree(base, digits[:3])
+    for found, wanted in zip(asked[0][0] + asked[0][1], probs + lesson.prefix_values(probs, outcomes)):
+        assert torch.allclose(found, wanted)
+    values = {claim.name: claim.value for claim in log.claims}
+    assert values == {"same_gradient": pytest.approx(0.1), "less_noise": pytest.approx(0.75)}
+    assert [log.last(f"noise_{name}") for name in evidence.NOISY] == [8.0, 4.0, 3.0]
+
+
+def test_sampled_labels_are_held_against_the_values_of_their_own_beginnings(tmp_path, monkeypatch):
+    values = lesson.prefix_values(*random_tree(5, 2, 10, 3))
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6], [9, 0, 1], [2, 2, 2]]).repeat(2, 1)
+    generator = torch.Generator().manual_seed(3)
+    outcomes = (torch.rand(8, 3, 5, generator=generator) < 0.4).float()
+    asked = []
+
+    def try_steps(base, task, rows, num_tries, generator):
+        asked.append((rows, num_tries))
+        return ids + chains.FIRST_DIGIT, outcomes
+
+    monkeypatch.setattr(evidence.chains, "try_steps", try_steps)
+    log = RunLog(tmp_path, "D8")
+    log.keep(base=None, digits=torch.tensor([[3, 8, 5, 2], [1, 1, 1, 1]]), values=values)
+    evidence.claim_labels(lesson.Config(), evidence.Config(num_tries=5), log)
+    log.close()
+    rows, num_tries = asked[0]
+    assert (rows.tolist(), num_tries) == ([0, 0, 0, 0, 1, 1, 1, 1], 5)
+    exact = [
+        [values[1][row, first].item(), values[2][row, first, second].item()]
+        for row, (first, second, _) in zip(rows, ids.tolist())
+    ]
+    exact, soft = np.array(exact), outcomes[:, :2].double().mean(dim=2).numpy()
+    found = {claim.name: claim.value for claim in log.claims}
+    spread = (exact * (1 - exact) / 5).sum() ** 0.5
+    assert found["sampled_labels"] == pytest.approx((soft - exact).sum() / spread)
+    assert found["labels_gap"] < 1e-12
+    hard = outcomes[:, :2].amax(dim=2).mean().item()
+    means = [log.last(f"mean_{name}") for name in ("value", "soft", "hard")]
+    assert means == pytest.approx([exact.mean(), soft.mean(), hard])

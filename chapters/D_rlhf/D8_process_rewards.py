@@ -197,7 +197,7 @@ r"""
 The tempting reward is the sum of the scores itself: every good step earns its score. Let a text contain
 padding, a step that is true and adds nothing (in practice, too, the sum is what is gamed: `cheng2025pure`). A
 padded beginning is worth what it was: $V' = V$. A text ends with its third sum, or without an answer after
-$L$ tokens; each token costs $c$. One that leads from $V$ to $V'$ earns ($r = 0$ before the answer):
+$L$ tokens; each costs $c$. One that leads from $V$ to $V'$ earns ($r = 0$ before the answer, then $V' = r$):
 
 $$\rho^\text{outcome} = r - c, \qquad \rho^\text{sum} = V' - c, \qquad
 \rho^\text{differences} = \begin{cases} r - V - c & \text{at the end} \\ V' - V - c & \text{before}\end{cases}
@@ -225,7 +225,7 @@ r"""
 
 Now the policy learns. A checker knows the right running sums, so both rewards are exact: the *outcome*
 reward pays 1 for the right last step, the *process* reward 1 for every step that is the right running sum.
-All else is the same: a step is credited with what follows it, beside the same step of the other chains:
+All else is the same: a step is credited with what follows it, beside that step in the group's chains $j$:
 
 $$R_{it} = \sum_{s \ge t} r_{is}, \qquad
 \hat A_{it} = \frac{R_{it} - \mathrm{mean}_j R_{jt}}{\mathrm{std}_j R_{jt} + \varepsilon} \tag{8}$$
