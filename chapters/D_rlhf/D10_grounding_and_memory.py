@@ -82,7 +82,7 @@ k_p = W_k (f(x_p) + u_p) \tag{1}$$
 Scores add up: the red cross on the left has three parts of three, all else two at most. So a triple never
 met can be found. What is brought back is *where*, the places' codes weighed by attention:
 
-$$\log \pi(p) = \log\mathrm{softmax}_p(u_p^\top c / \sqrt d),\; c = \textstyle\sum_p \alpha_p u_p \tag{2}$$
+$$\log \pi(p) = \log\mathrm{softmax}_p(u_p^\top c / \sqrt d),\; c = \textstyle\sum_j \alpha_j u_j \tag{2}$$
 
 ```python
 >>> query, keys = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.eye(4)[None, :2] * 3
