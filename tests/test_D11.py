@@ -487,3 +487,293 @@ def test_a_writer_goes_through_all_pairs_in_ever_smaller_steps(causal, monkeypat
     neural.learn(causal, {}, np.arange(10.0), neural.dpo.Config(learning_rate=0.6, num_epochs=2))
     assert [rate for rate, _ in seen] == pytest.approx([0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     assert torch.cat([labels for _, labels in seen]).tolist() == [*range(10), *range(10)]
+
+
+# What its claims measure
+
+
+def judged(questions):
+    return np.array([ideal_reader(question) for question in questions])
+
+
+def values_of(log) -> dict[str, float]:
+    log.close()
+    return {claim.name: claim.value for claim in log.claims}
+
+
+@pytest.mark.parametrize("off", [0.0, 0.3])
+def test_main_measures_the_judge_that_it_asks(off, tmp_path, monkeypatch):
+    """One that says what the ideal reader says, or leans to the first place by 0.3 more."""
+    collected = []
+
+    def write(rng, num, habits):
+        collected.append((rng.random(), num, habits))
+        return [], np.zeros(0)
+
+    monkeypatch.setattr(shop, "write_comparisons", write)
+    monkeypatch.setattr(lesson, "train_judge", lambda *_: lambda questions: judged(questions) + off)
+    monkeypatch.setattr(lesson, "draw_judge", lambda *_: None)
+    log = RunLog(tmp_path, "D11")
+    cfg = lesson.Config(seed=3, most_fillers=1, position=0.5, padding=0.3, own=-0.7, num_comparisons=9)
+    lesson.main(cfg, log)
+    values = values_of(log)
+    (_, num, habits) = collected[0]
+    assert (num, habits) == (9, HABITS)
+    leanings = [log.last(f"leaning_{name}") for name in ("position", "padding", "own_style")]
+    assert leanings == pytest.approx([0.5 + off, 0.3, -0.7])
+    assert values["judge_leans"] == pytest.approx(off, abs=1e-9)
+    assert log.last("gain_corrected") == log.last("gain_people"), "drawn with the same luck"
+    assert values["correction_pays"] == pytest.approx(log.last("gain_corrected") - log.last("gain_judge"))
+    assert log.last("gain_judge") < log.last("gain_corrected")
+    kinds, requests = log.kept["kinds"], log.kept["requests"]
+    assert (requests == requests.T).all(), "both orders of a pair answer one request"
+    assert len(np.unique(requests)) == 30
+    np.testing.assert_allclose(log.kept["logits"], evidence.ideal_logits(kinds, HABITS) + off, atol=1e-9)
+    gold = shop.worth(kinds, HABITS)
+    np.testing.assert_allclose(log.kept["contents"]["corrected"], gold[:, None] - gold, atol=1e-9)
+    np.testing.assert_allclose(log.kept["contents"]["swapped"], lesson.swap(log.kept["logits"])[0])
+
+
+@pytest.mark.parametrize("feature", lesson.FREE)
+def test_a_leaning_that_is_not_given_back_is_noticed(feature, tmp_path, monkeypatch):
+    leaning = lesson.leaning
+    monkeypatch.setattr(lesson, "leaning", lambda *given: leaning(*given) + 0.01 * (given[2] == feature))
+    log = RunLog(tmp_path, "D11")
+    lesson.claim_exact(shop.kinds(1), HABITS, log)
+    values = values_of(log)
+    assert values["leanings_exact"] == pytest.approx(0.01)
+    assert values["corrected_exact"] == pytest.approx(0.01), "no two answers differ by more than one here"
+
+
+def test_rates_are_of_the_ideal_reader_first_and_then_of_the_judge_that_was_asked(tmp_path, monkeypatch):
+    kinds, logits, gold = ideal(most=1)
+    asked = logits + 0.2
+    names = ("truth", "ours second", "random order", "length-controlled", "known error rates")
+    tables = iter([(0.7, 0.3, 0.5, 0.62, 0.69), (0.8, 0.3, 0.4, 0.62, 0.9)])
+    given = []
+    monkeypatch.setattr(evidence, "rates", lambda *how: given.append(how) or dict(zip(names, next(tables))))
+    log = RunLog(tmp_path, "D11")
+    log.keep(kinds=kinds, gold=gold, habits=HABITS, logits=asked)
+    evidence.claim_rates(evidence.Config(num_known=7), log, np.random.default_rng(0))
+    values = values_of(log)
+    (first, *_, nobody), (second, *_, known) = given
+    np.testing.assert_allclose(first, logits)
+    np.testing.assert_allclose(second, asked)
+    assert nobody is None
+    assert log.last("num_gold_labels") == known.sum() == 9 * 2 * 7
+    assert values["rates_exact"] == pytest.approx(0.01)
+    assert values["length_control"] == pytest.approx(0.08 / 0.2)
+    assert values["rates_help"] == pytest.approx(0.1 / 0.4)
+    assert log.last("rate_length_controlled") == 0.62
+    assert log.last("rate_random_order") == 0.4
+
+
+def test_what_length_control_hides_is_of_a_judge_without_leanings():
+    """By hand: the careful writer, whose better answers are longer, against the hasty one."""
+    kinds = shop.kinds(1)
+    gold = shop.worth(kinds, HABITS)
+    odds = np.exp(kinds[:, :4].sum(axis=1))
+    careful, hasty = odds / odds.sum(), 1 / odds / (1 / odds).sum()
+    ours, theirs = 0.7 * careful + 0.3 * hasty, 0.3 * careful + 0.7 * hasty
+    pairs, shares, longer = [], [], []
+    for a, b in itertools.product(range(32), repeat=2):
+        if abs(gold[a] - gold[b]) > 1e-9:
+            pairs.append(ours[a] * theirs[b])
+            shares.append(judges.sigmoid(gold[a] - gold[b]))
+            longer.append(kinds[a, 3] - kinds[b, 3])
+    inputs = np.c_[np.ones(len(pairs)), longer]
+    theta, eta = judges.logistic_fit(inputs, np.array(shares), np.array(pairs))
+    assert eta > 0
+    expected = np.average(shares, weights=pairs) - judges.sigmoid(theta)
+    assert evidence.hidden_truth(kinds, gold) == pytest.approx(expected)
+
+
+def test_agreement_counts_each_pair_once_and_no_ties(tmp_path):
+    _, _, gold = ideal(most=1)
+    rng = np.random.default_rng(4)
+    requests = np.triu(rng.integers(5, size=(32, 32)))
+    requests = np.maximum(requests, requests.T)
+    gap = gold[:, None] - gold
+    contents = {
+        "swapped": gap + 3 * rng.normal(size=gap.shape),
+        "corrected": gap + rng.normal(size=gap.shape),
+    }
+    log = RunLog(tmp_path, "D11")
+    log.keep(gold=gold, requests=requests, contents=contents)
+    evidence.claim_agreement(log)
+    values = values_of(log)
+    means = {name: [] for name in contents}
+    for prompt in range(5):
+        pairs = [
+            (a, b)
+            for a, b in itertools.combinations(range(32), 2)
+            if requests[a, b] == prompt and abs(gold[a] - gold[b]) > 1e-9
+        ]
+        for name, content in contents.items():
+            means[name].append(np.mean([(content[pair] > 0) == (gap[pair] > 0) for pair in pairs]))
+    for name, found in means.items():
+        assert log.last(f"agreement_{name}") == pytest.approx(np.mean(found))
+    more = np.subtract(means["corrected"], means["swapped"])
+    width = 2.7764451 * more.std(ddof=1) / 5**0.5  # Student's t with 4 degrees of freedom
+    assert values["agreement_gain"] == pytest.approx(more.mean() - width, abs=1e-6)
+
+
+def test_intervals_are_held_against_what_theory_says_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "coverage", lambda *_: (0.94, 0.7))
+    log = RunLog(tmp_path, "D11")
+    evidence.claim_coverage(evidence.Config(), log, np.random.default_rng(0))
+    assert values_of(log) == {"coverage_prompts": 0.94, "coverage_pairs": 0.7}
+    # ten pairs of a prompt that correlate by 0.3: the variance of a mean is 1 + 9 * 0.3 of what it seems
+    assert log.claims[1].near[0] == pytest.approx(math.erf(1.959964 / 3.7**0.5 / 2**0.5), abs=1e-6)
+
+
+def test_gains_of_labels_are_means_over_their_draws(tmp_path, monkeypatch):
+    """What a policy gains is known of each labeller and each number of labels, but for the draw."""
+    level = {"people": 1.0, "corrected": 0.9, "swapped": 0.6, "judge": 0.5}
+    draws = []
+
+    def labels_by(logits, contents, rows, rng):
+        assert (logits, contents) == ("logits", "contents")
+        draws.append(rows)
+        return {name: (name, len(rows), len(draws) % 2) for name in level}
+
+    monkeypatch.setattr(lesson, "labels_by", labels_by)
+    monkeypatch.setattr(lesson, "fit_reward", lambda kinds, rows, labels: labels)
+    monkeypatch.setattr(
+        lesson, "gain", lambda told, kinds, gold, kl: level[told[0]] - 1 / told[1] + 0.02 * told[2] + kl
+    )
+    log = RunLog(tmp_path, "D11")
+    log.keep(kinds=shop.kinds(1), gold=None, logits="logits", contents="contents")
+    evidence.claim_labels(
+        lesson.Config(kl=0.25), evidence.Config(num_repeats=2), log, np.random.default_rng(0)
+    )
+    values = values_of(log)
+    assert [len(rows) for rows in draws] == [num for num in evidence.NUM_LABELS for _ in range(2)]
+    assert not np.array_equal(draws[0], draws[1])
+    for name, top in level.items():
+        steps, found = log.series(f"learnt_{name}")
+        assert tuple(steps) == evidence.NUM_LABELS
+        assert found == pytest.approx([top - 1 / num + 0.01 + 0.25 for num in steps])
+    late = 0.26 - 1 / 8000
+    assert values["labels_no_cure"] == pytest.approx(0.9 - 1 / 500 + 0.26 - (0.5 + late))
+    assert values["still_lost"] == pytest.approx((1 - 0.9 - late) / (1 - 0.5 - late))
+
+
+def test_revisions_are_followed_to_their_end(tmp_path, monkeypatch):
+    """Of each judge: answers of one kind after the last round."""
+    kinds, logits, gold = ideal(most=1)
+    contents = evidence.contents_of(logits, kinds)
+    best, padded = (
+        gold.argmax(),
+        next(row for row, kind in enumerate(kinds) if kind.tolist() == [1, 0, 0, 1, 1]),
+    )
+
+    def rounds(content, given, num):
+        assert num == 2
+        swapped = np.allclose(content, contents["swapped"])
+        assert swapped or np.allclose(content, contents["corrected"])
+        even = np.full(32, 1 / 32)
+        return np.array([even, even, np.eye(32)[padded if swapped else best]])
+
+    monkeypatch.setattr(evidence, "rounds", rounds)
+    log = RunLog(tmp_path, "D11")
+    log.keep(kinds=kinds, gold=gold, habits=HABITS)
+    evidence.claim_revision(evidence.Config(num_rounds=2), log)
+    values = values_of(log)
+    worth, own = gold[padded] / gold.max(), kinds[best, 4]
+    assert log.series("revised_worth_swapped")[1] == pytest.approx([gold.mean() / gold.max()] * 2 + [worth])
+    assert log.series("revised_padding_swapped")[1] == [0.5, 0.5, 1.0]
+    assert log.series("revised_own_style_corrected")[1] == [0.5, 0.5, own]
+    assert values["revision_pads"] == pytest.approx(0.5)
+    assert values["revision_mends"] == pytest.approx(0.5), "the length moved; all else was mended"
+
+
+def test_kindness_is_compared_between_the_two_principles(tmp_path):
+    kinds, logits, _ = ideal(most=1)
+    log = RunLog(tmp_path, "D11")
+    log.keep(kinds=kinds, logits=logits, habits=HABITS)
+    evidence.claim_principles(log)
+    assert values_of(log)["principle_obeyed"] == pytest.approx(HABITS.gold[2])
+    assert log.last("kindness_when_kind") == pytest.approx(HABITS.weights(1)[2])
+    assert shop.PRINCIPLES[1] == "be kind"
+
+
+def test_each_writer_learns_from_its_own_labels_and_is_looked_at(tmp_path, monkeypatch):
+    kinds, _, gold = ideal(most=1)
+    before = np.full((30, 32), 1 / 40)
+    rng = np.random.default_rng(0)
+    prompts, rows = rng.integers(30, size=40), rng.integers(32, size=(40, 2))
+    tables, learnt = [rng.dirichlet(np.ones(32), size=30) for _ in range(4)], []
+
+    def learn(writer, pairs, labels, settings):
+        learnt.append((pairs, labels, settings.beta, settings.learning_rate, settings.num_epochs))
+        return len(learnt) - 1
+
+    def writer_pairs(writer, listed, num, rng):
+        assert num == 40
+        return "pairs", prompts, rows
+
+    monkeypatch.setattr(neural, "make_judge", lambda *_: "reader")
+    monkeypatch.setattr(neural, "make_writer", lambda *_: LoadedModel("writer", None))
+    monkeypatch.setattr(neural, "verdict_logits", lambda reader, questions, words: judged(questions))
+    monkeypatch.setattr(neural, "writer_pairs", writer_pairs)
+    monkeypatch.setattr(neural, "learn", learn)
+    monkeypatch.setattr(neural, "chances", lambda model, *_: before if model == "writer" else tables[model])
+    log = RunLog(tmp_path, "D11")
+    log.keep(kinds=kinds, gold=gold, habits=HABITS, requests=np.zeros((32, 32), dtype=int))
+    extra = evidence.Config(beta=0.3, learning_rate=0.02, num_passes=2)
+    neural.measure_neural(lesson.Config(num_labels=40), extra, log)
+    values = values_of(log)
+    assert log.last("writer_fillers_before") == pytest.approx(0.5)
+    by_name = dict(zip(neural.LABELLERS, learnt))
+    for table, (name, (pairs, _, *how)) in zip(tables, by_name.items()):
+        assert (pairs, how) == ("pairs", [0.3, 0.02, 2])
+        for what, value in neural.looks(table, before, kinds, gold).items():
+            assert log.last(f"writer_{what}_{name}") == pytest.approx(value), (what, name)
+    assert (by_name["people"][1] == by_name["corrected"][1]).all(), "of an ideal reader the gold rule is left"
+    assert (by_name["people"][1] != by_name["judge"][1]).any()
+    assert values["neural_leans"] == pytest.approx(1.0)
+    assert values["neural_corrected"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_neural_judge_is_held_against_the_ideal_reader_and_the_gold_rule(tmp_path):
+    """It leans to the place as the ideal reader, to fillers by half, to its style by 0.9 as far."""
+    kinds, _, gold = ideal(most=1)
+    less = dataclasses.replace(HABITS, padding=0.15, own=-0.63)
+    log = RunLog(tmp_path, "D11")
+    leanings = neural.claim_judge(evidence.ideal_logits(kinds, less), kinds, gold, HABITS, log)
+    values = values_of(log)
+    assert leanings == pytest.approx({3: 0.3, 4: -1.26})
+    assert values["neural_leans"] == pytest.approx(0.5)
+    assert values["neural_corrected"] == pytest.approx(0.0, abs=1e-9)
+    gaps = kinds[:, None] - kinds
+    off = np.sqrt(((gaps[..., 3] * 0.3 - gaps[..., 4] * 1.26) ** 2).mean())
+    assert log.last("neural_off_swapped") == pytest.approx(off)
+    assert [log.last(f"neural_{name}") for name in ("position", "padding", "own_style")] == pytest.approx(
+        [0.5, 0.15, -0.63]
+    )
+    assert [log.last(f"ideal_{name}") for name in ("position", "padding", "own_style")] == [0.5, 0.3, -0.7]
+
+
+def test_writers_are_compared_as_their_claims_say(tmp_path):
+    log = RunLog(tmp_path, "D11")
+    looks = {  # worth, share, fillers
+        "people": (0.9, 0.99, 1.5),
+        "corrected": (0.8, 0.97, 1.6),
+        "swapped": (0.7, 0.7, 2.4),
+        "judge": (0.5, 0.6, 2.2),
+    }
+    for name, found in looks.items():
+        log.write(
+            0, **{f"writer_{what}_{name}": value for what, value in zip(("worth", "share", "fillers"), found)}
+        )
+    neural.claim_writer(log)
+    assert values_of(log) == pytest.approx(
+        {
+            "within_frontier": 0.99,
+            "rule_teaches_more": 0.4,
+            "correction_teaches": 0.3,
+            "writer_pads": 0.8,
+            "way_wasted": 0.27,
+        }
+    )
