@@ -49,7 +49,7 @@ function search(query, texts) {
   }
   const order = texts.map((_, i) => i).filter((i) => scores[i] > 0);
   const beside = (i) => together.filter((pair) => lower[i][1].includes(pair) || lower[i][2].includes(pair)).length;
-  const rank = (i) => scores[i] * (matched[i] / asked.length) * (ASIDE.test(texts[i][0]) ? 0.45 : 1)
+  const rank = (i) => scores[i] * (matched[i] / asked.length) * (ASIDE.test(texts[i][0]) ? 0.3 : 1)
     * (1 + beside(i) / (1 + together.length));
   const seen = {}; // of one page a few sections: the others may be what is looked for
   const some = (i) => (seen[texts[i][0]] = (seen[texts[i][0]] || 0) + 1) <= 3;
