@@ -1,10 +1,13 @@
 """D7 beside TRL: the defaults that the text names, small trainings, and what is optional missing."""
 
 import ast
+import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -361,3 +364,392 @@ def test_the_table_shows_a_dot_for_each_seed(tmp_path):
     evidence.summarise(runs, log)
     log.close()
     assert [path.name for path in tmp_path.glob("*.png")]
+
+
+# What the lesson claims
+
+
+BASE, NOTHING = trainers.LoadedModel("the base", None), trainers.Judged([], [], [])
+
+
+class Named(torch.nn.Module):
+    """What a trainer made."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+
+def values_of(log):
+    log.close()
+    return {claim.name: claim.value for claim in log.claims}
+
+
+def test_main_measures_with_texts_that_nothing_learnt_from(tmp_path, monkeypatch):
+    asked, shown = [], []
+    outcome = {  # win rate, reward, KL
+        "base": (0.5, 0.2, 0.0),
+        "sft": (0.7, 0.9, 5.0),
+        "dpo": (0.8, 1.9, 9.0),
+        "grpo": (0.6, 0.8, 2.0),
+        "rloo": (0.65, 0.7, 0.5),
+        "ppo": (0.4, 0.1, 3.0),
+    }
+    found = {name: dict(zip(("win_rate", "sentiment", "kl"), one)) for name, one in outcome.items()}
+    made = {name: f"made {name}" for name in (*TRAINERS, "reward")}
+
+    def train_all(lm, judged, cfg, log):
+        assert judged == "judged 3"
+        log.write(0, sft_loss_gap=2e-7)
+        return made, 500
+
+    def measure(policies, lm, cfg, seed, log):
+        assert policies == {"base": "the base", **made}
+        asked.append(("measured", seed))
+        return found
+
+    def write(lm, cfg, seed):
+        asked.append(("written", seed))
+        return f"judged {seed}", f"pairs {seed}"
+
+    monkeypatch.setattr(lesson, "load_model", lambda *_: BASE)
+    monkeypatch.setattr(lesson, "write_and_judge", write)
+    monkeypatch.setattr(lesson, "train_all", train_all)
+    monkeypatch.setattr(trainers, "accuracy", lambda *given: asked.append(("accuracy", *given)) or 0.55)
+    monkeypatch.setattr(trainers, "measure", measure)
+    monkeypatch.setattr(trainers, "show", lambda found, ends, log: shown.append(ends))
+    log = RunLog(tmp_path, "D7")
+    lesson.main(dataclasses.replace(SMOKE, seed=3, beta=0.1, num_eval_texts=100), log)
+    values = values_of(log)
+    far = asked[1][1]
+    assert far > 1000, "seeds of training are small numbers"
+    assert asked == [
+        ("written", 3),
+        ("written", far),
+        ("accuracy", "made reward", BASE, f"judged {far}"),
+        ("measured", far),
+    ]
+    assert log.last("reward_accuracy") == 0.55
+    assert log.kept["unseen"] == f"judged {far}"
+    assert (log.kept["judged"], log.kept["pairs"]) == ("judged 3", "pairs 3")
+    assert values == {
+        "sft_loss_gap": 2e-7,
+        "texts_asked": 250.0,
+        "win_rate": 0.6,  # PPO learns from a reward model
+        "penalty_paid": pytest.approx(min(0.8 - 0.2 - 0.1 * 2.0, 0.7 - 0.2 - 0.1 * 0.5)),
+    }
+    assert log.claims[1].near == (56.0, 0.0)
+    half = 1.96 * (0.7 * 0.3 / 100) ** 0.5
+    assert shown[0]["sft"] == pytest.approx((0.7 - half, 0.7 + half))
+
+
+def test_each_trainer_is_run_and_what_it_made_has_its_name(tmp_path, monkeypatch):
+    events = []
+
+    @contextlib.contextmanager
+    def saved(lm):
+        yield "folder"
+
+    def trainer(name, place=1):
+        def make(*given):
+            events.append(f"make {name}" if place else f"make {given[0]}")
+            assert "folder" in given
+            if name == "ppo":
+                assert given[1].name == "reward"
+            if not place:
+                given[2](["i"], ["saw it"])
+            return given[0] if not place else name
+
+        return make
+
+    logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[-100, 2, 3]])
+    loss = 1.01 * lesson.sft_loss(logits, labels).item()
+    for name in ("sft", "reward", "dpo", "ppo"):
+        monkeypatch.setattr(lesson, name, trainer(name))
+    monkeypatch.setattr(lesson, "groups", trainer("groups", 0))
+    monkeypatch.setattr(lesson, "run", lambda made, name, log: events.append(f"run {name}") or Named(made))
+    monkeypatch.setattr(trainers, "saved", saved)
+    monkeypatch.setattr(trainers, "loss_of", lambda made: events.append("loss") or (loss, logits, labels))
+    log = RunLog(tmp_path, "D7")
+    made, asked = lesson.train_all(BASE, NOTHING, SMOKE, log)
+    log.close()
+    assert events[:3] == ["make sft", "loss", "run sft"], "the loss before the first step"
+    assert {name: one.name for name, one in made.items()} == {name: name for name in TRAINERS}
+    assert asked == 2, "GRPO and RLOO have one rule that counts"
+    assert log.last("sft_loss_gap") == pytest.approx(0.01, rel=1e-4)
+
+
+# What the evidence measures
+
+
+def test_ours_are_measured_as_the_librarys_are(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def saved(lm):
+        yield "folder"
+
+    asked = []
+    wins = {"sft": 0.7, "dpo": 0.66, "grpo": 0.62, "rloo": 0.64, "ppo": 0.3}
+
+    def train_all(lm, judged, pairs, reward_model, cfg, timed):
+        assert (lm, judged, pairs, reward_model) == (BASE, NOTHING, "pairs", "scorer")
+        assert cfg.num_batches == SMOKE.num_batches, "on the lesson's own budget"
+        return {
+            f"ours_{name}": timed(f"ours_{name}", lambda name=name: Named(name)) for name in (*wins, "reward")
+        }
+
+    def measure(policies, lm, cfg, seed, log):
+        assert {name: one.name for name, one in policies.items()} == {
+            f"ours_{name}": name for name in (*wins, "reward")
+        }
+        asked.append(seed)
+        return {f"ours_{name}": {"win_rate": win} for name, win in wins.items()}
+
+    monkeypatch.setattr(evidence, "saved", saved)
+    for name in ("claim_losses", "claim_precision", "claim_step_size", "draw_table"):
+        monkeypatch.setattr(evidence, name, lambda *_: None)
+    monkeypatch.setattr(ours, "train_all", train_all)
+    monkeypatch.setattr(ours, "Logits", lambda scorer: f"{scorer.name}, called as a classifier")
+    monkeypatch.setattr(trainers, "accuracy", lambda *given: asked.append(given) or 0.6)
+    monkeypatch.setattr(evidence, "measure_policies", measure)
+    log = RunLog(tmp_path, "D7")
+    log.keep(lm=BASE, judged=NOTHING, pairs="pairs", unseen="unseen", made={"reward": "scorer"})
+    evidence.measure(dataclasses.replace(SMOKE, seed=2), evidence.Config(), log)
+    assert values_of(log) == {"our_win_rate": 0.62}
+    assert asked == [("reward, called as a classifier", BASE, "unseen"), 2 + lesson.FAR]
+    assert log.last("ours_reward_accuracy") == 0.6
+    assert log.last("ours_sft_cpu_seconds") >= 0.0
+
+
+def test_the_largest_gap_of_five_is_claimed(tmp_path, monkeypatch):
+    gaps = {"grpo": 2e-6, "rloo": 3e-6}
+    monkeypatch.setattr(evidence, "reward_gap", lambda lm, few, cfg, folder: 1e-6 * len(few.prompt))
+    monkeypatch.setattr(evidence, "dpo_gap", lambda lm, few, tensors, *_: 1e-3 * len(tensors["labels"]))
+    monkeypatch.setattr(evidence, "group_gap", lambda name, *_: gaps[name])
+    monkeypatch.setattr(evidence, "ppo_gap", lambda lm, scorer, tensors: 1e-7)
+    log = RunLog(tmp_path, "D7")
+    judged = trainers.Judged(*(list("abcdefghijk") for _ in range(3)))
+    evidence.claim_losses(BASE, judged, {"labels": torch.ones(11)}, Named("reward"), SMOKE, "folder", log)
+    assert values_of(log) == {"trl_loss_gap": pytest.approx(8e-3)}
+    assert log.last("trl_gap_reward") == pytest.approx(8e-6)
+    assert log.last("trl_gap_rloo") == 3e-6
+
+
+def wrong_reward(monkeypatch):
+    right = evidence.bradley_terry_loss
+    monkeypatch.setattr(evidence, "bradley_terry_loss", lambda chosen, rejected: right(rejected, chosen))
+    return lambda lm, few, tensors, *how: evidence.reward_gap(lm, few, *how)
+
+
+def wrong_dpo(monkeypatch):
+    right = evidence.dpo_lesson.pair_loss
+
+    def pair_loss(*given):
+        loss, ratios = right(*given)
+        return 1.01 * loss, ratios
+
+    monkeypatch.setattr(evidence.dpo_lesson, "pair_loss", pair_loss)
+    return evidence.dpo_gap
+
+
+def policy_gap(lm, few, tensors, *how):
+    return evidence.ppo_gap(lm, lesson.reward(lm, few, *how).model.eval(), tensors)
+
+
+def wrong_score(monkeypatch):
+    right = ours.scores
+    monkeypatch.setattr(ours, "scores", lambda *given: right(*given) + 0.01 * (torch.arange(8) == 7))
+    return policy_gap
+
+
+def wrong_whitening(monkeypatch):
+    right = evidence.whiten
+    monkeypatch.setattr(evidence, "whiten", lambda numbers, mask: 1.01 * right(numbers, mask))
+    return policy_gap
+
+
+@pytest.mark.parametrize("wrong", [wrong_reward, wrong_dpo, wrong_score, wrong_whitening])
+def test_a_loss_of_ours_that_is_another_is_noticed(wrong, lm, written, folder, monkeypatch):
+    judged, pairs = written
+    few = trainers.Judged(*(column[:8] for column in judged))
+    tensors = {name: values[:8] for name, values in pairs.items()}
+    gap = wrong(monkeypatch)
+    with silence():
+        assert gap(lm, few, tensors, dataclasses.replace(SMOKE, **evidence.SMALL), folder) > 1e-3
+
+
+def test_how_far_a_weight_moved_and_how_far_adam_can_carry_it(tmp_path, monkeypatch):
+    model = torch.nn.Linear(2, 2)
+    made = SimpleNamespace(
+        model=model, args=SimpleNamespace(learning_rate=1e-3), state=SimpleNamespace(global_step=5)
+    )
+
+    def run(trainer, name, log):
+        moved = copy.deepcopy(trainer.model)
+        moved.weight.data[1, 0] -= 0.02
+        moved.bias.data += 0.005
+        return moved
+
+    dpo = SimpleNamespace(dpo=lambda *_: made)
+    monkeypatch.setattr(evidence, "edited", lambda _, edit: dpo if edit.says == says else None)
+    says = edits_of(find("D7"))["default_rate"].says
+    monkeypatch.setattr(evidence, "run", run)
+    log = RunLog(tmp_path, "D7")
+    evidence.claim_step_size(BASE, NOTHING, SMOKE, "folder", log)
+    assert values_of(log) == {"default_step_size": pytest.approx(0.02)}
+    assert log.claims[0].at_most == pytest.approx(5e-3 * 0.1 / 0.001**0.5 + 1e-7)
+
+
+def test_sixteen_bits_are_measured_against_the_loss_of_the_same_logits(tmp_path, monkeypatch):
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[-100, 2, 3], [-100, 1, -100]])
+    loss = 0.98 * lesson.sft_loss(logits, labels).item()
+    says = edits_of(find("D7"))["sixteen_bits"].says
+    sft = SimpleNamespace(sft=lambda *_: "in sixteen")
+    monkeypatch.setattr(evidence, "edited", lambda _, edit: sft if edit.says == says else None)
+    monkeypatch.setattr(
+        evidence, "loss_of", lambda made: (loss, logits, labels) if made == "in sixteen" else None
+    )
+    log = RunLog(tmp_path, "D7")
+    evidence.claim_precision(BASE, NOTHING, SMOKE, "folder", log)
+    assert values_of(log) == {"sixteen_bits": pytest.approx(0.02, rel=1e-4)}
+
+
+# Our own trainers
+
+
+@pytest.fixture
+def lowered(monkeypatch):
+    """What `learn_pairs` is asked to lower: (model, loss of rows, number of pairs)."""
+    asked = []
+
+    def learn_pairs(model, loss_of, num, cfg):
+        asked.append((model, loss_of, num))
+        return model
+
+    monkeypatch.setattr(ours, "learn_pairs", learn_pairs)
+    return asked
+
+
+def log_prob(model, tokenizer, prompt, text):
+    """Of a text behind its prompt, alone: (sum, number of tokens)."""
+    ids, start = torch.tensor([tokenizer(prompt + text).input_ids]), len(tokenizer(prompt).input_ids)
+    logs = model(input_ids=ids).logits[0].log_softmax(-1)
+    chosen = [logs[t - 1, ids[0, t]] for t in range(start, ids.shape[1])]
+    return sum(chosen), len(chosen)
+
+
+def test_our_sft_and_dpo_lower_what_the_lessons_say(lm, written, lowered):
+    judged, pairs = written
+    cfg, rows = dataclasses.replace(SMOKE, beta=0.3), torch.tensor([2, 0, 5])
+    ours.sft(lm, pairs, cfg)
+    ours.dpo(lm, pairs, cfg)
+    generator = torch.Generator().manual_seed(0)
+    (imitates, of_texts, num), (prefers, of_pairs, same) = lowered
+    assert num == same == len(judged.prompt)
+    for model in (imitates, prefers):
+        assert model is not lm.model
+        assert all(weight.requires_grad for weight in model.parameters())
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    with torch.no_grad():
+        texts = [log_prob(imitates, lm.tokenizer, judged.prompt[i], judged.chosen[i]) for i in rows.tolist()]
+        expected = -sum(one for one, _ in texts) / sum(num for _, num in texts)
+        assert of_texts(rows).item() == pytest.approx(expected.item(), abs=1e-4)
+        losses = []
+        for i in rows.tolist():
+            sides = judged.chosen[i], judged.rejected[i]
+            ratios = [
+                log_prob(prefers, lm.tokenizer, judged.prompt[i], side)[0]
+                - log_prob(lm.model, lm.tokenizer, judged.prompt[i], side)[0]
+                for side in sides
+            ]
+            losses.append(-torch.nn.functional.logsigmoid(0.3 * (ratios[0] - ratios[1])))
+        assert of_pairs(rows).item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
+
+
+def test_our_reward_model_lowers_bradley_and_terrys_loss(lm, written, lowered):
+    judged, _ = written
+    ours.reward(lm, judged, SMOKE)
+    ((scorer, loss_of, num),) = lowered
+    assert num == len(judged.prompt)
+    rows = torch.tensor([1, 4])
+
+    def score(text):
+        batch = lm.tokenizer(text, return_tensors="pt")
+        return scorer(batch["input_ids"], batch["attention_mask"])[0]
+
+    with torch.no_grad():
+        gaps = [score(judged.whole("chosen")[i]) - score(judged.whole("rejected")[i]) for i in rows.tolist()]
+        expected = -torch.stack(gaps).sigmoid().log().mean().item()
+        assert loss_of(rows).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_our_group_methods_learn_from_each_batch_as_often_as_asked(lm, monkeypatch):
+    cfg = dataclasses.replace(SMOKE, num_batches=3, num_epochs=2, beta=0.5)
+    seen, stepped = [], []
+
+    def collect(policy, reference, task, rng, generator, settings):
+        assert reference is lm.model
+        assert policy is not lm.model
+        assert (settings.num_prompts * settings.group_size, settings.group_size) == (56, 4)
+        assert settings.beta == 0.5
+        seen.append({"place": len(seen)})
+        return seen[-1]
+
+    def rloo_loss(log_probs, batch):
+        assert batch["advantages"] == f"of {batch['place']}"
+        stepped.append(batch["place"])
+        return log_probs.sum()
+
+    monkeypatch.setattr(ours.grpo_lesson, "collect", collect)
+    monkeypatch.setattr(
+        ours.grpo_lesson, "update", lambda policy, optimizer, batch, settings: stepped.append(batch["place"])
+    )
+    monkeypatch.setattr(ours, "rloo_advantages", lambda batch, cfg: f"of {batch['place']}")
+    monkeypatch.setattr(ours, "rloo_loss", rloo_loss)
+    monkeypatch.setattr(ours.tasks, "log_probs_of", lambda policy, batch: next(policy.parameters()))
+    ours.groups("grpo", lm, cfg)
+    assert stepped == [0, 1, 2], "its update passes over the batch itself"
+    seen.clear(), stepped.clear()
+    ours.groups("rloo", lm, cfg)
+    assert stepped == [0, 0, 1, 1, 2, 2]
+
+
+def test_our_ppo_is_paid_by_the_reward_model_for_whole_texts(lm, written, monkeypatch):
+    batches, updated = [], []
+
+    def collect(policy, reference, task, generator, settings):
+        assert reference is lm.model
+        assert (settings.num_prompts, settings.num_epochs, settings.beta) == (56, 1, 0.2)
+        batches.append(task)
+        return len(batches)
+
+    monkeypatch.setattr(ours.ppo_lesson, "collect", collect)
+    monkeypatch.setattr(ours, "update", lambda policy, optimizer, batch, *_: updated.append(batch))
+    ours.ppo(lm, Alike(-1.0), dataclasses.replace(SMOKE, num_batches=2))
+    assert updated == [1, 2]
+    _, pairs = written
+    task, rows = batches[0], torch.tensor([3, 1])
+    ids = torch.where(pairs["completion_mask"][:2, 0], pairs["completion_ids"][:2, 0], task.pad_id)
+    lengths = task.prompt_mask[rows].sum(dim=1) + pairs["completion_mask"][:2, 0].sum(dim=1)
+    assert task.score(rows, ids).tolist() == (-lengths).tolist()
+
+
+def test_ours_have_the_names_of_what_they_learnt_by(monkeypatch):
+    for name in ("sft", "dpo"):
+        monkeypatch.setattr(ours, name, lambda lm, pairs, cfg, name=name: Named((name, *pairs)))
+    monkeypatch.setattr(ours, "reward", lambda lm, judged, cfg: Named(("reward", *judged.prompt)))
+    monkeypatch.setattr(ours, "groups", lambda name, lm, cfg: Named((name,)))
+    monkeypatch.setattr(ours, "ppo", lambda lm, scorer, cfg: Named(("ppo", scorer)))
+    judged, pairs = trainers.Judged(["asked"], [""], [""]), {"of pairs": torch.zeros(1)}
+    found = ours.train_all(BASE, judged, pairs, "scorer", SMOKE, lambda name, work: work())
+    assert {name: made.name for name, made in found.items()} == {
+        "ours_sft": ("sft", "of pairs"),
+        "ours_reward": ("reward", "asked"),
+        "ours_dpo": ("dpo", "of pairs"),
+        "ours_grpo": ("grpo",),
+        "ours_rloo": ("rloo",),
+        "ours_ppo": ("ppo", "scorer"),
+    }

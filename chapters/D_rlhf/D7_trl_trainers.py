@@ -118,7 +118,8 @@ token after the end, clips its critic's steps, and cuts no gradient. Our model h
 leave it on where a model has it.
 
 *By hand*: `B` is 4 rounds of 28 texts: 14 prompts with 8 completions each. With two passes over each of 3
-batches GRPO takes 6 steps, though it samples 3 times. DPO gets pairs of as many texts, 336, 14 at a time:
+batches GRPO takes 6 steps, though it samples 3 times. DPO gets pairs of as many texts, 336, in smaller
+batches: 14 pairs, a round, at a time:
 
 ```python
 >>> [settings(name, Config())["per_device_train_batch_size"] for name in ("dpo", "grpo", "ppo")]
