@@ -569,13 +569,9 @@ def test_code_is_copied_and_a_session_without_its_prompts(look):
         part = page.locator(block).first
         part.hover()
         part.locator("button.copy").click()
-        page.wait_for_function(
-            "[...document.querySelectorAll('button.copy')].some((one) => one.textContent === 'copied')"
-        )
-        copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied.startswith(begins)
-        assert ">>>" not in copied
-        page.wait_for_timeout(1600)
+        there = "(begins) => navigator.clipboard.readText().then((text) => text.startsWith(begins))"
+        page.wait_for_function(there, arg=begins)
+        assert ">>>" not in page.evaluate("navigator.clipboard.readText()")
 
 
 @with_extra

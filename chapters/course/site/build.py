@@ -23,6 +23,11 @@ STATIC = Path(__file__).with_name("static")
 CACHE = ROOT / ".cache" / "site"
 """Where pages are laid out for Sphinx, and what it keeps, so that the next build is of what changed."""
 MARK = ".rl-site"
+ICON = (
+    "<link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 4'"
+    "%3E%3Cpath fill='%232962ff' d='M0 0h2v2h2v2H0z'/%3E%3C/svg%3E\" />"
+)
+"""A browser asks a server for one, wherever none is named."""
 EXTRA = "uv sync --inexact --compile-bytecode --extra docs"
 SETTINGS = {
     "project": "Reinforcement learning, up to RLHF",
@@ -136,7 +141,8 @@ def _write_formula(writer: Any, node: Any, tag: str) -> None:
 
 
 def _finish(app: Any, name: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Figures get their size, so that nothing jumps while they load."""
+    """Figures get their size, so that nothing jumps while they load; each page brings its icon."""
+    context["metatags"] = context.get("metatags", "") + ICON
     if "body" in context:
         sized = functools.partial(_sized, dict(_sizes(app)))
         context["body"] = re.sub(r"<img [^>]*>", sized, context["body"])
