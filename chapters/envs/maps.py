@@ -1,4 +1,4 @@
-"""Grid worlds drawn as maps: what each cell is worth, and where a policy goes from there."""
+"""Grid worlds drawn as maps, what each cell is worth and where a policy goes; scores by task and by time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chapters.utils import plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIGNS = {"#": "wall", "G": "goal +1", "P": "pit −1", "T": "end"}
 
@@ -43,3 +44,21 @@ def value_map(
         if symbol in SIGNS:
             shown[index] = EXIT_REWARD.get(symbol, np.nan)
     plotting.grid_map(ax, shown, None if policy is None else arrows, arrows=MOVES, labels=labels, title=title)
+
+
+def forgetting_maps(runs: Sequence[dict], tasks: str, titles: dict[str, str], num_tasks: int = 3) -> Figure:
+    """A matrix for each remedy, scores by task (columns) after each task (rows): medians over runs.
+
+    runs: metrics of runs, with `<tasks>_<remedy>_<task>` written once after each task. titles: by remedy.
+    """
+    figure, axes = plotting.new_figure(1, len(titles), width=3.3, height=3.7)
+    numbers = [str(task + 1) for task in range(num_tasks)]
+    for ax, (remedy, title) in zip(axes, titles.items()):
+        scores = np.array([[run[f"{tasks}_{remedy}_{task}"] for task in range(num_tasks)] for run in runs])
+        plotting.grid_map(ax, np.median(scores[..., 1], axis=0).T, title=title)  # [runs, task, when, 2]
+        ax.images[0].set_clim(0.0, 1.0)
+        ax.set_xticks(range(num_tasks), numbers)
+        ax.set_yticks(range(num_tasks), numbers)
+        ax.set_xlabel("score on task")
+    axes[0].set_ylabel("after learning task")
+    return figure
