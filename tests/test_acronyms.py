@@ -73,8 +73,8 @@ ACRONYMS = {
 
 KNOWN = {"AI", "API", "BLEU", "CPU", "GB", "GPT", "GPU", "GRU", "ID", "JSON", "LLM", "README", "ROUGE", "URL"}
 """What every reader knows who has trained a language model."""
-NAMES = {"ARM", "IMPALA", "JAX"}
-"""Names of programs and methods that nobody spells out."""
+NAMES = {"ARM", "EPUB", "IMPALA", "JAX", "VS"}
+"""Names of programs, formats and methods that nobody spells out: VS is of VS Code."""
 
 NEAR = 120  # characters before and after, if the sentence is shorter
 TOKEN = re.compile(r"(?<![\w./-])(?=[A-Z0-9]*[A-Z][A-Z0-9]*[A-Z])[A-Z][A-Z0-9]{1,5}(?=s?(?!\w))")
