@@ -21,6 +21,7 @@ PAGES = sorted(
 )
 
 ACRONYMS = {
+    "ELBO": r"evidence lower bound",
     "A2C": r"advantage actor-critic",
     "A3C": r"with threads|asynchronous advantage actor-critic",
     "CFR": r"counterfactual regret minimi[sz]ation",

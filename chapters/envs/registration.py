@@ -7,3 +7,4 @@ for _name in ("ConstantReward", "RewardByObservation", "DelayedReward", "ActionM
 gym.register(id="ProbeEndless-v0", entry_point="chapters.envs.probes:Endless", max_episode_steps=10)
 gym.register(id="TokenWorld-v0", entry_point="chapters.envs.token_world:TokenWorldEnv")
 gym.register(id="GridWorld-v0", entry_point="chapters.envs.gridworld:GridWorld", max_episode_steps=50)
+gym.register(id="RingWorld-v0", entry_point="chapters.envs.ring_world:RingWorld", max_episode_steps=24)
