@@ -447,7 +447,7 @@ def main(cfg: Config, log: RunLog) -> None:
 
     def measure(models: list[Weights], step: int) -> None:
         for weights, name in zip(models, OBJECTIVES):
-            memory = see(weights, batch, float(name == "reconstruction")).memory
+            memory = np.asarray(see(weights, batch, float(name == "reconstruction")).memory)
             log.write(step, **{f"nats_{name}": nats_above(later_half(predictions), read(memory, batch.obs))})
 
     start = start_weights(world.emission.shape[1], cfg)

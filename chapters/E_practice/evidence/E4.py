@@ -209,7 +209,7 @@ def claim_pictures(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
             "ball": share_named(read(inputs, cells), tests.recording.states, beliefs),
             "wallpaper": bits_kept(inputs, tests.bits[..., :NUM_BITS]),
             "snow": bits_kept(inputs, tests.bits[..., NUM_BITS:]),
-            "nats": lesson.nats_above(later_half(predictions), read(seen.memory, symbols)),
+            "nats": lesson.nats_above(later_half(predictions), read(np.asarray(seen.memory), symbols)),
         }
         log.write(0, **{f"{what}_{name}": value for what, value in kept.items()})
     claim_kept(log)
