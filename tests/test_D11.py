@@ -526,6 +526,10 @@ def test_main_measures_the_judge_that_it_asks(off, tmp_path, monkeypatch):
     assert values["correction_pays"] == pytest.approx(log.last("gain_corrected") - log.last("gain_judge"))
     assert log.last("gain_judge") < log.last("gain_corrected")
     kinds, requests = log.kept["kinds"], log.kept["requests"]
+    every = np.array(list(itertools.product(range(32), repeat=2)))
+    chances = judges.sigmoid(log.kept["logits"]).mean(axis=0).ravel()  # of "first" under either principle
+    without_luck = lesson.gain(lesson.fit_reward(kinds, every, chances), kinds, log.kept["gold"], cfg.kl)
+    assert log.last("gain_judge") == pytest.approx(without_luck, abs=0.15)
     assert (requests == requests.T).all(), "both orders of a pair answer one request"
     assert len(np.unique(requests)) == 30
     np.testing.assert_allclose(log.kept["logits"], evidence.ideal_logits(kinds, HABITS) + off, atol=1e-9)

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import copy
 import dataclasses
 import importlib.metadata
 import re
@@ -480,6 +479,40 @@ def test_each_trainer_is_run_and_what_it_made_has_its_name(tmp_path, monkeypatch
     assert log.last("sft_loss_gap") == pytest.approx(0.01, rel=1e-4)
 
 
+def test_what_is_judged_hangs_on_the_seed(monkeypatch):
+    """Else texts to learn from would be those to measure by, and all seeds' the same."""
+    asked = []
+
+    def write(lm, num, num_tokens, seed):
+        asked.append((num, num_tokens, seed))
+        return trainers.Written({}, ["the film was"] * 56, ["great"] * 28 + ["dull"] * 28)
+
+    monkeypatch.setattr(trainers, "write", write)
+    monkeypatch.setattr(trainers.Written, "pairs", lambda self, rows: (NOTHING, {}))
+    monkeypatch.setattr(lesson, "rule", lambda prompts, texts: [float(text == "great") for text in texts])
+    for seed in (3, 4):
+        lesson.write_and_judge(BASE, SMOKE, seed)
+    assert asked == [(56, SMOKE.num_tokens, 3), (56, SMOKE.num_tokens, 4)]
+
+
+def test_policies_are_judged_alike_with_the_seed_that_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def judge(policy, lm, num, num_tokens, seed):
+        asked.append((policy.name, num, num_tokens, seed))
+        return {"win_rate": 0.1 * len(asked)}, []
+
+    monkeypatch.setattr(trainers, "judge", judge)
+    log = RunLog(tmp_path, "D7")
+    log.write(0, sft_cpu_seconds=3.0, sft_megabytes=7.0)
+    policies = {name: Named(name) for name in ("base", "sft", "reward")}
+    found = trainers.measure(policies, BASE, SMOKE, 9, log)
+    log.close()
+    assert asked == [(name, SMOKE.num_eval_texts, SMOKE.num_tokens, 9) for name in ("base", "sft")]
+    assert found["sft"] == {"win_rate": pytest.approx(0.2), "cpu_seconds": 3.0, "megabytes": 7.0}
+    assert log.last("sft_win_rate") == pytest.approx(0.2)
+
+
 # What the evidence measures
 
 
@@ -585,10 +618,9 @@ def test_how_far_a_weight_moved_and_how_far_adam_can_carry_it(tmp_path, monkeypa
     )
 
     def run(trainer, name, log):
-        moved = copy.deepcopy(trainer.model)
-        moved.weight.data[1, 0] -= 0.02
-        moved.bias.data += 0.005
-        return moved
+        trainer.model.weight.data[1, 0] -= 0.02  # in place, as an optimiser does
+        trainer.model.bias.data += 0.005
+        return trainer.model
 
     dpo = SimpleNamespace(dpo=lambda *_: made)
     monkeypatch.setattr(evidence, "edited", lambda _, edit: dpo if edit.says == says else None)
@@ -641,7 +673,7 @@ def log_prob(model, tokenizer, prompt, text):
 
 def test_our_sft_and_dpo_lower_what_the_lessons_say(lm, written, lowered):
     judged, pairs = written
-    cfg, rows = dataclasses.replace(SMOKE, beta=0.3), torch.tensor([2, 0, 5])
+    cfg, rows = dataclasses.replace(SMOKE, beta=0.7), torch.tensor([2, 0, 5])
     ours.sft(lm, pairs, cfg)
     ours.dpo(lm, pairs, cfg)
     generator = torch.Generator().manual_seed(0)
@@ -665,7 +697,7 @@ def test_our_sft_and_dpo_lower_what_the_lessons_say(lm, written, lowered):
                 - log_prob(lm.model, lm.tokenizer, judged.prompt[i], side)[0]
                 for side in sides
             ]
-            losses.append(-torch.nn.functional.logsigmoid(0.3 * (ratios[0] - ratios[1])))
+            losses.append(-torch.nn.functional.logsigmoid(0.7 * (ratios[0] - ratios[1])))
         assert of_pairs(rows).item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
 
 
