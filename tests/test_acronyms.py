@@ -69,6 +69,8 @@ ACRONYMS = {
     "TRPO": r"trust[- ]region policy optimi[sz]ation",
     "UCB": r"upper confidence bound",
     "UCB1": r"upper confidence bound",
+    "UCT": r"upper confidence bounds for trees",
+    "PUCT": r"predictor and UCT",
 }
 """Each acronym, and what has to stand beside its first occurrence (in any case of the letters)."""
 

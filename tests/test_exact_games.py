@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from chapters.envs.boards import LineGame, connect, opened, random_ends, random_moves, tic_tac_toe
+from chapters.envs.boards import (
+    LineGame,
+    all_pictures,
+    connect,
+    opened,
+    random_ends,
+    random_moves,
+    tic_tac_toe,
+)
 from chapters.exact import games, trees
 
 TIC_TAC_TOE, SMALL = tic_tac_toe(), connect(4, 3, 3)
@@ -184,6 +192,15 @@ def test_action_values_are_the_successors_turned(solution):
         value = np.where(game.ended(after), game.outcomes(after), best)
         np.testing.assert_array_equal(solution.action_values[ply][rows, actions], -value)
         assert np.isnan(solution.action_values[ply][~game.legal(boards)]).all()
+
+
+@pytest.mark.parametrize(("solution", "num"), [(SOLVED["tic-tac-toe"], 8), (SOLVED[SMALL.name], 2)])
+def test_pictures_of_a_board_are_worth_the_same(solution, num):
+    boards, q = games.even_sample(solution, 20, np.random.default_rng(0))
+    pictures, moved = all_pictures(solution.game, boards, q)
+    assert len(pictures) == num * len(boards)
+    assert len(np.unique(solution.game.symmetries(), axis=0)) == num
+    np.testing.assert_array_equal(solution.of(pictures), moved)
 
 
 def test_decisive_boards_and_even_samples():

@@ -65,6 +65,15 @@ class LineGame:
                     found.append(sum(1 << (i * self.height + j) for i, j in cells))
         return np.array(sorted(set(found)), dtype=np.int64)
 
+    def symmetries(self) -> Int[np.ndarray, "K C"]:
+        """Orders of the cells in which the game is the same: mirrored, and turned if stones do not fall."""
+        cells = np.arange(self.num_cells).reshape(self.width, self.height)
+        pictures = [cells, cells[::-1]]
+        if not self.falls:
+            pictures += [cells[:, ::-1] for cells in pictures]
+            pictures += [cells.T for cells in pictures] if self.width == self.height else []
+        return np.array([cells.ravel() for cells in pictures])
+
     def start(self, num_boards: int = 1) -> Boards:
         """Empty boards."""
         return np.zeros((num_boards, 2), dtype=np.int64)
@@ -118,6 +127,17 @@ class LineGame:
         bits[turned] = bits[turned, ::-1]
         cells = (bits[:, 0] + 2 * bits[:, 1]).reshape(-1, self.width, self.height)
         return cells.transpose(0, 2, 1)[:, ::-1]
+
+
+def all_pictures(
+    game: LineGame, boards: Boards, shares: Float[np.ndarray, "N A"]
+) -> tuple[Int[np.ndarray, "KN 2"], Float[np.ndarray, "KN A"]]:
+    """(boards, shares of their moves) as each of K symmetries shows them: all by the first, then the next."""
+    bits = boards[:, :, None] >> np.arange(game.num_cells) & 1  # [N, 2, C]
+    deep = game.num_cells // game.num_actions
+    orders = game.symmetries()
+    turned = [(bits[:, :, order] << np.arange(game.num_cells)).sum(axis=2) for order in orders]
+    return np.concatenate(turned), np.concatenate([shares[:, order[::deep] // deep] for order in orders])
 
 
 def tic_tac_toe() -> LineGame:
