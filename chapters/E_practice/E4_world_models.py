@@ -311,6 +311,8 @@ r"""
 ![What three memories lack of the belief, against updates](results/E4.png)
 
 From recordings alone all three learn to filter, nearly: what they lack is a small part of a memory's worth.
+So it was on the recorded seeds. It is no safe bet yet: on others one of them may stay far above after as many
+updates, and the ball below its bar. Try `--seed 201`: do more updates help?
 
 ![The exact belief along one recording, and what a probe reads from a memory](results/E4_belief.png)
 
