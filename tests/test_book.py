@@ -19,6 +19,7 @@ from chapters.course.catalog import ROOT, find, items, lessons
 from chapters.course.site import book, build
 from chapters.course.site.names import name_of
 
+# The book is made with Sphinx, which comes with the extra `docs`; `build.missing` says how to get it.
 with_extra = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
 OPF, DC = "{http://www.idpf.org/2007/opf}", "{http://purl.org/dc/elements/1.1/}"
 XHTML, MATH, SVG = (
