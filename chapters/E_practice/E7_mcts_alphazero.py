@@ -383,9 +383,9 @@ the network finds fewer best moves, and so does search with rollouts in four tim
 *E7.2 · What self-play teaches* (25 minutes, medium). Write the results and the loss of (5), and the noise of
 (6). `rl exercise E7.results`, `rl exercise E7.noisy`, `rl exercise E7.loss_of`.
 
-*E7.3 · Eight times the games for nothing* (15 minutes, easy). Connect-4 does not know left from right: from
-each board that was played one may learn twice, from itself and from what a mirror shows. With $h$ cells a
-column and $W$ columns,
+*E7.3 · Twice the games for nothing* (15 minutes, easy). Connect-4 does not know left from right: from each
+board that was played one may learn twice, from itself and from what a mirror shows. With $h$ cells a column
+and $W$ columns,
 
 $$\text{bit } k\, h + r \;\to\; \text{bit } (W - 1 - k)\, h + r, \quad \pi(k) \to \pi(W - 1 - k), \tag{E1}$$
 

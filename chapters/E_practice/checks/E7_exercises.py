@@ -61,7 +61,7 @@ Write the results and the loss of (5), and the noise of (6).
         functions=("results", "noisy", "loss_of"),
     ),
     "mirrored": Exercise(
-        title="Eight times the games for nothing",
+        title="Twice the games for nothing",
         task=r"""
 Connect-4 does not know left from right: from each board that was played one may learn twice, from itself and
 from what a mirror shows. With $h$ cells a column and $W$ columns,
