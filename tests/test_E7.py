@@ -280,3 +280,6 @@ def test_texts_say_what_was_recorded():
     assert min(last["lost_plain"]) > 0, '"plain search loses some"'
     assert np.median(last["lost_alone"]) == 0, '"the trained network none"'
     assert min(np.subtract(last["connect_searched"], last["connect_alone"])) > 0.1
+    lost = sorted(zip(last["connect_lost"], last["connect_lines"]))
+    assert [of for of, _ in lost[:4]] == [0] * 4, '"loses no line on four of five recorded seeds"'
+    assert lost[4] == (6, 4878), '"6 of 4,878 on the fifth", in the answer of E7.4'
