@@ -285,6 +285,14 @@ def test_search_looks_through_sections_claims_and_mistakes():
     ]
 
 
+def test_search_knows_what_the_front_page_says_is_where():
+    known = search.subjects()
+    assert "GAE" in known["chapters/C_policy_gradients/C1_actor_critic_methods_a2c.html"]
+    assert not any("Week" in words for words in known.values()), "another table"
+    for page in known:
+        assert [*ROOT.glob(page.replace(".html", ".*"))], page
+
+
 def test_it_is_served_to_this_machine_only(tmp_path):
     (tmp_path / "index.html").write_text("front")
     server = build.server(tmp_path, 0)
@@ -453,10 +461,14 @@ def test_search_finds_words_from_the_disk(look):
         "two masks of GAE": "C1 · ", "what beta does": "D0 · ",
         "why GRPO's loss is zero": "D5 · GRPO and verifiable rewards › 2. The loss is zero",
         "how to write an exercise": "Contributing › Write its exercises",
+        "DPO": "D4 ·", "GAE": "C1 ·", "REINFORCE": "C0 ·", "offline": "E10 ·", "reward hacking": "D16 ·",
+        "replay buffer": "B4 ·", "evaluate": "B8 ·", "install": "A0 ·", "Mac": "A0 ·", "KL penalty": "D15 ·",
+        "multi-agent": "E9 ·", "optimization of reward models": "D16 ·", "mistakes": "Every mistake",
     }  # fmt: skip
     among_six = {
         "Bellman": "A3 ·", "SARSA": "B1 ·", "bandit": "B0 ·", "Rainbow": "B6 ·", "calibration": "D3 ·",
-        "trust region": "C5 ·", "importance sampling": "B2 ·", "what beta does": "D4 ·",
+        "trust region": "C5 ·", "importance sampling": "B2 ·", "what beta does": "D4 ·", "PPO clip": "C2 ·",
+        "off by one": "Every mistake › ", "learning rate": "Notation", "terminated truncated": "A4 ·",
     }  # fmt: skip
     page = None
     for sought, many in ((first, 1), (among_six, 6)):

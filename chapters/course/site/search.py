@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from chapters.course.catalog import ROOT
 from chapters.course.site.names import FIGURES, MISTAKES, ORDERS, PROVEN
 from chapters.utils.files import write_atomic
 
@@ -18,6 +19,8 @@ LEFT_OUT = re.compile(
     r"<(style|script|svg|form|nav)\b.*?</\1>|<a class=\"headerlink\".*?</a>|<[^>]*>", re.DOTALL
 )
 CODE = re.compile(r"<pre\b.*?</pre>", re.DOTALL)
+SUBJECTS = re.compile(r"^\| ([^|\n]+) \| \[[A-E]\d+\]\(([^()\s]+)\.\w+\) \|", re.MULTILINE)
+"""A row of the front page's table that says where an algorithm is found."""
 
 
 def write(out: Path) -> None:
@@ -25,15 +28,25 @@ def write(out: Path) -> None:
 
     Pages of plain code are left out, and the headings of pages that gather what stands in the lessons.
     """
-    found = []
+    found, known = [], subjects()
     for path in sorted(out.rglob("*.html")):
         name = path.relative_to(out).as_posix()
         if name.startswith("source/") or name == "search.html":
             continue
         for place, *texts in sections(path.read_text(encoding="utf-8")):
             if path.stem not in (PROVEN, MISTAKES, FIGURES, ORDERS) or "." in place or texts[0] == texts[1]:
-                found.append((name, place, *texts))
+                found.append((name, place, *texts, known.get(name, "") if texts[0] == texts[1] else ""))
     write_atomic(out / "_static" / "texts.js", f"const TEXTS = {json.dumps(found, ensure_ascii=False)};\n")
+
+
+def subjects() -> dict[str, str]:
+    """{page: what the front page's table says is found there}; who searches for it means that page."""
+    found: dict[str, list[str]] = {}
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = front.partition("## Find an algorithm\n")[2].partition("\n## ")[0]
+    for words, page in SUBJECTS.findall(table):
+        found.setdefault(f"{page}.html", []).append(words)
+    return {page: "; ".join(words) for page, words in found.items()}
 
 
 def sections(page: str) -> list[tuple[str, str, str, str, str]]:
