@@ -117,6 +117,19 @@ def test_a_step_model_reads_a_step_and_nothing_behind_it(base):
     assert not torch.allclose(first[1], second[1], atol=1e-4), "the step itself was not read"
 
 
+def test_all_chains_are_scored_as_the_model_scores_them_one_by_one(base):
+    torch.manual_seed(1)
+    model = chains.StepModel(base).eval()
+    model.bias.data += 0.7
+    digits = torch.tensor([[3, 8, 5, 2], [9, 0, 1, 4]])
+    every = evidence.every_chain()
+    steps = torch.stack(evidence.spread(evidence.score_all(model, digits)), dim=-1).flatten(1, -2)
+    for asked, found in zip(chains.prompt_ids(digits), steps):
+        with torch.no_grad():
+            wanted = model(asked.expand(len(every), -1), every + chains.FIRST_DIGIT).sigmoid()
+        assert torch.allclose(found.float(), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("slip", [0, 1], ids=["perfect", "lucky"])
 def test_a_policy_is_seen_as_it_is(slip, tmp_path):
     asked = set()
@@ -203,6 +216,16 @@ def test_step_sizes_are_tried_with_the_reward_they_are_for(tmp_path, monkeypatch
 class KnowsSteps(nn.Module):
     """A model of steps that is sure of each: right or wrong."""
 
+    bias = torch.zeros(())
+
+    def model(self, input_ids, **_):
+        """At each place: which digit is right there."""
+        digits = input_ids[:, :4] - chains.FIRST_DIGIT
+        right = chains.right_chains(digits) + chains.FIRST_DIGIT  # [B, 3]
+        logits = torch.full((*input_ids.shape, 14), -50.0)
+        logits[:, 4:] = logits[:, 4:].scatter(2, right[:, : input_ids.shape[1] - 4, None], 50.0)
+        return types.SimpleNamespace(logits=logits)
+
     def forward(self, asked, written):
         digits = asked[:, :4] - chains.FIRST_DIGIT
         right = chains.right_chains(digits) + chains.FIRST_DIGIT
@@ -217,7 +240,7 @@ def test_the_best_of_n_with_models_that_know(base, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "verifiers", lambda *_: dict.fromkeys(lesson.KINDS, KnowsSteps()))
     log = RunLog(tmp_path, "D8")
     log.keep(base=base, digits=digits, values=values)
-    evidence.choose(lesson.Config(), evidence.Config(num_ranked=2), log)
+    evidence.choose(lesson.Config(), evidence.Config(), log)
     a, b, c = chains.right_chains(digits).unbind(1)
     rows = torch.arange(2)
     whole = probs[0][rows, a] * probs[1][rows, a, b] * probs[2][rows, a, b, c]
@@ -249,7 +272,7 @@ def test_a_choice_beyond_what_can_be_known_is_noticed(base, tmp_path, monkeypatc
     monkeypatch.setattr(evidence, "verifiers", lambda *_: dict.fromkeys(lesson.KINDS, KnowsSteps()))
     log = RunLog(tmp_path, "D8")
     log.keep(base=base, digits=digits, values=values)
-    evidence.choose(lesson.Config(), evidence.Config(num_ranked=2), log)
+    evidence.choose(lesson.Config(), evidence.Config(), log)
     log.close()
     (claim,) = (claim for claim in log.claims if claim.name == "below_perfect")
     assert claim.value == pytest.approx(((1.0 - values[0]) ** 4).mean().item())
@@ -259,8 +282,8 @@ def test_how_much_of_the_values_is_explained(tmp_path):
     """All by the values themselves; by others, as much as a loop over all beginnings finds."""
     probs, outcomes = random_tree(4, 2, 10, 3)
     values = lesson.prefix_values(probs, outcomes)
-    steps = torch.stack([value.flatten(1) for value in evidence.spread(values[1:])], dim=-1)
-    guess = 0.8 * steps + 0.05
+    steps = values[1:]
+    guess = [0.8 * value + 0.05 for value in steps]
     rows = []  # (chance, value) of each beginning
     for n, a in np.ndindex(2, 10):
         chance = float(probs[0][n, a])

@@ -67,8 +67,8 @@ def every_outcome(digits: Int[Tensor, "N D"]) -> Float[Tensor, "N V V V"]:
 
 
 @torch.no_grad()
-def next_digit_probs(policy: Callable, digits: Int[Tensor, "N D"]) -> list[Tensor]:
-    """Probability of every digit after every beginning: float64 [N, 10], [N, 10, 10] and [N, 10, 10, 10].
+def next_digit_logits(policy: Callable, digits: Int[Tensor, "N D"]) -> list[Tensor]:
+    """Output for every digit after every beginning: float64 [N, 10], [N, 10, 10] and [N, 10, 10, 10].
 
     Three forward passes' worth in one: of the hundred two-digit beginnings of each problem.
     """
@@ -77,10 +77,15 @@ def next_digit_probs(policy: Callable, digits: Int[Tensor, "N D"]) -> list[Tenso
     for some in prompt_ids(digits).split(50):  # memory
         ids = torch.cat([some.repeat_interleave(len(grid), dim=0), grid.repeat(len(some), 1)], dim=1)
         logits = policy(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, -NUM_STEPS:]
-        probs = logits[..., FIRST_DIGIT : FIRST_DIGIT + BASE].double().softmax(-1)
-        parts.append(probs.view(len(some), BASE, BASE, NUM_STEPS, BASE))
+        found = logits[..., FIRST_DIGIT : FIRST_DIGIT + BASE].double()
+        parts.append(found.view(len(some), BASE, BASE, NUM_STEPS, BASE))
     every = torch.cat(parts)
     return [every[:, 0, 0, 0], every[:, :, 0, 1], every[:, :, :, 2]]
+
+
+def next_digit_probs(policy: Callable, digits: Int[Tensor, "N D"]) -> list[Tensor]:
+    """Probability of every digit after every beginning, shaped as `next_digit_logits`."""
+    return [logits.softmax(dim=-1) for logits in next_digit_logits(policy, digits)]
 
 
 class StepModel(nn.Module):
