@@ -311,9 +311,8 @@ four times as large for steps as for answers.
 
 Last, the best of $n$ chains is chosen by reward models that learnt from equally many completions (exactly, by
 D13's (1)). The process model's weakest step (exercise 2) chooses best, as `lightman2024verify` found. But
-neither model is good enough to choose among many: all curves rise first, then fall. Among 64 chains the last
-step, by either model, chooses worse than a draw, and the weakest as a rule no better than one. There is
-always a chain that looks better than it is (D16).
+neither model is good enough to choose among many. Of 64 chains the last step, by either model, chooses worse
+than a draw, and the weakest as a rule no better: there is always one that looks better than it is (D16).
 
 **The verdict.** Look at the steps, if somebody can say whether they are right: from equally many chains more
 is learnt, and right answers come from right steps. But pay what a step adds, never the sum of scores. With
