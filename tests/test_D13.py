@@ -184,3 +184,28 @@ def test_rounds_of_best_of_n_on_a_plain_table():
     even, rewards = torch.full((1, 4), 0.25, dtype=torch.float64).log(), torch.arange(4.0).double()[None]
     twice = lesson.best_of_n(lesson.best_of_n(even, rewards, 2), rewards, 2).exp()[0]
     np.testing.assert_allclose(twice, [(i**4 - (i - 1) ** 4) / 256 for i in (1, 2, 3, 4)])
+
+
+def test_who_learns_from_what_on_the_chart(tmp_path, monkeypatch):
+    """RFT twice as long as others; three rounds, each half as long, each from what the last one made."""
+    seen, others = [], []
+
+    def train(policy, other, task, cfg, log, name):
+        seen.append((name, cfg.how, cfg.num_updates, cfg.batch_size, cfg.group_size))
+        others.append(float(other.table[0, 0].detach()))
+        policy.table.data[0, 0] = len(seen)  # so that the next one knows from whom it has it
+
+    monkeypatch.setattr(lesson, "train", train)
+    monkeypatch.setattr(evidence.placement, "train", lambda world, *_: world.reference())
+    world, log = token_world(1, **WORLD), RunLog(tmp_path, "D13")
+    log.keep(world=world)
+    extra = evidence.Config(num_chart_updates=6, num_round_texts=40)
+    ends = evidence.train_on_world(lesson.Config(), extra, log)
+    log.close()
+    usual, few = lesson.ON_WORLD["batch_size"], [("best", 3, 40, 4)] * 3
+    assert [row[1:] for row in seen] == [
+        ("passed", 12, usual, 16), *few, ("on_policy", 6, usual, 16), ("whole", 6, usual, 16)
+    ]  # fmt: skip
+    start = pytest.approx(float(world.reference().table[0, 0].detach()))
+    assert others[:4] == [start, start, 2.0, 3.0]
+    assert list(ends) == ["passed", "round_1", "round_2", "round_3", "on_policy", "whole", "policy_gradient"]
