@@ -200,6 +200,15 @@ def test_hints_and_solutions_are_no_text_to_search():
     assert search.sections(page) == [("a", "A", "A", "Do it.", "")]
 
 
+def test_every_figure_says_what_it_shows():
+    told = lists.captions()
+    for item in lessons():
+        for path in ledger.own_figures(item):
+            assert len(told.get(path, "")) > 15, path.name
+    draws = find("A3").evidence
+    assert lists.drawn(draws, "A3")["A3_film.gif"].startswith("Value iteration on a slippery maze")
+
+
 def test_before_and_after_in_each_plan():
     for plan in plans.load().values():
         order = [item for item in map(plans.find, dict.fromkeys(plan.items)) if item]
@@ -255,6 +264,9 @@ def test_the_job_that_publishes_is_off_by_default():
     job = yaml.load((ROOT / ".github" / "workflows" / "site.yml").read_text(), Loader=yaml.BaseLoader)
     assert job["on"] == {"workflow_dispatch": ""}
     assert any(step.get("run") == ".venv/bin/rl site build" for step in job["jobs"]["site"]["steps"])
+    assert job["permissions"] == {"contents": "read"}
+    assert [name for name, one in job["jobs"].items() if "permissions" in one] == ["publish"]
+    assert [step["uses"] for step in job["jobs"]["publish"]["steps"]] == ["actions/deploy-pages@v5"]
 
 
 def test_without_the_extra_it_is_one_line(course, monkeypatch):
@@ -374,6 +386,12 @@ LEFT = ("net::ERR_ABORTED",)
 """How a picture fails whose page is left before it is there: as it should."""
 LOUD = ("error", "warning")
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
+COLLIDING = """() => {
+  const place = (part) => part.getBoundingClientRect();
+  const collides = (tag) => place(tag.previousElementSibling).right > place(tag).left + 1;
+  return [...document.querySelectorAll(".katex-tag")].filter(collides).map((tag) => tag.textContent);
+}"""
+"""Numbers of equations that stand in their formulas."""
 CONTRAST = """() => {
   const parts = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
   const light = (rgb) => rgb.slice(0, 3).map((part) => part / 255)
@@ -442,6 +460,7 @@ def test_every_page_opens_without_an_error_and_asks_for_nothing_elsewhere(look):
         assert page.locator(".diagram").count() == page.locator(".diagram > svg").count(), name
         assert page.locator("pre:has-text('flowchart')").count() == 0, name
         assert page.evaluate(OVERFLOW) <= 0, f"{name} is wider than a phone"
+        assert page.evaluate(COLLIDING) == [], name
         formulas += page.locator(".formula").count()
     assert formulas > 1000
 

@@ -47,6 +47,7 @@ SETTINGS = {
     "myst_dmath_double_inline": True,
     "myst_heading_anchors": 4,
     "pygments_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
     "suppress_warnings": ["misc.highlighting_failure", "myst.header"],
 }
 

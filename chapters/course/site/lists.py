@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 from pathlib import Path
@@ -23,25 +24,52 @@ IMAGE = re.compile(r"!\[([^\]]*)\]\(([^()\s]+)\)")
 
 def figures() -> tuple[str, set[Path]]:
     """(the page of all figures as Markdown, the figures)."""
-    told, shown, parts = _captions(), set(), ["# All figures\n\nAs recorded, with what each shows.\n"]
+    told, shown, parts = captions(), set(), ["# All figures\n\nAs recorded, with what each shows.\n"]
     for item in catalog.lessons():
         parts.append(
             f"## {item.id} · {item.title}\n\n[The lesson]({relative(name_of(item.path), FIGURES)}.md)\n"
         )
         for path in ledger.own_figures(item):
-            caption = told.get(path, f"{item.title} ({path.stem})")
+            caption = told[path]
             parts.append(f"![{caption}]({path.relative_to(ROOT).as_posix()})\n\n{caption}\n")
             shown.add(path)
     return "\n".join(parts), shown
 
 
-def _captions() -> dict[Path, str]:
-    """{figure: what it shows}, as the texts say that embed it."""
+def captions() -> dict[Path, str]:
+    """{figure: what it shows}, as the texts say that embed it, else as the function that draws it does."""
     found = {}
+    for item in catalog.lessons():
+        for path in sorted(item.evidence.parent.glob(f"{item.id}*.py")):
+            found |= {item.results / name: told for name, told in drawn(path, item.id).items()}
     for path in page_files():
         for caption, target in IMAGE.findall(path.read_text(encoding="utf-8")):
             found[(path.parent / target).resolve()] = caption
     return found
+
+
+def drawn(path: Path, lesson_id: str) -> dict[str, str]:
+    """{name of a figure: the docstring of the function of a file that draws it, or the figure's title}."""
+    found = {}
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        named = [ast.unparse(call.args[0]) for call in calls if _method(call) == "set_title" and call.args]
+        named += [ast.unparse(word.value) for call in calls for word in call.keywords if word.arg == "title"]
+        titles = [name.strip("'\"") for name in named if name[:1] in "'\""]
+        words = (ast.get_docstring(function) or "; ".join(titles)).split("\n\n")[0]
+        for call in calls:
+            if _method(call) in ("figure", "film") and words:
+                end = [arg.value for arg in call.args[1:] if isinstance(arg, ast.Constant)]
+                film = _method(call) == "film"
+                name = "_".join([lesson_id, *(end or ["film"] * film)]) + (".gif" if film else ".png")
+                found[name] = " ".join(words.split()).rstrip(".").replace("[", "(").replace("]", ")")
+    return found
+
+
+def _method(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
 
 
 def orders() -> str:

@@ -43,6 +43,11 @@ CHAPTER_NAMES = {
     "E": "Practice",
 }
 
+GATHERED = (
+    f"What stands in all lessons, on pages of this site: [what is proven]({PROVEN}.md), [every mistake]"
+    f"({MISTAKES}.md), [all figures]({FIGURES}.md), and [the orders of the study plans]({ORDERS}.md)."
+)
+
 
 @dataclass
 class Site:
@@ -68,7 +73,7 @@ def collect() -> Site:
     )
     site.pages[FIGURES], shown = lists.figures()
     site.pictures |= shown
-    site.pages["index"] += contents()
+    site.pages["index"] = site.pages["index"].replace("\n## ", f"\n{GATHERED}\n\n## ", 1) + contents()
     return site
 
 

@@ -4,6 +4,15 @@
 for (const formula of document.querySelectorAll(".formula")) {
   const text = formula.textContent;
   katex.render(text, formula, { displayMode: formula.tagName === "DIV", throwOnError: false, strict: "ignore" });
+  const after = formula.nextSibling; // a short formula and the full stop behind it stay on one line
+  const mark = text.length < 24 && after?.nodeType === Node.TEXT_NODE && after.data.match(/^[.,;:?!)]+/);
+  if (formula.tagName === "SPAN" && mark) {
+    const both = document.createElement("span");
+    both.className = "kept-together";
+    formula.replaceWith(both);
+    both.append(formula, mark[0]);
+    after.data = after.data.slice(mark[0].length);
+  }
 }
 
 // "# eq. (2)" in a lesson's code and the equation (2) of its text point at each other
