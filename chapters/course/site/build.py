@@ -39,6 +39,7 @@ SETTINGS = {
     "html_css_files": ["katex/katex.min.css", "site.css"],
     "html_js_files": [("katex/katex.min.js", {"defer": "defer"}), ("site.js", {"defer": "defer"})],
     "html_math_renderer": "katex",
+    "html_additional_pages": {"search": "search.html"},
     "html_copy_source": False,
     "html_use_index": False,
     "html_show_copyright": False,
@@ -47,7 +48,6 @@ SETTINGS = {
     "myst_dmath_double_inline": True,
     "myst_heading_anchors": 4,
     "pygments_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
     "suppress_warnings": ["misc.highlighting_failure", "myst.header"],
 }
 
@@ -119,6 +119,7 @@ def setup(app: Any) -> dict[str, bool]:
     """What Sphinx is told about formulas, and what is done to each page at the end."""
     app.add_html_math_renderer("katex", (_inline_formula, None), (_formula, None))
     app.connect("html-page-context", _finish)
+    app.connect("builder-inited", lambda app: setattr(app.builder, "search", False))  # `search` does it
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

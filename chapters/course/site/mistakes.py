@@ -27,11 +27,7 @@ from chapters.utils.edits import Edit, diff
 COMMAND = re.compile(r"`rl break ([A-E]\d+) ([a-z]\w*)`")
 COLOURS = {"+": "gi", "-": "gd"}
 """Pygments' names for what was put in and what was taken out."""
-INTRODUCTION = """---
-nosearch: true
----
-
-# Every mistake
+INTRODUCTION = """# Every mistake
 
 Each function of a lesson can be got wrong in many ways, and most of them train all the same. Here is every
 one that has a name: what the wrong version does, which of the lesson's claims then fail in a full run, and

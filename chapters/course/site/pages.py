@@ -102,8 +102,8 @@ def body(path: Path) -> str:
 
 
 def plain(path: Path) -> tuple[str, set[Path]]:
-    """A page for what is no page: a file as it stands, or what a folder holds. Search leaves it out."""
-    title = f"---\norphan: true\nnosearch: true\n---\n\n# `{path.relative_to(ROOT).as_posix()}`\n\n"
+    """A page for what is no page: a file as it stands, or what a folder holds."""
+    title = f"---\norphan: true\n---\n\n# `{path.relative_to(ROOT).as_posix()}`\n\n"
     if path.is_file():
         return title + fenced(path), set()
     inside = [one for one in sorted(path.iterdir()) if not one.name.startswith((".", "__"))]
