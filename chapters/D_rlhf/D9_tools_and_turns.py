@@ -475,8 +475,9 @@ def draw(log: RunLog) -> None:
         ("model_answered", plotting.ORANGE, "share of texts that ask"),
     ):
         panel.plot(*log.series(name), color=colour, label=label)
-    panel.axhline(0.9, label="bar", **plotting.REFERENCE)
+    panel.axhline(0.9, label="aim of the sampled: 0.9", **plotting.REFERENCE)
     panel.set(xlabel="update", ylabel="share of problems, or of texts", ylim=(0.0, 1.03))
+    panel.set_title("Products never seen, solved")
     panel.legend(loc="center right")
     log.figure(figure)
 

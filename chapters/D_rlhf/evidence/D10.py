@@ -139,11 +139,11 @@ def draw_learning(cfg: lesson.Config, log: RunLog) -> None:
     right.axhline(best**2 + (1 - best) ** 2, color="grey", linestyle="-.", label="belief, imitated")
     right.axhline(0.5, color=plotting.RED, linestyle=":", label="best without memory")
     right.set(title="mazes")
-    for panel in (left, right):
+    for panel, height in ((left, 0.13), (right, 0.0)):  # of the legend, between the references
         panel.axvline(cfg.imitation_updates, color="grey", linewidth=1)
         panel.text(cfg.imitation_updates, 1.04, " rewards", fontsize=10)
         panel.set(xlabel="update", ylim=(0.0, 1.1))
-        panel.legend(loc="lower right", bbox_to_anchor=(1.0, 0.13), fontsize=10)
+        panel.legend(loc="lower right", bbox_to_anchor=(1.0, height), fontsize=10)
     log.figure(figure, "learning")
 
 

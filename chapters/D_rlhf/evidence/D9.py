@@ -141,7 +141,9 @@ def claim_faults(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
         "each of the seven faults has another expected gradient, whatever the step size (the least distance)"
     )
     least = min(found[name] for name in FAULTS)
-    log.claim("faults_off", says, least, at_least=0.02, unit="of the gradient", seeds="5/5", **RULE)
+    # how far depends on the policy and on the sampler's drift; theory says only that it is not 0, and what is
+    # right (the two claims of 1e-8 below) stays under this bound
+    log.claim("faults_off", says, least, at_least=1e-8, unit="of the gradient", **always)
     says = "groups that mix problems leave the expected gradient as it is"
     unit = {"unit": "of the gradient"}
     log.claim("mixed_groups_off", says, found["groups_mixed"], at_most=1e-8, **unit, **always)
