@@ -307,7 +307,7 @@ can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must
 
 <!-- results: D9 -->
 
-`rl run D9`: 23 s; with `--evidence`: 45 s, 1028 MB; with `--smoke --evidence`: 17 s.
+`rl run D9`: 24 s; with `--evidence`: 49 s, 1044 MB; with `--smoke --evidence`: 17 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
@@ -316,7 +316,7 @@ can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must
 | world_return          | 0.976 (0.976 to 0.982)          | ≥ 0.95       | 5/5 |
 | success_sampled       | 0.967 (0.955 to 0.985)          | ≥ 0.9        | 5/5 |
 | success_forbidden     | 0.0025 (0 to 0.01)              | ≤ 0.5        | 5/5 |
-| faults_off *          | 0.0932 (0.0314 to 0.197)        | ≥ 0.02       | 5/5 |
+| faults_off *          | 0.0932 (0.0314 to 0.197)        | ≥ 1e-08      | 5/5 |
 | mixed_groups_off *    | 3.98e-16 (3.18e-16 to 5.43e-16) | ≤ 1e-08      | 5/5 |
 | mixed_groups_spread * | 1 (1 to 1.03)                   | ≥ 1          | 5/5 |
 | uncut_bias *          | 3.27e-16 (3.17e-16 to 7.13e-16) | ≤ 1e-08      | 5/5 |
