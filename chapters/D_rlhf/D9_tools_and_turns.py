@@ -198,8 +198,7 @@ one than to the other, cut at $C$: it can be huge (*truncated importance samplin
 $$w_i = \min(C,\; \exp \textstyle\sum_t m_{it} \log \frac{\pi_\theta(y_{it})}{\mu(y_{it})}) \tag{5}$$
 
 Uncut it is exact: $\sum_y c\, \mu\, \frac{\pi_\theta}{\mu} = \sum_y c\, \pi_\theta$. `expected_loss`
-enumerates what a cut costs: (4) for a batch with every text as often as $\mu$ writes it. The world wrote the
-middle here:
+enumerates what a cut costs: (4) with every text as often as $\mu$ writes it. The middle here is the world's:
 
 ```python
 >>> new, old = torch.tensor([[-0.5, -1.0, -0.5]]), torch.tensor([[-1.0, -9.0, -1.0]])
