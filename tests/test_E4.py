@@ -309,6 +309,33 @@ def test_a_head_finds_the_weights_that_made_the_targets():
     assert heads.share_named(said, states, blunt) > 2.0, "per time that the belief's best guess is right"
 
 
+def test_a_head_with_a_hidden_layer_finds_what_a_linear_one_cannot():
+    """Logs of chances that are linear in the inputs, as the latent objective's memory holds them."""
+    rng = np.random.default_rng(0)
+    chances = rng.dirichlet(np.full(3, 0.4), size=(8, 400))
+    inputs = chances @ rng.normal(size=(3, 5))
+    missing = {
+        fit.__name__: lesson.nats_above(heads.later_half(chances), heads.read(inputs, chances, fit))
+        for fit in (heads.fit_head, heads.fit_net)
+    }
+    assert missing["fit_net"] < 0.005 < 0.02 < missing["fit_head"], missing
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("(1.0 - hidden**2)", "(1.0 - hidden)"),
+        ("np.exp(log_probs) - targets", "targets - np.exp(log_probs)"),
+        ("_standardised(x, mean, spread) @ enter", "_with_one(x) @ enter"),
+        ("enter, leave = layers(found.x)", "enter, leave = layers(start)"),
+    ],
+)
+def test_hidden_layers_that_learn_wrongly_are_noticed(old, new, monkeypatch):
+    monkeypatch.setattr(heads, "fit_net", edited(heads, Edit("fit_net", old, new, "wrong")).fit_net)
+    with pytest.raises(AssertionError):
+        test_a_head_with_a_hidden_layer_finds_what_a_linear_one_cannot()
+
+
 # The model
 
 
@@ -355,8 +382,10 @@ def test_what_was_before_an_episode_must_not_matter(name):
         obs=batch.obs.at[:3].set(1.0 - batch.obs[:3]),
         actions=batch.actions[::-1].at[3:].set(batch.actions[3:]),
     )
+    both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), batch, other)
     for module, same in ((lesson, True), (edited(lesson, EDITS[name]), False)):
-        a, b = (np.asarray(module.observe(weights, x, 0.0).memory[3:]) for x in (batch, other))
+        see = jax.jit(module.observe, compiler_options=jax_memory.AT_ONCE)
+        a, b = np.split(np.asarray(see(weights, both, 0.0).memory[3:]), 2, axis=1)
         assert np.allclose(a, b, atol=1e-6) == same
 
 
@@ -364,12 +393,14 @@ def test_without_a_stop_the_latent_objective_has_a_gradient_towards_one_vector_f
     weights, batch = map_arrays(some_model(6))
     cfg = lesson.Config(num_groups=2, num_classes=3)
 
+    seen = jax.jit(lesson.observe, compiler_options=jax_memory.AT_ONCE)(weights, batch, 0.0)
+
     def moved(module):
         def loss(average):
-            seen = module.observe(weights, batch, 0.0)
             return module.losses(weights, average, batch.obs, seen, cfg)[2]
 
-        return max(float(jnp.abs(x).max()) for x in jax.tree.leaves(jax.grad(loss)(weights)))
+        slope = jax.jit(jax.grad(loss), compiler_options=jax_memory.AT_ONCE)(weights)
+        return max(np.abs(x).max() for x in jax.tree.leaves(slope))
 
     assert moved(lesson) == 0.0
     assert moved(edited(lesson, EDITS["no_stop"])) > 1e-3
@@ -407,8 +438,24 @@ def test_a_filter_that_is_none_is_noticed_by_the_evidence(tmp_path, monkeypatch)
         monkeypatch.undo()
 
 
+def test_surprises_are_looked_for_three_steps_back_and_not_across_episodes():
+    chances = np.full((7, 2, 2), [0.05, 0.95])
+    obs = np.ones((7, 2), dtype=int)
+    obs[1] = 0
+    first = np.zeros((7, 2), dtype=bool)
+    first[0], first[3, 1] = True, True
+    found = evidence.after_surprise(chances, ring_world.Recording(obs, obs, obs, first))
+    np.testing.assert_array_equal(found[:, 0], [False, False, True, True, True, False, False])
+    np.testing.assert_array_equal(found[:, 1], [False, False, True, False, False, False, False])
+
+
 def test_what_is_said_of_the_objectives_is_what_was_recorded():
-    for run in ledger.load(find("E4"))["runs"]:
+    runs = ledger.load(find("E4"))["runs"]
+    for run in runs:
         last = run["metrics"]
         assert last["ball_contrast"] < 0.5 < min(last["ball_own_times"], last["ball_latent"])
         assert last["loss_filter"] < 0.7 < np.log(3) < last["loss_one_guess"]
+        assert last["drawn_codes"] > 1.5 * last["nats_reconstruction"], "drawn codes are heard wrong"
+        by_head = {name: last[f"linear_{name}"] / last[f"nats_{name}"] for name in lesson.OBJECTIVES}
+        assert max(by_head, key=by_head.get) == "latent", "a linear head falls short above all there"
+        assert min(last[f"upset_{name}"] for name in lesson.OBJECTIVES) > 2 * last["upset_steps"]

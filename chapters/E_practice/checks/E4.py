@@ -98,9 +98,10 @@ def observe_in_loops(weights, batch, drawn):
     for n in range(N):
         for t in range(T):
             if first[t, n]:
-                h, told = np.zeros(H), np.zeros(G * C + actions.shape[2])
+                h, told = np.zeros(H), np.zeros(G * C * actions.shape[2])
             else:
-                h, told = memory[t - 1, n], np.concatenate([code[t - 1, n], actions[t - 1, n]])
+                told = np.outer(code[t - 1, n], actions[t - 1, n]).ravel()
+                h = memory[t - 1, n] * (1.0 + layer("weigh", told))
             x, m = np.split(layer("input", told), 3), np.split(layer("memory", h), 3)
             keep = sigmoid(x[1] + m[1])
             memory[t, n] = keep * h + (1 - keep) * np.tanh(x[2] + sigmoid(x[0] + m[0]) * m[2])
@@ -275,26 +276,38 @@ EDITS = {
     ),
     "carries_over": Edit(
         function="observe",
-        old="gru(weights, goes_on * h, goes_on * told)",
-        new="gru(weights, h, goes_on * told)",
+        old="gru(weights, goes_on * weighed, goes_on * told)",
+        new="gru(weights, weighed, goes_on * told)",
         says="does not clear the memory where an episode begins",
     ),
     "tells_over": Edit(
         function="observe",
-        old="gru(weights, goes_on * h, goes_on * told)",
-        new="gru(weights, goes_on * h, told)",
+        old="gru(weights, goes_on * weighed, goes_on * told)",
+        new="gru(weights, goes_on * weighed, told)",
         says="hands the last episode's code and action to the first step of the next",
     ),
     "acts_late": Edit(
         function="observe",
-        old="told = jnp.concatenate([code, actions], axis=2)",
-        new="told = jnp.concatenate([code, jnp.roll(actions, 1, axis=0)], axis=2)",
+        old="actions[..., None, :]",
+        new="jnp.roll(actions, 1, axis=0)[..., None, :]",
         says="hands each action over a step late",
+    ),
+    "only_adds": Edit(
+        function="observe",
+        old='h * (1.0 + linear(weights["weigh"], told))',
+        new="h",
+        says="only adds what it is told: a plain GRU, which needs more updates to learn to multiply",
+    ),
+    "nothing_kept": Edit(
+        function="observe",
+        old="1.0 + linear",
+        new="linear",
+        says="leaves the 1 out: the memory is nearly wiped before it is used",
     ),
     "sees_ahead": Edit(
         function="observe",
-        old="jnp.concatenate([jnp.zeros_like(told[:1]), told[:-1]])",
-        new="told",
+        old="jnp.concatenate([jnp.zeros_like(pairs[:1]), pairs[:-1]])",
+        new="pairs",
         says="lets the memory see the observation that it is to foresee",
     ),
     "no_gradient": Edit(

@@ -86,13 +86,14 @@ def observe__loop(weights, batch, drawn):
     h, told, memory, codes = jnp.zeros((N, weights["prior"][0].shape[0])), None, [], []
     for t in range(T):
         if t == 0:
-            told = jnp.zeros((N, G * C + actions.shape[2]))
+            told = jnp.zeros((N, G * C * actions.shape[2]))
         begins = first[t][:, None] > 0
-        h = gru(weights, jnp.where(begins, 0.0, h), jnp.where(begins, 0.0, told))
+        h, told = jnp.where(begins, 0.0, h), jnp.where(begins, 0.0, told)
+        h = gru(weights, h + h * linear(weights["weigh"], told), told)
         probs = jnp.exp(posterior[t])
         hard = jax.nn.one_hot(jnp.argmax(posterior[t] + drawn * gumbel[t], axis=-1), C)
         z = (hard + probs - lax.stop_gradient(probs)).reshape(N, G * C)
-        told = jnp.concatenate([z, actions[t]], axis=1)
+        told = jnp.einsum("nz,na->nza", z, actions[t]).reshape(N, -1)
         memory.append(h)
         codes.append(z)
     memory = jnp.stack(memory)

@@ -23,7 +23,7 @@ from chapters.envs.ring_world import (
     ring,
 )
 from chapters.exact.beliefs import forward_filter, log_likelihood, one_guess_bound
-from chapters.exact.heads import later_half, read, share_named
+from chapters.exact.heads import fit_net, later_half, read, share_named
 from chapters.utils import RunLog, in_range, plotting
 
 ASKED = ("reconstruction", "contrast", "own_times", "latent")
@@ -52,6 +52,7 @@ SMOKE = {"picture_updates": 4, "picture_batch": 3, "picture_steps": 6, "picture_
 def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     claim_filter(cfg, log)
     claim_one_guess(log)
+    note_missing(log)
     claim_beliefs(log)
     claim_pictures(cfg, extra, log)
     draw_beliefs(cfg, log)
@@ -61,8 +62,7 @@ def measure(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
 def summarise(runs: list[dict], log: RunLog) -> None:
     """The same figures from all recorded seeds together."""
     metrics = [run["metrics"] for run in runs]
-    rings = [{name: [x for x in rows if x[0] > 0] for name, rows in run.items()} for run in metrics]
-    lesson.draw_nats(rings, log)  # what stands at step 0 was measured on pictures
+    lesson.draw_nats(metrics, log)
     draw_pictures(metrics, log)
 
 
@@ -113,11 +113,38 @@ def claim_one_guess(log: RunLog) -> None:
     )
 
 
+def note_missing(log: RunLog) -> None:
+    """Where what a memory lacks lies, and what other instruments would say: no claims, but told of."""
+    see, tests, batch = log.kept["see"], log.kept["tests"], log.kept["batch"]
+    exact = later_half(log.kept["predictions"])
+    upset = later_half(after_surprise(log.kept["predictions"], tests))
+    log.write(0, upset_steps=float(upset.mean()))
+    for weights, name in zip(log.kept["models"], lesson.OBJECTIVES):
+        memory = see(weights, batch, 0.0).memory
+        said = read(memory, log.kept["predictions"], fit_net)
+        missing = (exact * (np.log(exact) - said)).sum(axis=1)
+        linear_head = lesson.nats_above(exact, read(memory, log.kept["predictions"]))
+        log.write(0, **{f"upset_{name}": float(missing[upset].sum() / missing.sum())})
+        log.write(0, **{f"linear_{name}": linear_head})
+    drawn = see(log.kept["models"][0], batch, 1.0).memory
+    log.write(0, drawn_codes=lesson.nats_above(exact, read(drawn, log.kept["predictions"], fit_net)))
+
+
+def after_surprise(predictions: Float[np.ndarray, "T N O"], told: Recording) -> Bool[np.ndarray, "T N"]:
+    """Steps with a colour of a chance below a tenth among the three before them, in the same episode."""
+    surprised = np.exp(log_likelihood(predictions, told.obs)) < 0.1
+    episode = told.first.cumsum(axis=0)
+    upset = np.zeros_like(surprised)
+    for back in range(1, 4):
+        upset[back:] |= surprised[:-back] & (episode[back:] == episode[:-back])
+    return upset
+
+
 def claim_beliefs(log: RunLog) -> None:
     """Beyond the best guess: the whole belief, read by a head that is fitted to true states."""
     tests, beliefs = log.kept["tests"], log.kept["beliefs"]
     for weights, name in zip(log.kept["models"], lesson.OBJECTIVES):
-        seen = log.kept["see"](weights, log.kept["batch"], float(name == "reconstruction"))
+        seen = log.kept["see"](weights, log.kept["batch"], 0.0)
         inputs = np.concatenate([seen.memory, seen.code], axis=2)
         said = read(inputs, np.eye(NUM_CELLS)[tests.states])
         log.write(0, **{f"belief_{name}": lesson.nats_above(later_half(beliefs), said)})
@@ -200,16 +227,15 @@ def claim_pictures(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     )
     tests = film(cfg, 2 * extra.picture_tests, np.random.default_rng((cfg.seed, 3)))
     world = hidden_ball()
-    predictions, beliefs = forward_filter(*world[:3], *tests.recording[1:])
-    symbols, cells = np.eye(NUM_CELLS + 1)[tests.recording.obs], np.eye(NUM_CELLS)[tests.recording.states]
+    _, beliefs = forward_filter(*world[:3], *tests.recording[1:])
+    cells = np.eye(NUM_CELLS)[tests.recording.states]
     for weights, name in zip(models, ASKED):
-        seen = log.kept["see"](weights, tests.batch, float(name == "reconstruction"))
+        seen = log.kept["see"](weights, tests.batch, 0.0)
         inputs = np.concatenate([seen.memory, seen.code], axis=2)
         kept = {
             "ball": share_named(read(inputs, cells), tests.recording.states, beliefs),
             "wallpaper": bits_kept(inputs, tests.bits[..., :NUM_BITS]),
             "snow": bits_kept(inputs, tests.bits[..., NUM_BITS:]),
-            "nats": lesson.nats_above(later_half(predictions), read(np.asarray(seen.memory), symbols)),
         }
         log.write(0, **{f"{what}_{name}": value for what, value in kept.items()})
     claim_kept(log)
