@@ -8,3 +8,4 @@ gym.register(id="ProbeEndless-v0", entry_point="chapters.envs.probes:Endless", m
 gym.register(id="TokenWorld-v0", entry_point="chapters.envs.token_world:TokenWorldEnv")
 gym.register(id="GridWorld-v0", entry_point="chapters.envs.gridworld:GridWorld", max_episode_steps=50)
 gym.register(id="RingWorld-v0", entry_point="chapters.envs.ring_world:RingWorld", max_episode_steps=24)
+gym.register(id="HiddenCatch-v0", entry_point="chapters.envs.catch:HiddenCatch")
