@@ -156,7 +156,7 @@ def cross_entropy(logits: Float[Tensor, "*B K"], x: Numbers) -> Numbers:
 r"""
 ## 2. A model to dream in
 
-It is E4's recurrent latent model, here in torch (`chapters/envs/latent_model.py`): a gated recurrent unit
+It is E4's recurrent latent model in torch (`chapters/envs/latent_model.py`): a plain gated recurrent unit
 (GRU) as memory, a posterior that codes what is seen, a prior that guesses the code. To be dreamt in, it also
 foresees what an action pays and whether there is anything after it, from the state it *leads to*:
 
@@ -352,8 +352,8 @@ the right, with a tenth of the entropy bonus: its model knows of catches that it
 ![What dreams of the ring miss, against their length](results/E5_ring.png)
 
 On E4's ring the exact belief says what "always to the right" is worth after a history. Dreams of it are
-nearly right at first, and the further ahead, the less they tell. On one recorded seed the model had not
-learnt the ring in as many updates, as may happen in E4: there they tell little from the start.
+nearly right at first, and the further ahead, the less they tell. On one recorded seed they tell little from
+the start: this plain memory takes longer to learn to filter than E4's, and had not learnt it yet.
 
 **The verdict.** Yes: all that it takes from the world are episodes for its model. Its dreams are as true as
 the model, for as long. It never dreams of what nobody lived, nor learns there what it never tries.

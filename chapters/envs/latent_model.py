@@ -1,7 +1,8 @@
 """What E4 taught about recurrent latent models, in torch, for lessons that act in one: memory, codes, heads.
 
 After each observation the model knows a *state*: its memory and a code of what was observed, end to end. The
-observation alone determines the code, by the posterior; who imagines draws it from the prior instead.
+observation alone determines the code, by the posterior; who imagines draws it from the prior instead. The
+memory is a plain gated recurrent unit: E4 first weighs it by a product, which learns to filter sooner.
 """
 
 from __future__ import annotations
