@@ -206,7 +206,7 @@ EDITS = {
         old="(log_probs - sampler_log_probs).detach()",
         new="(sampler_log_probs - log_probs).detach()",
         says="the sampler's probability over the trainer's: what is too frequent counts even more",
-        fails=("sequence_bias", "end_sequence"),
+        fails=("sequence_bias", "end_sequence", "learnt"),
     ),
     "weights_learn": Edit(
         function="weights",
@@ -225,7 +225,7 @@ EDITS = {
         old="log_ratio.sum(dim=1, keepdim=True)",
         new="log_ratio.mean(dim=1, keepdim=True)",
         says="a mean over tokens for the sum: a whole text's ratio nearly like a token's",
-        fails=("sequence_bias",),
+        fails=("sequence_bias", "end_sequence"),
     ),
     "raises_small_weights": Edit(
         function="weights",
@@ -281,21 +281,21 @@ EDITS = {
         old="return -omega",
         new="return omega",
         says="goes down where it should climb",
-        fails=("sequence_bias", "end_sequence", "learnt"),
+        fails=("sequence_bias", "end_sequence"),
     ),
     "pays_for_leaving": Edit(
         function="penalised",
         old="rewards - beta *",
         new="rewards + beta *",
         says="pays for leaving the reference",
-        fails=("sequence_bias", "learnt"),
+        fails=("sequence_bias", "end_sequence"),
     ),
     "mean_of_ratios": Edit(
         function="penalised",
         old=".sum(dim=1)",
         new=".mean(dim=1)",
         says="the mean over tokens for the sum: less than the text's divergence",
-        fails=("sequence_bias",),
+        fails=("sequence_bias", "end_sequence", "learnt"),
     ),
     "plain_mean": Edit(
         function="moments",
@@ -308,7 +308,7 @@ EDITS = {
         old="probs = sampler.sum(dim=1).exp()",
         new="probs = old.sum(dim=1).exp()",
         says="as if the trainer had written the texts",
-        fails=("sequence_bias",),
+        fails=("sequence_bias", "end_sequence", "end_none", "learnt"),
     ),
     "second_moment": Edit(
         function="moments",
@@ -321,7 +321,7 @@ EDITS = {
         old="penalised(world.rewards.flatten(), old,",
         new="penalised(world.rewards.flatten(), sampler,",
         says="takes the penalty by the sampler's numbers: the sampler is held, not the trainer",
-        fails=("sequence_bias",),
+        fails=("sequence_bias", "end_sequence"),
     ),
     "numbers_recomputed": Edit(
         function="update",

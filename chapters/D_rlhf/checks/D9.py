@@ -263,12 +263,14 @@ EDITS = {
         old="    if own:\n",
         new="    if True:\n",
         says="asks the world after its own words too: only their first is ever said",
+        fails=("world_return",),
     ),
     "sampled_kept": Edit(
         function="write",
         old="token = sampled if own else text.waiting.pop(0)",
         new="token = sampled if own else (sampled, text.waiting.pop(0))[0]",
         says="puts what was sampled in the place of the world's words",
+        fails=("world_return",),
     ),
     "answer_not_read": Edit(
         function="rollout",
@@ -288,7 +290,7 @@ EDITS = {
         old='* texts["agent_mask"]',
         new='* texts["completion_mask"]',
         says="takes the world's words for choices of the policy",
-        fails=("gradient_gap",),
+        fails=("gradient_gap", "world_return"),
     ),
     "chance_forgotten": Edit(
         function="expected_return",
@@ -314,6 +316,7 @@ EDITS = {
         old="(same @ rewards - rewards) / others",
         new="(same @ rewards - rewards)",
         says="takes off the others' sum, not their mean",
+        fails=("world_return",),
     ),
     "alone_allowed": Edit(
         function="advantages",
@@ -347,7 +350,7 @@ EDITS = {
         old=MASK,
         new=f"{MASK}.roll(1, 1)",
         says="the mask stands one token late",
-        fails=("gradient_gap",),
+        fails=("gradient_gap", "world_return"),
     ),
     "lengths_with_answers": Edit(
         function="turns_loss",
@@ -394,6 +397,7 @@ EDITS = {
         old="clamp(max=cap)",
         new="clamp(min=cap)",
         says="cuts the small weights, not the large ones",
+        fails=("gradient_gap",),
     ),
     "ratio_upside_down": Edit(
         function="importance_weights",
@@ -406,6 +410,7 @@ EDITS = {
         old=".detach()",
         new="",
         says="lets a gradient flow through the weights",
+        fails=("gradient_gap",),
     ),
     "own_sampler": Edit(
         function="expected_loss",
