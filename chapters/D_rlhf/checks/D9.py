@@ -263,21 +263,21 @@ EDITS = {
         old="    if own:\n",
         new="    if True:\n",
         says="asks the world after its own words too: only their first is ever said",
-        fails=("world_return",),
+        fails=("world_return", "success_sampled"),
     ),
     "sampled_kept": Edit(
         function="write",
         old="token = sampled if own else text.waiting.pop(0)",
         new="token = sampled if own else (sampled, text.waiting.pop(0))[0]",
         says="puts what was sampled in the place of the world's words",
-        fails=("world_return",),
+        fails=("world_return", "success_sampled"),
     ),
     "answer_not_read": Edit(
         function="rollout",
         old="torch.tensor(tokens)[:, None]",
         new="torch.tensor(sampled)[:, None]",
         says="the policy goes on reading what it sampled, not what stands in the text",
-        fails=("world_return",),
+        fails=("world_return", "success_sampled"),
     ),
     "position_stands": Edit(
         function="rollout",
@@ -350,7 +350,7 @@ EDITS = {
         old=MASK,
         new=f"{MASK}.roll(1, 1)",
         says="the mask stands one token late",
-        fails=("gradient_gap", "world_return"),
+        fails=("gradient_gap", "world_return", "success_sampled"),
     ),
     "lengths_with_answers": Edit(
         function="turns_loss",
