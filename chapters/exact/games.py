@@ -138,6 +138,38 @@ def share_best(action_values: Float[np.ndarray, "N A"], actions: Int[np.ndarray,
     return float(np.mean(taken == np.nanmax(action_values, axis=1)))
 
 
+class Played(NamedTuple):
+    """M games of up to T moves side by side; after an end the last board stays."""
+
+    boards: Int[np.ndarray, "M T1 2"]
+    actions: Int[np.ndarray, "M T"]
+    """0 after the end."""
+    lengths: Int[np.ndarray, " M"]
+    """Moves until the end."""
+
+
+def lines_of_play(
+    game: Any, boards: Boards, rng: np.random.Generator, solution: Solution | None = None
+) -> Played:
+    """Games from these boards on, moves drawn evenly: of all legal ones, or with a solution of the best."""
+    now, lengths = boards, np.zeros(len(boards), dtype=int)
+    seen, actions = [now], []
+    while not game.ended(now).all():
+        going = np.flatnonzero(~game.ended(now))
+        allowed = game.legal(now[going])
+        if solution is not None:
+            q = solution.of(now[going])
+            allowed = q == np.nanmax(q, axis=1, keepdims=True)
+        chosen = np.zeros(len(boards), dtype=int)
+        chosen[going] = np.where(allowed, rng.random(allowed.shape), -1.0).argmax(axis=1)
+        now = now.copy()
+        now[going] = game.play(now[going], chosen[going])
+        seen.append(now)
+        actions.append(chosen)
+        lengths[going] += 1
+    return Played(np.stack(seen, axis=1), np.stack(actions, axis=1), lengths)
+
+
 class Lines(NamedTuple):
     """What happened in all lines that an opponent can play: every sequence of its legal moves, once each."""
 
