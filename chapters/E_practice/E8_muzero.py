@@ -405,7 +405,8 @@ and the largest that its tree has found, and mctx does so at each board. With $\
 $$\tilde Q(a) = \frac{\bar Q(a) - \min_b \bar Q(b)}{\max\bigl(\max_b \bar Q(b) - \min_b \bar Q(b),\;
 10^{-8}\bigr)}. \tag{E1}$$
 
-Write it for many boards at once. What does it make of two moves that are worth 0.01 and 0.02? `rl exercise E8.rescaled`.
+Write it for many boards at once. What does it make of two moves that are
+worth 0.01 and 0.02? `rl exercise E8.rescaled`.
 
 <details><summary>Answer</summary>
 

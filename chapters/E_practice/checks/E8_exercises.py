@@ -80,7 +80,8 @@ so at each board. With $\bar Q$ the completed values,
 $$\tilde Q(a) = \frac{\bar Q(a) - \min_b \bar Q(b)}{\max\bigl(\max_b \bar Q(b) - \min_b \bar Q(b),\;
 10^{-8}\bigr)}. \tag{E1}$$
 
-Write it for many boards at once. What does it make of two moves that are worth 0.01 and 0.02?
+Write it for many boards at once. What does it make of two moves that are
+worth 0.01 and 0.02?
 """,
         minutes=10,
         difficulty="easy",
