@@ -360,7 +360,8 @@ def draw(runs: list[dict], log: RunLog) -> None:
     )
     left.axhline(best.mean() - lesson.GOAL, label="a return of -200", **plotting.REFERENCE)
     left.set(xlabel="real steps", ylabel="regret to the optimum", yscale="log", title="Pendulum")
-    left.legend(fontsize=9)
+    left.set_ylim(2, 2500)  # room below all curves, for the legend
+    left.legend(loc="lower right", fontsize=9)
     for name, label, style in (
         ("strayed", "half of the branches", {"color": plotting.BLUE}),
         ("strayed_high", "19 of 20 branches", {"color": plotting.ORANGE}),
