@@ -367,7 +367,7 @@ not. Practice saves real steps; imagination is one way to practise, here somewha
 
 <!-- results: E6 -->
 
-`rl run E6`: 38 s; with `--evidence`: 94 s, 786 MB; with `--smoke --evidence`: 9 s.
+`rl run E6`: 56 s; with `--evidence`: 114 s, 789 MB; with `--smoke --evidence`: 17 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
