@@ -416,7 +416,7 @@ def told(model, colours):
     model.uniform = 0.0
 
 
-def test_what_the_model_misses_is_measured_against_the_filter():
+def test_what_the_model_misses_is_measured_against_the_filter(monkeypatch):
     """It foresees nothing: all codes alike, and always a reward of a half."""
     world, rng = ring(), np.random.default_rng(3)
     cfg = replace(SMALL, num_groups=1, num_classes=8, uniform=0.0)
@@ -438,6 +438,15 @@ def test_what_the_model_misses_is_measured_against_the_filter():
     np.testing.assert_allclose(code, 0.5 * np.abs(padded - 1 / 8).sum(axis=-1), atol=1e-4)
     due = np.einsum("tns,stn->tn", beliefs[2:-1], world.rewards[:, actions[2:-1]])
     np.testing.assert_allclose(reward, np.abs(said - due), atol=1e-4)
+
+    def rising(model, states):  # a step pays what its number says, in the state that it leads to
+        steps = torch.arange(len(states), dtype=torch.float32) / 10
+        return steps.reshape(-1, 1, 1).expand(states.shape[:-1])
+
+    monkeypatch.setattr(evidence, "foreseen_rewards", rising)
+    _, reward = evidence.missed_by_the_model(model, world, batch, obs, 2)
+    led_to = np.array([0.3, 0.4, 0.5, 0.6])[:, None]
+    np.testing.assert_allclose(reward, np.abs(led_to - due), atol=1e-6)
 
 
 def test_the_dreams_own_noise_is_taken_off():
