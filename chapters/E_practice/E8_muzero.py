@@ -435,7 +435,7 @@ it; mend it.
 
 
 # %%
-def lost_lines(game: LineGame, model: Model, num_simulations: int, seat: int) -> int:
+def lost_lines(game: LineGame, model, num_simulations: int, seat: int) -> int:
     """How many lines the agent loses in a seat, of all that its opponents can play."""
     choose = player(game, model, num_simulations)
     return games.exhaust(game, lambda boards: choose(boards)[0], seat).lost

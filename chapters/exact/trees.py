@@ -105,7 +105,7 @@ def shares_of(logits: list[float]) -> list[float]:
 
 
 def gumbel_search(
-    model: Any, seen: Any, legal: list[bool], num_simulations: int, gumbels: list[float]
+    model: Any, seen: np.ndarray, legal: np.ndarray | list, num_simulations: int, gumbels: np.ndarray | list
 ) -> tuple[list[int], int, list[float]]:
     """(visits of the root's moves, the move played, the improved policy) of one search, as mctx 0.0.71 does.
 
