@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chapters.course import fresh, ledger
+from chapters.course import cli, fresh, ledger, tables
 from chapters.course.catalog import CHAPTERS, Item, find, lessons
 from chapters.utils.claims import Claim
 
@@ -60,6 +60,20 @@ def test_runs_are_made_and_judged(item, monkeypatch):
     assert made == [4, 6]
     assert said == ["B1 seed 4: failed: score", "B1 seed 6: all claims hold"]
     assert fresh.load(item)["failed"] == {"score": {"4": 0.4}}
+
+
+def test_a_new_recording_forgets_them_and_a_renewed_stamp_does_not(item, course, tmp_path, monkeypatch):
+    """They were those of other settings, or of other code; a stamp is renewed where no number moved."""
+    monkeypatch.setattr(cli.catalog, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "update", lambda: None)
+    monkeypatch.setattr(ledger, "restamp", lambda item: None)
+    monkeypatch.setattr(ledger, "record", lambda item, seeds, jobs, far: ledger.load(item))
+    fresh.keep(item, {7: claims(0.4)})
+    course.rl("record", "B1", "--restamp")
+    assert fresh.load(item)["seeds"] == [7]
+    course.rl("record", "B1", "--seeds", "0:2")
+    assert fresh.load(item)["seeds"] == []
+    course.rl("record", "B1", "--seeds", "0:2")  # there were none
 
 
 def test_how_often_a_claim_may_fail():

@@ -598,6 +598,7 @@ def record(
             fresh_runs.record(item, ledger.parse_seeds(seeds), jobs, far=far)
         else:
             book = ledger.record(item, ledger.parse_seeds(seeds), jobs, far=far)
+            fresh_runs.forget(item)
             held, total = ledger.verdict(book)
             print(f"{item.id}: {held} of {total} claims hold -> {item.ledger.relative_to(catalog.ROOT)}")
     except ValueError as error:

@@ -77,6 +77,11 @@ def keep(item: Item, found: dict[int, Iterable[Claim]]) -> dict:
     return book
 
 
+def forget(item: Item) -> None:
+    """Drop the verdicts of a lesson that is recorded anew: they are those of other settings or other code."""
+    path_of(item).unlink(missing_ok=True)
+
+
 def allowed(num_seeds: int) -> int:
     """On how many fresh seeds a claim may fail: one of twenty; one of ten where there are fewer."""
     return max(1, num_seeds // 20)
