@@ -53,6 +53,7 @@ def test_the_form_of_a_notebook(item, tmp_path):
     first, *code = (cell for cell in notebook.cells if cell.cell_type == "code")
     assert "%pip install" in first.source
     assert item.path.name in first.source
+    assert "IProgress not found" in first.source, "that warning of tqdm names a path"
     written = jupytext.read(item.path, fmt="py:percent").cells
 
     # the lesson's code is there, whole and in its order; every worked example has its output below it

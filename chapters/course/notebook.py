@@ -32,8 +32,10 @@ FIRST = """\
 # libraries: some minutes, once in each session. If Colab asks for a restart of the session, say yes, run this
 # cell again and go on. In VS Code and JupyterLab choose the Python of the course's folder, .venv, as kernel.
 import importlib.util
+import warnings
 from pathlib import Path
 
+warnings.filterwarnings("ignore", message="IProgress not found")  # a library's word on its progress bars
 COURSE = {address!r}  # where pip finds the course: "git+https://" and the address of your copy
 
 if any(importlib.util.find_spec(name) is None for name in ("chapters", "jaxtyping")):

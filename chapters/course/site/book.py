@@ -81,7 +81,7 @@ def make(out: Path) -> list[str]:
     build.require()
     folder = build.CACHE / "book"
     try:
-        with locked(build.CACHE):
+        with locked(build.CACHE), build.no_collections():
             build.lay_out(collect(), folder / "pages")
             shutil.rmtree(folder / "made", ignore_errors=True)
             version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][

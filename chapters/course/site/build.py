@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import html
 import http.server
 import importlib.util
@@ -74,7 +76,7 @@ def build(out: Path) -> list[str]:
     if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
         raise UsageError(f"--out {out}: there is something else (allowed: a new folder, or a site)")
     try:
-        with locked(CACHE):
+        with locked(CACHE), no_collections():
             lay_out(pages.collect(), CACHE / "pages")
             write_atomic(out / MARK, "")  # first: a build that is cut off can go on
             warnings = run_sphinx(CACHE / "pages", out, CACHE / "kept", "html", SETTINGS)
@@ -82,6 +84,16 @@ def build(out: Path) -> list[str]:
             return warnings
     except JournalError as error:
         raise UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """No looks for garbage: all lessons import millions of objects, and an eighth of a build was that."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def run_sphinx(source: Path, out: Path, kept: Path, builder: str, settings: dict[str, Any]) -> list[str]:

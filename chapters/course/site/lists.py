@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import html
 import re
 from pathlib import Path
@@ -39,12 +40,15 @@ def figures() -> tuple[str, set[Path]]:
 def captions() -> dict[Path, str]:
     """{figure: what it shows}, as the texts say that embed it, else as the function that draws it does."""
     found = {}
-    for item in catalog.lessons():
-        for path in sorted(item.evidence.parent.glob(f"{item.id}*.py")):
-            found |= {item.results / name: told for name, told in drawn(path, item.id).items()}
     for path in page_files():
         for caption, target in IMAGE.findall(path.read_text(encoding="utf-8")):
             found[(path.parent / target).resolve()] = caption
+    for item in catalog.lessons():
+        if {*ledger.own_figures(item)} <= found.keys():
+            continue
+        for path in sorted(item.evidence.parent.glob(f"{item.id}*.py")):
+            told = {item.results / name: words for name, words in drawn(path, item.id).items()}
+            found = told | found
     return found
 
 
@@ -93,11 +97,17 @@ def _step(item_id: str, plan: str) -> str:
     return f"{item_id} *(planned)*" if item is None else item_in_plan(ORDERS, item, plan)
 
 
+@functools.cache
+def in_order() -> list[tuple[plans.Plan, list[catalog.Item]]]:
+    """Each study plan, and its lessons and notes in its order."""
+    found = plans.load().values()
+    return [(plan, [*filter(None, map(plans.find, dict.fromkeys(plan.items)))]) for plan in found]
+
+
 def in_plans(item: catalog.Item) -> str:
     """What comes before and after a lesson or note in each study plan, as HTML; "" if it is in none."""
     here, lines = name_of(item.path), []
-    for plan in plans.load().values():
-        order = [found for found in map(plans.find, dict.fromkeys(plan.items)) if found]
+    for plan, order in in_order():
         if item not in order:
             continue
         at = order.index(item)
