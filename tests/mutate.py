@@ -8,7 +8,8 @@ blesses it at the next recording. What runs is
 
 * for a lesson: the checks of its functions, its worked examples, `tests/test_<ID>.py`;
 * for its evidence: `tests/test_<ID>.py` and what `TESTS` adds;
-* for the rest: the checks of the originals of its copies (`# same-as:`), and what `TESTS` names.
+* for the rest: the checks of the originals of its copies (`# same-as:`), and what `TESTS` names; or else
+  `tests/test_exact_<name>.py`, or else the tests that import it and those of the lessons that do.
 
 Functions that draw, that show, or that make claims are left out (`SKIPPED`): a claim's words, bound and
 direction are compared with the ledger. That an edit no longer fits its lesson does not count as noticing.
@@ -26,6 +27,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -175,7 +177,7 @@ TESTS = {
     "chapters/diagnosis/quantities.py": ("E3", "foreign_logs"),
     "chapters/diagnosis/rules.py": ("E3", "foreign_logs"),
 }
-"""File -> test modules, cheap ones first; those of lessons, evidence and `exact` go by name."""
+"""File -> test modules, cheap ones first; those of lessons, evidence and `exact` go by name or by imports."""
 
 SKIPPED = re.compile(r"_?(film|plot|show|render|picture|symbol|cells|report|colours|main|measure|summarise)")
 """Names of functions that draw or show, and of those that only call others and make claims."""
@@ -549,6 +551,35 @@ def function_of(thing: Any) -> Any:
     return thing
 
 
+IMPORT = re.compile(r"^ *from (chapters[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+
+@functools.cache
+def imports(root: Path) -> dict[str, tuple[str, ...]]:
+    """Module -> the test modules that import it, and those of the lessons that do."""
+    found: dict[str, list[str]] = {}
+    for pattern in ("tests/test_*.py", "chapters/[A-E]_*/[A-E]*.py", "chapters/[A-E]_*/*/[A-E]*.py"):
+        for user in sorted(root.glob(pattern)):
+            tests = user.parent.name == "tests"
+            stem = user.stem.removeprefix("test_") if tests else user.stem.partition("_")[0]
+            if not (root / f"tests/test_{stem}.py").exists():
+                continue
+            for module, names in IMPORT.findall(user.read_text(encoding="utf-8")):
+                for name in (module, *(f"{module}.{part}" for part in re.findall(r"\w+", names))):
+                    found.setdefault(name, []).append(stem)
+    return {name: tuple(dict.fromkeys(stems)) for name, stems in found.items()}
+
+
+def importing(path: str, root: Path = ROOT) -> tuple[str, ...]:
+    """The tests of a file that `TESTS` does not name. Raises SystemExit if there are none.
+
+    pytest, told to run nothing, would run everything.
+    """
+    if not (found := imports(root).get(".".join(Path(path).with_suffix("").parts), ())):
+        raise SystemExit(f"{path}: no test and no lesson imports it; name its tests in TESTS")
+    return found
+
+
 class Room:
     """A copy of the repository in which errors are planted, one at a time."""
 
@@ -641,6 +672,8 @@ class Room:
         stem = Path(path).stem
         lesson = re.match(r"([A-E]\d+)_", f"{stem}_")
         named = TESTS.get(path, (lesson[1], "measuring") if lesson else (f"exact_{stem}",))
+        if not any((self.folder / f"tests/test_{name.partition('::')[0]}.py").exists() for name in named):
+            named = importing(path, self.folder)
         pairs = [name.partition("::") for name in named]
         tests = [f"tests/test_{stem}.py{mark}{rest}" for stem, mark, rest in pairs]
         tests = [test for test in tests if (self.folder / test.partition("::")[0]).exists()]
