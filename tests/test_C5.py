@@ -263,22 +263,22 @@ def test_what_an_update_hides_is_measured_on_its_own_states_and_on_the_next(tmp_
 
 
 def test_a_run_that_never_gets_there_counts_as_its_last_check(tmp_path, monkeypatch):
-    """Of three seeds: TRPO at 3, 4 and never (5); PPO at 4, never (5), never (5); all in the same units."""
+    """Of three seeds: TRPO at 3, 4 and never (5); PPO at 4, never, never (5); the plain gradient never."""
     monkeypatch.setattr(evidence, "draw", lambda *_: None)
     monkeypatch.setattr(evidence, "draw_race", lambda *_: None)
     curves = {
-        "ours": ([0, 475, 475, 500, 0], [0, 0, 500, 500, 500], [0, 0, 0, 500, 500]),
-        "ppo": ([0, 0, 475, 475, 475], [0] * 5, [500, 0, 500, 0, 0]),
+        "ours": ([475, 475, 475, 500, 0], [0, 475, 500, 500, 500], [0, 0, 0, 500, 500]),
+        "ppo": ([0, 475, 475, 475, 475], [0] * 5, [500, 0, 500, 0, 0]),
         "plain_gradient": ([0] * 5, [0] * 5, [0] * 5),
     }
     runs = [{"metrics": {}} for _ in range(3)]
     for name, seeds in curves.items():
         for run, scores in zip(runs, seeds):
             run["metrics"][f"{name}_return"] = [(10 * i, score) for i, score in enumerate(scores, start=1)]
-            run["metrics"][f"{name}_cpu_seconds"] = [(10 * i, i / 2) for i in range(1, 6)]
+            run["metrics"][f"{name}_cpu_seconds"] = [(10 * i, i**2) for i in range(1, 6)]
     log = RunLog(tmp_path, "C5")
     evidence.summarise(runs, log)
     log.close()
     found = {claim.name: claim.value for claim in log.claims}
-    # TRPO: 40, 50, 50; PPO: 50, 50, 50
-    assert found == {"steps_beside_ppo": 1.0, "seconds_beside_ppo": 1.0, "plain_steps": 1.0}
+    # steps of TRPO: 30, 40, 50; of PPO: 40, 50, 50
+    assert found == {"steps_beside_ppo": 40 / 50, "seconds_beside_ppo": 16 / 25, "plain_steps": 50 / 40}

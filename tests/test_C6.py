@@ -296,6 +296,54 @@ def test_the_gain_of_a_linear_policy_is_found():
     assert (K.shape, std) == ((2,), pytest.approx(0.4861, abs=1e-4))
 
 
+def test_a_policys_mean_and_width_are_read_off_its_last_layer():
+    envs = BatchedLinearSystem(1, *linear.SYSTEM[:4], **linear.TASK)
+    agent = lesson.Agent(envs, lesson.RECIPES["sac"], lesson.Config(hidden_size=4))
+    with torch.no_grad():
+        agent.actor.layers[-2].zero_()
+        agent.actor.layers[-1].copy_(torch.tensor([[[0.7, -0.4]]]))
+    mean, std = linear.policy_of(agent, linear.states(3, seed=0))
+    np.testing.assert_allclose(mean, [0.7] * 3, rtol=1e-6)
+    np.testing.assert_allclose(std, [math.exp(-0.4)] * 3, rtol=1e-6)
+
+
+def test_excess_is_what_the_smaller_critic_believes_beyond_the_exact_value():
+    """Two critics that know the values, and add 1.5 and 2.5, of the agent's own actions."""
+    K = np.array([[0.7, 1.0]])
+    value = lqr.evaluate_exactly(linear.SYSTEM, K)
+
+    class Knowing(lesson.Agent):
+        def __init__(self):
+            self.critics = "the trained ones"
+
+        def greedy(self, obs):
+            return -obs @ K.T
+
+        def q(self, critics, obs, actions):
+            assert critics == "the trained ones"
+            obs, actions = obs.double().numpy(), actions.double().numpy()
+            np.testing.assert_allclose(actions, self.greedy(obs), rtol=1e-5)
+            exact = lqr.q_values(linear.SYSTEM, value, obs, actions)
+            return torch.from_numpy(np.stack([exact + 2.5, exact + 1.5]))
+
+    x = linear.states(200, seed=3)
+    beyond, worth = linear.excess(Knowing(), x)
+    assert beyond == pytest.approx(1.5, abs=1e-3)
+    assert worth == pytest.approx(value(x.astype(float)).mean(), rel=1e-4)
+
+
+def test_regret_is_what_the_optimum_earns_more_from_the_same_starts(tmp_path, monkeypatch):
+    earned = {pendulum.optimal_policy: -140.0, "of sac": -150.0, "of td3": -160.0}
+    seeds = []
+    monkeypatch.setattr(lesson, "score", lambda policy, cfg, seed: seeds.append(seed) or earned[policy])
+    log = RunLog(tmp_path, "C6")
+    log.keep(**{name: mock.Mock(greedy=f"of {name}") for name in ("sac", "td3")})
+    evidence.claim_policy(lesson.Config(), log)
+    log.close()
+    assert {claim.name: claim.value for claim in log.claims} == {"sac_regret": 10.0, "td3_regret": 20.0}
+    assert len(set(seeds)) == 1
+
+
 def test_sac_on_the_linear_system_comes_to_rest_and_its_temperature_stays(tmp_path, monkeypatch):
     """The step size falls in a straight line, on minibatches of 1,024; the price of entropy is fixed."""
     assert linear.falling(0.0) == 1.0
@@ -396,6 +444,7 @@ def test_however_few_steps_the_cheetah_takes_its_end_is_checked(steps, checks, t
     monkeypatch.chdir(tmp_path)  # where MuJoCo leaves a note on an old word in the model's file
     cfg = replace(lesson.Config(), num_env_steps=steps, **(cheetah.SETTINGS | cheetah.SMALL))
     log = RunLog(tmp_path, "C6")
-    cheetah.train_checked(cfg, 5, {"max_episode_steps": 4}, log)
+    agent = cheetah.train_checked(cfg, 5, {"max_episode_steps": 4}, log)
     log.close()
+    assert agent.num_updates == steps // 4 * 4, "as many as the episodes that have ended had steps"
     assert [step for step, _ in read_metrics(log.folder)["cheetah_return"]] == checks

@@ -196,3 +196,75 @@ def test_stale_gradients_are_the_mean_over_all_texts(weighting):
             length += share * float(one.square().sum())
     torch.testing.assert_close(mean, expected)
     assert squared == pytest.approx(length)
+
+
+def test_distance_is_0_at_the_learners_value_and_1_at_the_older_policys(monkeypatch):
+    """A bound that nothing meets leaves the learner's policy; a tiny one leaves the older one's."""
+    monkeypatch.setattr(evidence, "DRAWN_BOUNDS", np.array([1e-9, 1.0, 1e9]))
+    found = evidence.distances(3, num_worlds=2)
+    np.testing.assert_allclose(found[:, [0, 2]], [[1.0, 0.0]] * 2, atol=1e-6)
+    for number in (0, 1):
+        mdp, policy, behaviour = evidence.random_world(3000 + number)
+        ours, theirs, between = (
+            evaluate_exactly(mdp, one)
+            for one in (policy, behaviour, lesson.clipped_policy(policy, behaviour, 1.0))
+        )
+        gone = math.dist(between, ours) / math.dist(theirs, ours)
+        assert found[number, 1] == pytest.approx(gone)
+
+
+def test_each_lag_is_learnt_with_the_correction_and_without(tmp_path, monkeypatch):
+    """What is written for a lag is that learner's own score, and the mean of its divergences."""
+    wrong = edited(lesson, EDITS["uncorrected"])
+    monkeypatch.setattr(evidence, "edited", lambda module, edit: {EDITS["uncorrected"]: wrong}[edit])
+    for module, worth in ((lesson, 100.0), (wrong, 200.0)):
+
+        def train(cfg, log, name, worth=worth):
+            for step, kl in enumerate((0.1, 0.3)):
+                log.write(step, **{f"{name}_kl": kl * worth + cfg.lag})
+            return worth + cfg.lag
+
+        monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(lesson, "score", lambda agent, cfg, seed: agent + seed)
+    log = RunLog(tmp_path, "C7")
+    evidence.lags(lesson.Config(), log)
+    log.close()
+    lags = np.array([0, 4, 16, 64])
+    for name, worth in (("vtrace", 100.0), ("uncorrected", 200.0)):
+        for what, expected in (("fresh_return", 20_000 + worth), ("mean_kl", 0.2 * worth)):
+            steps, found = log.series(f"{name}_{what}")
+            np.testing.assert_array_equal(steps, lags)
+            np.testing.assert_allclose(found, expected + lags)
+
+
+def test_tokens_are_measured_from_the_policy_that_wrote_to_the_one_that_learns(tmp_path, monkeypatch):
+    """At first nothing is stale; two exact steps on, bias, spread and divergence are those of that policy."""
+    world = token_world(2, num_symbols=3, length=2)
+    monkeypatch.setattr(evidence, "token_world", lambda seed, num_symbols: world)
+    monkeypatch.setattr(evidence, "STEPS", (0, 2))
+    log = RunLog(tmp_path, "C7")
+    evidence.tokens(2, log)
+    log.close()
+    policy = world.reference(torch.float64)
+    old = evidence.token_log_probs(world, policy).detach()
+    norms = []
+    for step in (0, 1, 2):
+        new = evidence.token_log_probs(world, policy)
+        (exact,) = torch.autograd.grad(world.expected_reward(new.sum(-1)), policy.table)
+        norms.append(float(exact.norm()))
+        if step < 2:
+            with torch.no_grad():
+                policy.table += evidence.STEP_SIZE * exact
+    kl = (old.sum(-1).exp() * (old - new).sum(-1)).sum(1).mean().item()
+    assert log.series("tokens_kl")[1] == pytest.approx([0.0, kl], abs=1e-12)
+    assert kl > 1e-3
+    for name in evidence.WEIGHTINGS:
+        mean, squared = evidence.stale_gradient(world, policy, old, name)
+        bias, spread = (log.series(f"tokens_{name}_{what}")[1] for what in ("bias", "spread"))
+        assert bias == pytest.approx([0.0, float((mean - exact).norm()) / norms[0]], abs=1e-9)
+        assert spread[1] == pytest.approx(math.sqrt(squared - float(mean.norm()) ** 2) / norms[0])
+    worst = max(log.series("tokens_sequence_bias")[1])
+    claims = {claim.name: claim.value for claim in log.claims}
+    assert claims["sequence_bias"] == worst < 1e-9
+    ratio = log.last("tokens_token_bias") / log.last("tokens_none_bias")
+    assert claims["token_bias"] == pytest.approx(ratio)

@@ -339,6 +339,58 @@ def test_bounds_that_are_too_low_are_noticed(monkeypatch):
             assert evidence.broken_share(0.01)[0] != pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_counted_model_misses_and_its_miss_is_held_against_its_own_error():
+    """The same world, counts and policy are drawn anew and judged by hand, at the shortest branch."""
+    for number in (0, 3):
+        found = evidence.counted_share(number, np.random.default_rng(number))
+        assert found.shape == (len(evidence.LENGTHS),)
+        assert 0.01 < found.max() <= 1.0
+        rng = np.random.default_rng(number)
+        world = random_mdp(rng, 8, 3, 0.9, spread=0.3)
+        R = rng.random((8, 3))
+        counts = rng.multinomial((4, 20, 36, 52)[number], world.P)
+        policy = rng.dirichlet(np.ones(3), size=8)
+        model = counts / counts.sum(axis=2, keepdims=True)
+        V = evaluate_exactly(world._replace(R=R), policy)
+        missed = np.abs(0.9 * (policy * ((model - world.P) @ V)).sum(axis=1)).max()
+        error = 0.5 * np.abs(model - world.P).sum(axis=2).max()
+        assert found[0] == pytest.approx(missed / lesson.value_bound(error, 1, 1.0, 0.9))
+
+
+def test_flattery_is_the_means_over_starts_as_the_world_begins(monkeypatch):
+    """What is dreamed comes first; starts are any angle, at a speed of at most 1."""
+    learner = learner_of()
+
+    def returns(predict, greedy, starts):
+        assert predict == learner.model.predict
+        assert greedy == learner.agent.greedy
+        assert starts.shape == (200, 2)
+        assert 3.0 < np.abs(starts[:, 0]).max() < math.pi
+        assert 0.9 < np.abs(starts[:, 1]).max() < 1.0
+        assert (starts.min(axis=0) < -0.9).all()
+        return np.array([1.0, 3.0]), np.array([-10.0, -20.0])
+
+    monkeypatch.setattr(straying, "returns", returns)
+    assert evidence.flattery(learner, SMALL) == (2.0, -15.0)
+
+
+def test_misses_are_compared_where_members_disagree_most_and_least(tmp_path, monkeypatch):
+    """Only the steps of a branch as long as the lesson's count; the rest is drawn."""
+    apart = np.arange(20.0).reshape(2, 10)
+    missed = 1.0 + apart
+    far = np.full((3, 10), 1e6)  # later steps
+    strays = straying.Strays(np.vstack([missed, far]), np.vstack([missed, far]), np.vstack([apart, far]))
+    monkeypatch.setattr(lesson, "score", lambda policy, cfg, seed: -140.0)
+    log = RunLog(tmp_path, "E6")
+    log.keep(learner=learner_of(), strays=strays, bounds=np.arange(5.0))
+    evidence.claim_policy(SMALL, log)
+    log.close()
+    claim = next(claim for claim in log.claims if claim.name == "disagreement_tells")
+    assert claim.value == pytest.approx(np.mean([19, 20]) / np.mean([1, 2]))
+    assert log.series("stray_bound") == ([1, 2, 3, 4, 5], [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert log.series("strayed")[1][:2] == [5.5, 15.5]
+
+
 def test_slopes_and_gradients_are_those_of_the_system():
     """The ensemble's place is taken by the system itself."""
 

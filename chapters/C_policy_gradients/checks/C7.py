@@ -147,24 +147,28 @@ EDITS = {
         old="c = vtrace_lambda * ratio",
         new="c = ratio",
         says="leaves lambda out",
+        fails=("own_steps_gap",),
     ),
     "past_the_end": Edit(
         function="vtrace",
         old="deltas = rho * (rewards + gamma * next_values * ~terminated - values)",
         new="deltas = rho * (rewards + gamma * next_values - values)",
         says="bootstraps through a terminal state: the critic is asked what comes after the end",
+        fails=("own_steps_gap",),
     ),
     "merged": Edit(
         function="vtrace",
         old="deltas = rho * (rewards + gamma * next_values * ~terminated - values)",
         new="deltas = rho * (rewards + gamma * next_values * goes_on - values)",
         says="takes a time limit for an end: the state that it cuts is worth nothing",
+        fails=("own_steps_gap",),
     ),
     "sum_past_a_limit": Edit(
         function="vtrace",
         old="goes_on = ~(terminated | truncated)",
         new="goes_on = ~terminated",
         says="carries errors through a time limit from the next episode",
+        fails=("own_steps_gap",),
     ),
     "value_added": Edit(
         function="vtrace",

@@ -286,6 +286,7 @@ EDITS = {
         old="np.sqrt(len(ours)) * ",
         new="",
         says="the spread of one session, not of the mean of all",
+        fails=("learned_share",),
     ),
     "not_relative": Edit(
         function="paired_share",
