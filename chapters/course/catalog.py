@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,9 @@ class Item:
 
 def items() -> list[Item]:
     """Everything numbered in the chapter folders, in order of study."""
-    paths = [path for path in CHAPTERS.glob("[A-E]_*/*") if ITEM.match(path.name)]
-    found = [Item(match["id"], match["kind"], path) for path in paths if (match := ITEM.match(path.name))]
+    folders = [folder for folder in CHAPTERS.glob("[A-E]_*") if folder.is_dir()]
+    names = [(folder, ITEM.match(name)) for folder in folders for name in os.listdir(folder)]
+    found = [Item(match["id"], match["kind"], folder / match[0]) for folder, match in names if match]
     return sorted(found, key=lambda item: (item.chapter, int(item.id[1:])))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import io
@@ -188,8 +189,8 @@ def _count(numbers: Any) -> int:
 def load(item: Item) -> dict:
     """The ledger of a lesson. Raises FileNotFoundError if there is none, LedgerError if it is damaged."""
     try:
-        book = json.loads(item.ledger.read_text(encoding="utf-8"))
-        _read_through(book)
+        text = item.ledger.read_text(encoding="utf-8")
+        _read_through(text)
     except FileNotFoundError:
         raise
     except (
@@ -206,11 +207,13 @@ def load(item: Item) -> dict:
         raise LedgerError(
             f"{item.ledger}: damaged ledger ({told}): git checkout it, or record again"
         ) from None
-    return book
+    return json.loads(text)
 
 
-def _read_through(book: dict) -> None:
+@functools.lru_cache(maxsize=64)  # `rl goals` asks for each ledger ten times: a text is read through once
+def _read_through(text: str) -> None:
     """Use every part of a ledger that a list, a table or a test uses; what is missing or no number raises."""
+    book = json.loads(text)
     verdict(book)
     times(book)
     "".join(first.bound for first, _ in claims_of(book))
