@@ -62,6 +62,32 @@ checked = [*folders, "text", "exact"]
 jaxtyping.install_import_hook([f"chapters.{name}" for name in checked], "beartype.beartype")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run the slow tests, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever names a file works on it, and has all of its tests; workers are told by their parent."""
+    if config.args_source is pytest.Config.ArgsSource.ARGS and not hasattr(config, "workerinput"):
+        config.option.whole = True
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "" if config.option.whole else "without the slow tests, which `pytest --whole` runs"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A slow test trains a learner, or starts processes, to see what a quick test nearly always sees first.
+
+    So the time that all take together does not grow with each lesson. Continuous integration runs them all.
+    """
+    if config.option.whole:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+
+
 class ByLesson(LoadScopeScheduling):
     """Each worker keeps to some lessons, so that what they import and run is imported and run once.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +11,16 @@ import torch
 
 from chapters.utils import RunLog
 from chapters.utils.optim import Adam
+
+DEMANDING = ("BothMatter", "DelayedReward", "Endless")
+"""Probes that ask most: to act on what is seen, to look ahead, to tell a time limit from an end."""
+
+
+def each_probe(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test for each probe, as `probe`; those that ask less of a learner are among the slow tests."""
+    slow = pytest.mark.slow
+    cases = [pytest.param(name, marks=() if name in DEMANDING else slow) for name in names]
+    return pytest.mark.parametrize("probe", cases)
 
 
 def watch_adam(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from spies import assert_seeds_apart, watch_adam, watch_seeds, weights
+from spies import assert_seeds_apart, each_probe, watch_adam, watch_seeds, weights
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.B_core_algorithms.checks import B4_probes as probes
@@ -28,8 +28,10 @@ def wrongness(module, probe, folder):
     return found
 
 
-@pytest.mark.parametrize("probe", probes.ANSWERS)
-@pytest.mark.parametrize("edit", [None, "plain", "dueling"])
+@each_probe(probes.ANSWERS)
+@pytest.mark.parametrize(
+    "edit", [None, *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "dueling"))]
+)
 def test_learner_solves_probe(probe, edit, tmp_path):
     module = edited(lesson, EDITS[edit]) if edit else lesson
     tolerance = 0.5 if probe == "Endless" else 0.1
@@ -66,6 +68,7 @@ FAILS_IN = {  # edit -> the probe that notices it
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILS_IN)
 def test_probe_notices_the_edit(name, tmp_path):
     probe = FAILS_IN[name]

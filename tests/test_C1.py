@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from spies import assert_seeds_apart, watch_adam, watch_seeds, weights
+from spies import assert_seeds_apart, each_probe, watch_adam, watch_seeds, weights
 
 from chapters.C_policy_gradients import C1_actor_critic_methods_a2c as lesson
 from chapters.C_policy_gradients.checks.C1 import EDITS, n_step_by_hand, rollouts
@@ -43,11 +43,12 @@ def wrongness(module, probe, folder, **changes):
     return largest_error(ANSWERS[probe], judged)
 
 
-@pytest.mark.parametrize("probe", ANSWERS)
+@each_probe(ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
 def test_both_ends_of_lambda_learn(gae_lambda, tmp_path):
     assert wrongness(lesson, "DelayedReward", tmp_path, gae_lambda=gae_lambda) < 0.1
@@ -64,6 +65,7 @@ NOTICED = {  # edit -> the probe that notices
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTICED)
 def test_probe_notices_the_edit(name, tmp_path):
     assert wrongness(edited(lesson, EDITS[name]), NOTICED[name], tmp_path) > 0.15

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from spies import each_probe
 
 from chapters.C_policy_gradients import C3_ppo_from_scratch as lesson
 from chapters.C_policy_gradients.checks import C3_probes as probes
@@ -47,7 +48,7 @@ def wrongness(module, probe, folder, **changes):
     return found
 
 
-@pytest.mark.parametrize("probe", probes.ANSWERS)
+@each_probe(probes.ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
 
@@ -75,6 +76,7 @@ def test_true_successor_is_bootstrapped(tmp_path):
     assert cut_short_gap(lesson, tmp_path) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTICED)
 def test_probe_notices_edit(name, tmp_path):
     wrong = edited(lesson, EDITS[name])

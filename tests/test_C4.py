@@ -235,12 +235,14 @@ NOTICED = {  # named edit -> the probe that notices it
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTICED)
 def test_probe_notices_edit(name):
     (error,) = wrongness(edited(lesson, EDITS[name]), NOTICED[name]).values()
     assert error > 0.15
 
 
+@pytest.mark.slow
 def test_probe_notices_that_the_successor_of_an_end_is_the_new_episode():
     def wrong_step(world, obs, elapsed, actions, uniform):
         transition, obs, elapsed = env_step(world, obs, elapsed, actions, uniform)
@@ -279,6 +281,7 @@ def test_environments_of_a_learner_have_their_own_chance(monkeypatch):
         assert len(np.unique(np.asarray(seen[0][0, :, 0]))) == streams
 
 
+@pytest.mark.slow
 def test_learners_of_one_call_are_those_of_single_calls(monkeypatch):
     """vmap changes nothing but the last digits, and each learner has its own stream of chance."""
     cfg = lesson.Config(**(lesson.SMOKE | {"num_env_steps": 256, "num_eval_episodes": 1}))
@@ -300,6 +303,7 @@ def test_sizes_that_do_not_divide_are_refused(change):
 # What the evidence measures with
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "gaps"),
     [

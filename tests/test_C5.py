@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from spies import assert_seeds_apart
+from spies import assert_seeds_apart, each_probe
 
 from chapters.C_policy_gradients import C5_trpo as lesson
 from chapters.C_policy_gradients.checks.C5 import EDITS, small_case
@@ -42,7 +42,7 @@ def wrongness(module, probe, folder, **changes):
     return actor_critic_error(ANSWERS[probe], agent)
 
 
-@pytest.mark.parametrize("probe", ANSWERS)
+@each_probe(ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
 
@@ -54,6 +54,7 @@ NOTICED = {  # named edit -> the probe that notices it
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTICED)
 def test_probe_notices_edit(name, tmp_path):
     assert not wrongness(edited(lesson, EDITS[name]), NOTICED[name], tmp_path) < 0.15

@@ -103,7 +103,12 @@ def wrongness(agent, probe):
 
 
 @pytest.mark.parametrize(
-    ("probe", "name"), [("RewardByObservation", "sac"), ("DelayedReward", "td3"), ("DelayedReward", "sac")]
+    ("probe", "name"),
+    [
+        pytest.param("RewardByObservation", "sac", marks=pytest.mark.slow),
+        ("DelayedReward", "td3"),
+        ("DelayedReward", "sac"),
+    ],
 )
 def test_learner_solves_probe(probe, name, tmp_path):
     assert wrongness(trained(lesson, probe, tmp_path, name), probe) < 0.15
@@ -114,6 +119,7 @@ def test_learner_is_right_about_a_world_without_end_and_about_a_cut(tmp_path):
     assert wrongness(trained(lesson, "CutShort", tmp_path), "CutShort") < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "probe"),
     [
@@ -140,6 +146,7 @@ def test_actions_find_their_target(name, tmp_path):
     assert distance(lesson, tmp_path, name) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["descends_the_critic", "stored_actions", "no_step"])
 def test_the_target_notices_the_edit(name, tmp_path):
     assert distance(edited(lesson, EDITS[name]), tmp_path, "td3") > 0.3

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from spies import each_probe
 
 from chapters.C_policy_gradients import C7_impala_vtrace as lesson
 from chapters.C_policy_gradients.checks.C7 import EDITS
@@ -42,7 +43,7 @@ def wrongness(module, probe, folder):
     return actor_critic_error(best_values(GAMMA)[probe], trained(module, probe, folder))
 
 
-@pytest.mark.parametrize("probe", best_values(GAMMA))
+@each_probe(best_values(GAMMA))
 def test_learner_solves_probe(probe, tmp_path):
     assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.15)
 
@@ -56,6 +57,7 @@ NOTICED = {  # named edit -> the probe that notices it
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTICED)
 def test_probe_notices_edit(name, tmp_path):
     assert not wrongness(edited(lesson, EDITS[name]), NOTICED[name], tmp_path) < 0.5

@@ -58,6 +58,7 @@ def test_the_learner_notices_the_edit(name, tmp_path):
     assert np.abs(depths - 1 / 1.5).max() > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nothing_follows", "blind_critic", "changed_signs"])
 def test_wrong_critics_cost_utility(name, tmp_path):
     """On short sessions of the lesson's market; the right one loses little."""

@@ -21,8 +21,22 @@ from chapters.utils import UsageError
 
 RACES = (cartpole.RACE, pendulum.RACE)
 EVERYONE = [(one, contender) for one in RACES for contender in one.contenders]
+QUICK = (
+    "c0",
+    "b4",
+    "c3",
+    "c5",
+    "c7",
+    "c6_td3",
+    "sb3_ppo",
+)  # to import and to compile, too; the others are slow
 each_contender = pytest.mark.parametrize(
-    ("one", "contender"), EVERYONE, ids=[f"{one.name}-{contender.name}" for one, contender in EVERYONE]
+    ("one", "contender"),
+    [
+        pytest.param(one, contender, id=f"{one.name}-{contender.name}", marks=marks)
+        for one, contender in EVERYONE
+        for marks in [() if contender.name in QUICK else pytest.mark.slow]
+    ],
 )
 
 

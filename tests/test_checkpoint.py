@@ -306,6 +306,7 @@ def test_a_reward_model_goes_on_in_the_middle_of_a_later_pass(tmp_path):
     assert torch.equal(weights, weights_after)
 
 
+@pytest.mark.slow
 def test_d5_killed_and_resumed_ends_with_the_same_weights():
     """By SIGKILL, at random moments; `python tests/kill_and_resume.py --kills 20` is the long form."""
     command = [sys.executable, ROOT / "tests" / "kill_and_resume.py", "--kills", "1", "--updates", "12"]

@@ -26,6 +26,7 @@ from chapters.course.notebook import to_notebook
 from chapters.utils import lesson
 
 LESSONS = pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)
+MEASURED = ("A3", "B1", "C5", "D3", "E11")  # one of each chapter; the others with `--whole`
 
 
 def lines_of(cells) -> list[str]:
@@ -147,19 +148,40 @@ def runs_of(folder, item) -> set:
     return set((folder / item.id).glob("*"))
 
 
-@LESSONS
-def test_notebook_runs_and_equals_the_script_to_the_bit(item, shell, smoke_run, tmp_path):
-    script, before = smoke_run(item), runs_of(lesson.RUNS, item)
-    notebook = nbformat.read(to_notebook(item, tmp_path / f"{item.id}.ipynb"), as_version=4)
+def execute(item, shell, folder, skipped="") -> list:
+    """Run the cells of a lesson's notebook, but the one that equals `skipped`; what they displayed."""
+    notebook = nbformat.read(to_notebook(item, folder / f"{item.id}.ipynb"), as_version=4)
     with capture_output() as shown:
         for cell in notebook.cells:
-            if cell.cell_type == "code":
+            if cell.cell_type == "code" and cell.source != skipped:
                 shell.run_cell(cell.source).raise_error()
-    assert any("image/png" in output.data for output in shown.outputs), "the figure is shown in the notebook"
-    for folder in (ROOT, lesson.RUNS, tmp_path):
-        assert str(folder) not in shown.stdout + shown.stderr, "a path is printed"
+    for place in (ROOT, lesson.RUNS, folder):
+        assert str(place) not in shown.stdout + shown.stderr, "a path is printed"
+    return shown.outputs
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param(item, id=item.id, marks=() if item.id in MEASURED else pytest.mark.slow)
+        for item in lessons()
+    ],
+)
+def test_notebook_measures_what_the_script_does_to_the_bit(item, shell, smoke_run, tmp_path):
+    script, before = smoke_run(item), runs_of(lesson.RUNS, item)
+    outputs = execute(item, shell, tmp_path)
+    assert any("image/png" in output.data for output in outputs), "the figure is shown in the notebook"
     (run,) = runs_of(lesson.RUNS, item) - before
     assert ledger.fingerprint(script.folder, lesson_only=True) == ledger.fingerprint(run)
+
+
+@LESSONS
+def test_every_other_cell_runs_too(item, shell, tmp_path):
+    """All but the one that measures, which is the same in every notebook: what it calls is then defined."""
+    execute(item, shell, tmp_path, skipped=notebooks.RUN)
+    defined = shell.user_ns
+    assert callable(defined["main"])
+    assert defined["Config"](**defined["SMOKE"])
 
 
 def test_a_kernel_of_its_own_runs_it_too(smoke_run, tmp_path):

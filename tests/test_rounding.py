@@ -52,6 +52,7 @@ def test_a_setting_that_the_processor_cannot_do_is_left_out(monkeypatch, capsys)
     assert "this processor cannot" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_noise_moves_weights_by_some_units_in_the_last_place_and_by_its_seed():
     code = """
 import os, torch
@@ -77,6 +78,7 @@ for seed in (1, 1, 2):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_lesson_runs_with_noise(tmp_path):
     item = lessons()[0]
     command = rounding.command("noise-1", item.path, ["--smoke", "--out", str(tmp_path)])
