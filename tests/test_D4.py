@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,7 @@ from chapters.text.models import LoadedModel, make_model, make_tokenizer
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog, seed_everything
 from chapters.utils.edits import Edit, edited
-from chapters.utils.peers import silence
+from chapters.utils.peers import aloud, silence
 from chapters.utils.timing import PeakMemory
 
 
@@ -234,6 +235,20 @@ def test_silence_swallows_what_is_printed(capsys):
     with silence():
         print("loud")
     assert capsys.readouterr().out == ""
+
+
+def test_what_the_course_itself_says_is_heard_in_a_silence(capsys):
+    with silence():
+        print("lost")
+        with aloud():
+            print("heard")
+            with silence():
+                print("lost")
+            print("heard", file=sys.stderr)
+        print("lost")
+    with aloud():
+        print("heard too")
+    assert capsys.readouterr() == ("heard\nheard too\n", "heard\n")
 
 
 def test_labels_may_be_smoothed():

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import re
 import sys
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from chapters.course.catalog import find
 from chapters.course.parts import edits_of
@@ -22,9 +24,10 @@ from chapters.text.models import EOS, load_model
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog
 from chapters.utils.edits import edited
-from chapters.utils.lesson import UsageError
+from chapters.utils.lesson import RunOptions, UsageError, execute
 from chapters.utils.optim import Adam
 from chapters.utils.peers import silence
+from chapters.utils.runlog import is_timing, read_metrics
 
 SMOKE = lesson.Config(**lesson.SMOKE)
 TRAINERS = ("sft", "reward", "dpo", "grpo", "rloo", "ppo")
@@ -267,6 +270,71 @@ def test_with_adapters_few_weights_learn_and_all_trainers_run(lm, written, folde
         assert all("lora" in key for key in learning), name
         trainers.run(trainer, name, log)
     log.close()
+
+
+# A run that goes on
+
+
+class Stop(KeyboardInterrupt):
+    """What ends a run in the middle of it."""
+
+
+def go(out, lm, judged, resume=None, stop=""):
+    """(weights of each, texts asked, metrics, who trained) of a run; (folder, who trained) of one stopped.
+
+    stop: a trainer that is stopped after its first step, or "measured" for what comes when all have ended.
+    """
+    trained, cfg = [], dataclasses.replace(SMOKE, num_tokens=2)
+
+    def stopped_at_its_first_step(trainer, name, train):
+        trained.append(name)
+        if name != stop:
+            return train()
+        trainer.add_callback(type("AtOnce", (TrainerCallback,), {"on_step_end": raises})())
+        return train()
+
+    def raises(*_, **__):
+        raise Stop
+
+    def run(trainer, name, *given):
+        trainer.train = functools.partial(stopped_at_its_first_step, trainer, name, trainer.train)
+        return trainers.run(trainer, name, *given)
+
+    def main(cfg, log):
+        made, asked = lesson.train_all(lm, judged, cfg, log)
+        if stop == "measured":
+            raise Stop
+        log.write(1, drawn=torch.rand(()), drawn_too=np.random.rand())  # noqa: NPY002
+        log.keep(asked=asked, weights={name: one.state_dict() for name, one in made.items()})
+
+    options = RunOptions(out=out, resume=resume, save_every=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesson, "run", run)
+        try:
+            log = execute(main, cfg, find("D7").path, options, print_claims=False)
+        except Stop:
+            return next((out / "D7").iterdir()), trained
+    metrics = {name: rows for name, rows in log.metrics.items() if not is_timing(name)}
+    assert metrics.keys() <= read_metrics(log.folder).keys()
+    return log.kept["weights"], log.kept["asked"], metrics, trained
+
+
+def test_a_run_that_is_stopped_goes_on_and_ends_as_if_it_had_been_left_alone(lm, written, tmp_path):
+    """By every trainer's weights, to the bit, what was asked, what was measured, and what is drawn next."""
+    few = trainers.Judged(*(column[:8] for column in written[0]))
+    weights, *rest, trained = go(tmp_path / "alone", lm, few)
+    assert trained == list(TRAINERS)
+    folder, trained = go(tmp_path / "stopped", lm, few, stop="rloo")
+    assert trained == ["sft", "reward", "dpo", "grpo", "rloo"]
+    folder, trained = go(tmp_path / "stopped", lm, few, folder, stop="measured")
+    assert trained == ["rloo", "ppo"], "what had ended does not train again, what was stopped begins anew"
+    found, *same, trained = go(tmp_path / "stopped", lm, few, folder)
+    assert trained == [], "all had ended"
+    assert same == rest
+    assert found.keys() == weights.keys() == set(TRAINERS)
+    for name, ours_ in weights.items():
+        assert found[name].keys() == ours_.keys()
+        assert all(torch.equal(one, found[name][key]) for key, one in ours_.items()), name
 
 
 # What is measured

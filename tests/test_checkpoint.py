@@ -247,6 +247,41 @@ def test_what_began_elsewhere_is_refused_in_one_line(tmp_path, monkeypatch):
     assert "it began from other weights" in refused(tmp_path, folder, cfg=cfg)
 
 
+def test_what_is_frozen_is_looked_at_and_not_saved(tmp_path):
+    """As beside an adapter: else each file holds the whole model, and another model would pass for it."""
+
+    def main(cfg, log):
+        torch.manual_seed(0)
+        net = Net()
+        net.first.requires_grad_(False)
+        with torch.no_grad():
+            net.first.bias += begins
+        for step in resumable(log, 3, "steps", (net,)):
+            with torch.no_grad():
+                net.last.bias += 1.0
+            if step == stop:
+                raise Stop
+        log.keep(net=net)
+
+    def once(resume=None):
+        options = RunOptions(out=tmp_path, resume=resume, save_every=0.0)
+        return execute(main, Config(), tmp_path / "D5_toy.py", options, print_claims=False)
+
+    begins, stop = 0.0, 1
+    with pytest.raises(Stop):
+        once()
+    (path,) = tmp_path.glob("D5/*/checkpoint*")
+    _, tensors = checkpoint.read(path)
+    assert {name for name in tensors if name.startswith("0.")} == {"0.last.bias", "0.seen"}
+    begins = 1e-3
+    with pytest.raises(UsageError, match="it began from other weights"):
+        once(path.parent)
+    begins, stop = 0.0, 99
+    expected = once(path.parent).kept["net"].last.bias
+    torch.manual_seed(0)
+    assert torch.equal(expected, Net().last.bias + 1.0 + 1.0 + 1.0)
+
+
 def test_a_run_that_still_runs_is_not_gone_on_with(tmp_path, monkeypatch):
     folder = go(tmp_path, (0, 5))
     checkpoint._locks.pop(folder.resolve()).release()

@@ -7,6 +7,7 @@ A lesson's loop counts with `resumable` in place of `log.track`, and names what 
 `rl run D5 … --resume RUN` then starts the lesson again; its loop goes on where RUN saved last, and ends with
 the same weights, to the bit, as a run that was never stopped. Each loop has a file `checkpoint-*.safetensors`
 in the run's folder. It holds models, optimisers, all generators, the metrics so far, and of which run it is.
+Parameters that are frozen, as beside an adapter, are looked at and not saved: they do not change.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def resumable(
 
     unit: what is counted; it names the loop, and no other loop of a run may have the same. state: all that
     the loop changes: modules, `Adam`, generators of torch and NumPy, tensors. They are restored in place.
-    The global generators, and the metrics, come along by themselves.
+    The global generators, and the metrics, come along by themselves. A library that trains in a loop of its
+    own is one step of a loop of one: it is gone back to when it has ended, and not in its midst.
     """
     steps = log.track(range(num_steps), unit, show)
     if log.options is None or log.in_evidence:  # no run of its own
@@ -70,8 +72,9 @@ class Loop:
         )
         self.random = [one for one in state if isinstance(one, np.random.Generator)]
         self.generators = [one for one in state if isinstance(one, torch.Generator)]
-        self.tensors = _tensors(state)
-        begun = {**self.tensors, **self._generators()}
+        every = _tensors(state)
+        self.tensors = {name: one for name, one in every.items() if not _frozen(one)}
+        begun = {**every, **self._generators()}
         self.said = {
             "format": FORMAT,
             "run": _said_of(log.folder),
@@ -200,6 +203,10 @@ def _tensors(state: Sequence[Any]) -> dict[str, Tensor]:
             if not any(one is other for other in found.values()):
                 found[f"{number}.{name}"] = one
     return found
+
+
+def _frozen(one: Tensor) -> bool:
+    return isinstance(one, nn.Parameter) and not one.requires_grad
 
 
 def _globals() -> dict[str, Any]:

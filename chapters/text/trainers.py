@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +15,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from chapters.envs.reviews import PROMPTS
+from chapters.text.checkpoint import resumable
 from chapters.text.models import LoadedModel
 from chapters.text.pairs import judge, write_reviews
 from chapters.utils import CpuClock, plotting
 from chapters.utils.lesson import UsageError
-from chapters.utils.peers import silence
+from chapters.utils.peers import aloud, silence
 from chapters.utils.runlog import RunLog
 from chapters.utils.timing import PeakMemory
 
@@ -120,16 +122,26 @@ def check(rounds: int, group_size: int, rank: int) -> None:
     adapters(rank)
 
 
-def counting(rule: Callable) -> Callable:
-    """The rule, which now counts in `asked` how many texts it judged; TRL asks it for its name."""
+class Counted:
+    """A rule that counts how many texts it judged."""
 
-    @functools.wraps(rule)
-    def counted(prompts: Sequence[str], completions: Sequence[str], **others: Any) -> list[float]:
-        counted.asked += len(completions)
-        return rule(prompts, completions, **others)
+    def __init__(self, rule: Callable) -> None:
+        functools.update_wrapper(self, rule)  # TRL asks it for its name
+        self.count = torch.zeros((), dtype=torch.int64)  # a tensor, so that a run that goes on restores it
 
-    counted.asked = 0
-    return counted
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str], **others: Any) -> list[float]:
+        self.count += len(completions)
+        return self.__wrapped__(prompts, completions, **others)
+
+    @property
+    def asked(self) -> int:
+        """Texts judged so far."""
+        return int(self.count)
+
+
+def counting(rule: Callable) -> Counted:
+    """The rule, which now counts in `asked` how many texts it judged."""
+    return Counted(rule)
 
 
 def start(lm: LoadedModel, folder: str) -> nn.Module:
@@ -146,19 +158,35 @@ def rest(lm: LoadedModel, cfg: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def saved(lm: LoadedModel) -> Iterator[str]:
-    """A folder that holds the model and its tokenizer, while it is needed."""
-    with tempfile.TemporaryDirectory() as folder:
-        lm.model.save_pretrained(folder)
-        lm.tokenizer.save_pretrained(folder)
-        yield folder
+    """A folder that holds the model and its tokenizer, while it is needed.
+
+    After each training TRL looks for garbage among all objects there are, which takes longer than a short
+    training; nearly all belong to imported modules, so those that are there by now are left out.
+    """
+    gc.freeze()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            lm.model.save_pretrained(folder)
+            lm.tokenizer.save_pretrained(folder)
+            yield folder
+    finally:
+        gc.unfreeze()
 
 
 def run(trainer: Any, name: str, log: RunLog) -> nn.Module:
-    """Train in silence; CPU seconds and largest resident memory are logged. Returns what was trained."""
-    with silence(), PeakMemory() as peak, CpuClock() as clock:
-        trainer.train()
-    log.write(0, **{f"{name}_cpu_seconds": clock.seconds, f"{name}_megabytes": peak.megabytes})
+    """Train in silence; CPU seconds and largest resident memory are logged. Returns what was trained.
+
+    In a run that goes on (`--resume`) a trainer that had come to its end is not run again: what it made is
+    restored, to the bit. One that was stopped in its midst begins anew, as it began then: TRL's own
+    checkpoints know nothing of PPO's loop, nor of the texts that GRPO and RLOO pass over a second time.
+    """
     trained = trainer.policy_model if hasattr(trainer, "policy_model") else trainer.model
+    counts = [one.count for one in getattr(trainer, "reward_funcs", []) if isinstance(one, Counted)]
+    with aloud():
+        for _ in resumable(log, 1, f"trainer ({name})", (trained, *counts)):
+            with silence(), PeakMemory() as peak, CpuClock() as clock:
+                trainer.train()
+            log.write(0, **{f"{name}_cpu_seconds": clock.seconds, f"{name}_megabytes": peak.megabytes})
     return trained.eval().requires_grad_(False)
 
 

@@ -31,6 +31,10 @@ def _metric(show: Callable[[], tuple[str, float]] | None) -> str:
     return f"{name} {value:.4g}" if value == value else ""  # NaN: nothing measured yet
 
 
+def _pace(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 1.0 else f"{1.0 / rate:,.0f} s each"
+
+
 def _bar(steps: Iterable, total: int, label: str, unit: str, show) -> Iterator:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,7 +54,7 @@ def _bar(steps: Iterable, total: int, label: str, unit: str, show) -> Iterator:
             now = time.monotonic()
             if now - shown > 0.1:
                 shown = now
-                rate = f"{unit} ({done / (now - start):,.0f}/s)"
+                rate = f"{unit} ({_pace(done / (now - start))})"
                 progress.update(task, completed=done, metric=_metric(show), rate=rate)
 
 
@@ -63,5 +67,5 @@ def _lines(steps: Iterable, total: int, label: str, unit: str, show) -> Iterator
             shown = now
             rate = done / (now - start)
             left = (total - done) / rate
-            line = f"{label}: {done:,}/{total:,} {unit}, {rate:,.0f}/s, {left:.0f} s left, {_metric(show)}"
+            line = f"{label}: {done:,}/{total:,} {unit}, {_pace(rate)}, {left:.0f} s left, {_metric(show)}"
             print(line.rstrip(", "), file=sys.stderr, flush=True)
