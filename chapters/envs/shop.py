@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from chapters.utils.progress import track
+
 COLOURS = ("red", "blue", "green", "white", "black", "pink")
 THINGS = ("cup", "lamp", "chair", "coat", "clock")
 OPENERS, ITEMS, TIMES, MANNERS = (
@@ -166,9 +168,9 @@ def ask(
     judge: from questions to log-odds of "first". requests: the number of the request that a pair answers.
     """
     texts = [reply(features) for features in replies]
+    rows = [(principle, *row) for principle in PRINCIPLES for row in zip(texts, requests)]
     found = []
-    for principle in PRINCIPLES:
-        for first, row in zip(texts, requests):
-            asked = [question(principle, REQUESTS[n], first, second) for n, second in zip(row, texts)]
-            found.append(judge(asked))
+    for principle, first, row in track(rows, "judge", "answers"):  # each beside all: a large model takes long
+        asked = [question(principle, REQUESTS[n], first, second) for n, second in zip(row, texts)]
+        found.append(judge(asked))
     return np.array(found).reshape(len(PRINCIPLES), len(texts), len(texts))
