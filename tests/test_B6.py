@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from spies import each_probe
 
 from chapters.B_core_algorithms import B6_rainbow as lesson
 from chapters.B_core_algorithms.checks.B6 import EDITS
@@ -40,7 +41,7 @@ def probe_error(module, probe, folder, monkeypatch, max_return=1.0, num_env_step
     return largest_error(best_values(0.9)[probe], judged)
 
 
-@pytest.mark.parametrize("probe", ["DelayedReward", "ActionMatters"])
+@each_probe(["DelayedReward", "ActionMatters"])
 def test_learner_solves_the_probe(probe, tmp_path, monkeypatch):
     assert probe_error(lesson, probe, tmp_path, monkeypatch) < 0.15
 

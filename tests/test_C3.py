@@ -133,6 +133,7 @@ def test_continuous_actions_find_their_target(tmp_path):
     assert spread < 0.7, "certainty grows where noise costs reward"
 
 
+@pytest.mark.slow
 def test_a_wrong_density_is_noticed(tmp_path):
     wrong = with_head("deviation = (actions - mean)", "deviation = (actions + mean)")
     assert distance_to_target(wrong, tmp_path)[0] > 0.5

@@ -32,7 +32,6 @@ QUICK = {
     "learning_rate": 1e-2, "target_rate": 0.2, "gamma": GAMMA,
 }  # fmt: skip
 ANSWERS = probes.best_values(GAMMA)
-each_recipe = pytest.mark.parametrize("name", lesson.RECIPES)
 
 
 class WithNumbers(gym.Wrapper):
@@ -140,7 +139,9 @@ def distance(module, folder, recipe):
     return float(np.abs(agent.greedy(np.zeros((1, 1), dtype=np.float32))[0] - [1.5, -1.0]).max())
 
 
-@each_recipe
+@pytest.mark.parametrize(
+    "name", [pytest.param("ddpg", marks=pytest.mark.slow), pytest.param("td3", marks=pytest.mark.slow), "sac"]
+)
 def test_actions_find_their_target(name, tmp_path):
     """Also where the box is not centred on 0 and its sides differ."""
     assert distance(lesson, tmp_path, name) < 0.2
