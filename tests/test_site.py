@@ -301,6 +301,7 @@ def test_search_knows_what_the_front_page_says_is_where():
     known = search.subjects()
     assert "GAE" in known["chapters/C_policy_gradients/C1_actor_critic_methods_a2c.html"]
     assert not any("Week" in words for words in known.values()), "another table"
+    assert "start" in known.pop("index.html")
     for page in known:
         assert [*ROOT.glob(page.replace(".html", ".*"))], page
 
@@ -483,6 +484,8 @@ def test_search_finds_words_from_the_disk(look):
         "DPO": "D4 ·", "GAE": "C1 ·", "REINFORCE": "C0 ·", "offline": "E10 ·", "reward hacking": "D16 ·",
         "replay buffer": "B4 ·", "evaluate": "B8 ·", "install": "A0 ·", "Mac": "A0 ·", "KL penalty": "D15 ·",
         "multi-agent": "E9 ·", "optimization of reward models": "D16 ·", "mistakes": "Every mistake",
+        "How do I start?": "Reinforcement learning, up to RLHF", "installation": "A0 ·",
+        "getting started": "Reinforcement learning, up to RLHF",
     }  # fmt: skip
     among_six = {
         "Bellman": "A3 ·", "SARSA": "B1 ·", "bandit": "B0 ·", "Rainbow": "B6 ·", "calibration": "D3 ·",

@@ -21,6 +21,11 @@ LEFT_OUT = re.compile(
 CODE = re.compile(r"<pre\b.*?</pre>", re.DOTALL)
 SUBJECTS = re.compile(r"^\| ([^|\n]+) \| \[[A-E]\d+\]\(([^()\s]+)\.\w+\) \|", re.MULTILINE)
 """A row of the front page's table that says where an algorithm is found."""
+FIRST = {
+    "index.html": "how do I start; where do I start; getting started; quick start",
+    "chapters/A_foundations/A0_environment_setup.html": "installation; installing; how to install",
+}
+"""What a newcomer asks first, in words that these pages do not use."""
 
 
 def write(out: Path) -> None:
@@ -40,8 +45,8 @@ def write(out: Path) -> None:
 
 
 def subjects() -> dict[str, str]:
-    """{page: what the front page's table says is found there}; who searches for it means that page."""
-    found: dict[str, list[str]] = {}
+    """{page: what is found there by the front page's table, or asked first}; who searches for it means it."""
+    found: dict[str, list[str]] = {page: [words] for page, words in FIRST.items()}
     front = (ROOT / "README.md").read_text(encoding="utf-8")
     table = front.partition("## Find an algorithm\n")[2].partition("\n## ")[0]
     for words, page in SUBJECTS.findall(table):
