@@ -168,10 +168,10 @@ def constant(networks, value):
         networks.layers[-1].fill_(value)
 
 
-@pytest.mark.parametrize("edit", [None, "no_target"])
+@pytest.mark.parametrize("edit", [None, "no_target", "minus_the_future", "no_terminal"])
 def test_the_targets_are_the_slow_critics(edit):
     """Slow critics say 7, the others 0: without an end the target is r + 7 gamma."""
-    module = edited(lesson, EDITS["no_target"]) if edit else lesson
+    module = edited(lesson, EDITS[edit]) if edit else lesson
     agent, batch = agent_of("td3")
     constant(agent.slow_critics, 7.0)
     constant(agent.critics, 0.0)

@@ -115,10 +115,13 @@ def test_a_rollout_says_how_likely_its_actions_were_and_follows_on():
     np.testing.assert_allclose(second["obs"][0][goes_on], first["next_obs"][-1][goes_on], atol=1e-6)
 
 
-def test_weights_are_a_copy_and_come_back():
+@pytest.mark.parametrize("edit", [None, "weights_not_copied"])
+def test_weights_are_a_copy_and_come_back(edit):
+    weights_of = (edited(lesson, EDITS[edit]) if edit else lesson).weights_of
     agent, other = (lesson.ActorCritic(make_envs("CartPole-v1", 1)) for _ in range(2))
-    kept = lesson.weights_of(agent)
+    kept = weights_of(agent)
     before = kept.copy()
+    assert np.array_equal(kept, lesson.weights_of(agent)) == (edit is None)
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter += 1.0

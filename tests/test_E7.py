@@ -244,6 +244,37 @@ def test_claims_are_differences_of_what_was_measured(tmp_path, monkeypatch):
     assert log.last("lost_plain") > 0, "two simulations are far too few"
 
 
+def test_connect_is_learnt_and_checked_with_as_many_simulations_as_it_says(tmp_path, monkeypatch):
+    """Whoever plays is a number here: its simulations, more by 1,000 for plain search; so is its share."""
+    solution, asked = games.solve(SMALL), []
+    monkeypatch.setattr(evidence, "plain_agent", lambda game, num, rng: lambda boards: 1000 + num)
+    monkeypatch.setattr(lesson, "agent", lambda game, guide, num, explore: lambda boards: num)
+    monkeypatch.setattr(games, "share_best", lambda q, actions: float(actions))
+    monkeypatch.setattr(evidence, "recorded", lambda agent, game, solution: agent(None))
+    monkeypatch.setattr(evidence, "claim_connect", lambda game, guide, cfg, log: asked.append(guide))
+
+    def train(game, cfg, log, check):
+        asked.append(
+            (cfg.num_iterations, cfg.num_games, cfg.most_random, cfg.num_simulations, cfg.num_updates)
+        )
+        for iteration in range(8):
+            check(iteration, oracle)
+        return share_with_oracle  # any function
+
+    monkeypatch.setattr(lesson, "train", train)
+    extra = evidence.Config(
+        connect_rounds=7, connect_games=10, connect_random=3, connect_simulations=12, connect_updates=5
+    )
+    log = RunLog(tmp_path, "E7")
+    evidence.learn_connect(SMALL, solution, lesson.Config(), extra, log)
+    log.close()
+    assert asked == [(7, 10, 3, 12, 5), share_with_oracle]
+    assert (log.last("plain_few"), log.last("plain_many")) == (1012, 1048)
+    for name, num in (("alone", 1), ("quarter", 3), ("searched", 12)):
+        assert log.series(f"connect_{name}") == ([0, 10, 20, 40, 70], [num] * 5), name
+    assert log.kept["played"] == {"untrained": 1, "trained": 1, "with search": 12}
+
+
 def test_a_game_on_film():
     solution = games.solve(SMALL)
 

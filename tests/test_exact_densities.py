@@ -24,6 +24,8 @@ AGENT = SimpleNamespace(actor=actor, limit=torch.tensor([LIMIT]))
 def gaussian(raw, mean, log_std, limit):
     """Log-density of the raw number, as it is."""
     assert (float(limit), float(log_std[0])) == pytest.approx((LIMIT, LOG_STD))
+    assert (mean == mean[0]).all()
+    assert (raw.diff(dim=0) > 0).all()
     return (-0.5 * ((raw - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
 

@@ -182,7 +182,7 @@ EDITS = {
         old="in reversed(range(len(rewards)))",
         new="in range(len(rewards))",
         says="runs forwards: errors of earlier steps are carried to later ones",
-        fails=("own_steps_gap",),
+        fails=("own_steps_gap", "fresh_return"),
     ),
     "successor_unweighed": Edit(
         function="vtrace",

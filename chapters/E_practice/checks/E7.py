@@ -372,8 +372,8 @@ EDITS = {
         function="search",
         old="np.where(tree.legal[rows, nodes], scores, -np.inf).argmax(axis=1)",
         new="scores.argmax(axis=1)",
-        says="does not leave out illegal moves",
-        fails=("visits_gap",),
+        says="does not leave out illegal moves: at the first that it tries the run stops",
+        fails=("visits_gap", "lost_first", "lost_second"),
     ),
     "guessed_ends": Edit(
         function="search",
@@ -393,8 +393,8 @@ EDITS = {
         function="search",
         old="scores, -np.inf).argmax(axis=1)",
         new="scores, np.inf).argmin(axis=1)",
-        says="walks by the lowest score",
-        fails=("visits_gap",),
+        says="walks by the lowest score: by (2) untried moves are as high as illegal ones, and it stops",
+        fails=("visits_gap", "lost_first", "lost_second"),
     ),
     "old_board": Edit(
         function="search",
