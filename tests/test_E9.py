@@ -118,9 +118,16 @@ def test_a_policy_is_judged_as_it_was_trained_by_draws_from_its_softmax():
     spread = Spread(4000, seed=0)
     spread.reset()
     logits = np.log([0.1, 0.2, 0.3, 0.15, 0.25])
-    actions = team.sampled(
-        lambda obs: np.broadcast_to(logits, (*obs.shape[:2], 5)), np.random.default_rng(0)
-    )(spread)
+    asked = []
+
+    def actor(view):
+        asked.append(view)
+        return np.broadcast_to(logits, (*view.shape[:2], 5))
+
+    actions = team.sampled(actor, np.random.default_rng(0))(spread)
+    team.sampled(actor, np.random.default_rng(0), by_number=True)(spread)
+    for view, by_number in zip(asked, (False, True)):
+        np.testing.assert_array_equal(view, team.shown(spread.observe(), by_number))
     np.testing.assert_allclose(np.bincount(actions.ravel()) / actions.size, np.exp(logits), atol=0.02)
     paid = team.mean_return(lambda spread: np.zeros((spread.num_envs, 3), dtype=int), 300, 2)
     still = Spread(300, seed=2)
@@ -132,10 +139,33 @@ def test_a_policy_is_judged_as_it_was_trained_by_draws_from_its_softmax():
 # Teams that learn
 
 
+def test_landmarks_and_others_are_shown_nearest_first_or_by_number():
+    obs = np.zeros((1, 3, 18))
+    obs[0, 1, :4] = 0.1, 0.2, 0.3, 0.4  # velocity, position
+    obs[0, 1, 4:10] = 1.0, 1.0, -0.3, 0.4, 0.0, -0.9  # landmarks at 1.41, 0.5 and 0.9
+    obs[0, 1, 10:14] = 0.0, 2.0, -1.5, 0.0
+    obs[0, :, 14:] = 9.0
+    expected = [0.1, 0.2, 0.3, 0.4, -0.3, 0.4, 0.0, -0.9, 1.0, 1.0, -1.5, 0.0, 0.0, 2.0]
+    np.testing.assert_allclose(team.shown(obs)[0, 1], expected, rtol=1e-6)
+    np.testing.assert_allclose(team.shown(obs, by_number=True), obs[..., :14], rtol=1e-6)
+    assert team.shown(obs).dtype == np.float32, "what a network is made of"
+
+
+def test_a_view_is_the_same_however_landmarks_and_others_are_numbered():
+    spread = Spread(20, seed=1)
+    spread.reset()
+    seen = team.shown(spread.observe())
+    spread.landmarks = spread.landmarks[:, [2, 0, 1]]
+    np.testing.assert_array_equal(team.shown(spread.observe()), seen)
+    assert not np.array_equal(team.shown(spread.observe(), by_number=True)[..., 4:10], seen[..., 4:10])
+    spread.positions = spread.positions[:, [0, 2, 1]]
+    np.testing.assert_array_equal(team.shown(spread.observe()), seen[:, [0, 2, 1]])
+
+
 def test_a_central_critic_sees_its_own_agent_first_and_then_the_others():
-    obs = np.arange(2 * 3 * 18.0).reshape(2, 3, 18)
+    obs = np.arange(2 * 3 * 14.0, dtype=np.float32).reshape(2, 3, 14)
     seen = team.seen_by_critic(obs, central=True)
-    assert seen.shape == (2, 3, 54)
+    assert seen.shape == (2, 3, 42)
     np.testing.assert_array_equal(seen[1, 1], np.concatenate([obs[1, 1], obs[1, 0], obs[1, 2]]))
     assert team.seen_by_critic(obs, central=False) is obs
 
@@ -147,18 +177,26 @@ def test_a_time_limit_keeps_the_bootstrap_and_an_end_does_not(ends):
     batch |= {"rewards": torch.zeros(1, 1, 3)}
     batch |= {name: torch.full((1, 1), name == ends) for name in ("terminated", "truncated")}
     advantages, returns = team.advantages_of(batch, lambda seen: torch.full((*seen.shape[:-1], 1), 7.0))
-    expected = 0.95 * 7 if ends == "truncated" else 0.0
+    expected = 0.9 * 7 if ends == "truncated" else 0.0
     np.testing.assert_allclose(returns, expected, rtol=1e-6)
     np.testing.assert_allclose(advantages, expected - 7, rtol=1e-6)
 
 
-def test_a_rollout_is_whole_episodes_with_their_true_successors():
-    spread = Spread(4, seed=0)
+@pytest.mark.parametrize("by_number", [False, True], ids=["nearest first", "by number"])
+def test_a_rollout_is_whole_episodes_with_their_true_successors(by_number):
+    spread, first = Spread(4, seed=0), Spread(4, seed=0)
     batch = team.collect(
-        lambda obs: np.zeros((*obs.shape[:2], 5)), spread, np.random.default_rng(0), central=True
+        lambda obs: np.zeros((*obs.shape[:2], 5)),
+        spread,
+        np.random.default_rng(0),
+        central=True,
+        by_number=by_number,
     )
-    assert batch["obs"].shape == (25, 4, 3, 18)
-    assert batch["will_see"].shape == (25, 4, 3, 54)
+    assert batch["obs"].shape == (25, 4, 3, 14)
+    assert batch["will_see"].shape == (25, 4, 3, 42)
+    np.testing.assert_array_equal(batch["obs"][0], team.shown(first.reset(), by_number))
+    np.testing.assert_array_equal(batch["will_see"][-1, ..., :14], team.shown(spread.observe(), by_number))
+    np.testing.assert_array_equal(batch["sees"][..., :14], batch["obs"])
     np.testing.assert_array_equal(batch["sees"][1:], batch["will_see"][:-1])
     assert batch["truncated"].sum() == 4
     assert batch["truncated"][-1].all()
@@ -166,7 +204,7 @@ def test_a_rollout_is_whole_episodes_with_their_true_successors():
 
 
 def test_a_team_learns_to_rest_where_resting_is_all_that_pays(monkeypatch):
-    """PPO's sign and masks: 8 updates in a world that pays 1 for every first action."""
+    """PPO's sign and masks: six updates in a world that pays 1 for every first action."""
 
     class Paid(Spread):
         def step(self, actions):
@@ -175,8 +213,78 @@ def test_a_team_learns_to_rest_where_resting_is_all_that_pays(monkeypatch):
 
     monkeypatch.setattr(team, "Spread", Paid)
     for central in (False, True):
-        _, returns = team.train(central, 8, 4, seed=0)
+        _, returns = team.train(central, 6, 4, seed=0)
         assert returns[0] < 80 < returns[-1]  # of 250; at random 50
+
+
+def test_a_team_is_trained_on_the_lists_it_asked_for():
+    view = np.random.default_rng(0).normal(size=(2, 3, 14)).astype(np.float32)
+    first, numbered, again = (
+        team.train(False, 1, 2, 0, by_number=one)[0](view) for one in (False, True, False)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, numbered)
+
+
+def test_a_film_shows_the_same_worlds_with_each_way_to_act_and_what_was_earned(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        team,
+        "draw_world",
+        lambda spread, which, title: (
+            drawn.append((title, spread.landmarks[which].copy())) or np.full((4, 3, 3), which, dtype=np.uint8)
+        ),
+    )
+    rest = lambda spread: np.zeros((spread.num_envs, 3), dtype=int)  # noqa: E731
+    frames = team.film_frames({"rest": rest, "best": team.assigned()}, seed=3, num_episodes=2)
+    assert len(frames) == 2 * (26 + 8)
+    assert {frame.shape for frame in frames} == {(4, 6, 3)}
+    assert [int(frame.mean()) for frame in frames] == [0] * 34 + [1] * 34, "one episode after the other"
+    world, total = Spread(2, 3), 0.0
+    world.reset()
+    half = len(drawn) // 2
+    for step in range(26):
+        title, landmarks = drawn[2 * step + 1]
+        assert title == f"rest: reward {total:.1f}"
+        np.testing.assert_array_equal(landmarks, world.landmarks[1])
+        np.testing.assert_array_equal(drawn[half + 1][1], landmarks)
+        total += world.step(np.zeros((2, 3), dtype=int))[1][1].mean()
+    assert drawn[half][0] == "best: reward 0.0"
+
+
+def test_the_film_is_of_the_untrained_team_and_of_the_trained_one(tmp_path, monkeypatch):
+    shown = []
+
+    def frames(acts, seed):
+        shown.append((acts, seed))
+        return [np.zeros((4, 6, 3), dtype=np.uint8)] * 2
+
+    monkeypatch.setattr(team, "film_frames", frames)
+    monkeypatch.setattr(team, "sampled", lambda actor, rng: actor)
+    log, _ = measured(tmp_path, evidence.film_spread, lesson.Config(seed=3), spread_central="trained")
+    ((acts, seed),) = shown
+    assert list(acts) == ["before", "after"]
+    assert acts["after"] == "trained"
+    assert np.abs(acts["before"](np.ones((2, 3, 14), dtype=np.float32))).max() < 0.1, "all actions alike"
+    assert seed not in range(1000), "seeds of training are small numbers"
+    assert [path.name for path in log.figures] == ["E9_film.gif"]
+
+
+def test_agents_and_landmarks_are_drawn_where_they_are():
+    world = lone(
+        {"agents": [[-0.9, 0.9], [0.0, 0.0], [5.0, 0.0]], "landmarks": [[0.9, -0.9], [0.5, 0], [-0.5, 0]]}
+    )
+    picture = team.draw_world(world, 0, "before: reward 0.0")
+    height, width, _ = picture.shape
+    assert (height, width) == (344, 300)
+
+    def at(x, y):
+        return tuple(picture[round(44 + 150 - 150 * y / 1.35), round(150 + 150 * x / 1.35)])
+
+    assert at(-0.9, 0.9) == at(-0.9 + 0.14, 0.9) == (0, 114, 178), "blue, as large as it is"
+    assert at(-0.9 + 0.17, 0.9) == (255, 255, 255)
+    assert at(0, 0) == (230, 159, 0)
+    assert at(0.9, -0.9) == at(0.5, 0) == (0, 0, 0)
 
 
 # Poker
@@ -327,6 +435,12 @@ def test_texts_say_what_was_recorded():
     pure = 2 * kuhn.PURE_LOSS
     high = np.median([run["gradient_last"] for run in runs])
     assert 0.5 * pure < high < 2 * pure, '"as high as that of strategies that never mix"'
+    for run in runs:
+        learned = [run["return_own"], run["return_central"]]
+        assert min(learned) > run["return_nearest"], '"with either critic"'
+        assert max(learned) < run["return_assigned"], '"less than with a landmark each"'
+        apart = abs(learned[0] - learned[1])
+        assert 2 * apart < run["return_own"] - run["return_numbered"], '"not the critic, but the view"'
 
 
 def test_the_batch_is_far_faster_than_the_packages_worlds():
@@ -562,30 +676,40 @@ def test_policies_for_landmarks_are_judged_in_the_same_worlds_which_nobody_train
     fixed = {team.to_nearest: -14.0}
     monkeypatch.setattr(team, "at_random", lambda rng: "random")
     monkeypatch.setattr(team, "assigned", lambda: "assigned")
-    monkeypatch.setattr(team, "sampled", lambda actor, rng: actor)
+    judged = []
 
-    def train(central, num_updates, num_worlds, seed):
-        trained.append((central, num_updates, num_worlds, seed))
-        return f"central {central}", [-20.0, -19.0 + central]
+    def sampled(actor, rng, by_number):
+        judged.append(by_number)
+        return actor
+
+    monkeypatch.setattr(team, "sampled", sampled)
+
+    def train(central, num_updates, num_worlds, seed, by_number):
+        trained.append((central, num_updates, num_worlds, seed, by_number))
+        return ("by number" if by_number else f"central {central}"), [-20.0] * 10 + [-19.0 + central, -18.0]
 
     def mean_return(act, num_worlds, seed):
         asked.append((num_worlds, seed))
-        known = {"random": -24.0, "assigned": -6.0, "central False": -18.0, "central True": -21.0}
+        known = {"random": -24.0, "assigned": -6.0, "central False": -12.0, "central True": -13.0}
+        known["by number"] = -19.0
         return known[act] if act in known else fixed[act]
 
     monkeypatch.setattr(team, "train", train)
     monkeypatch.setattr(team, "mean_return", mean_return)
-    extra = evidence.Config(spread_updates=2, spread_worlds=5, spread_tests=30)
+    extra = evidence.Config(spread_updates=12, spread_worlds=5, spread_tests=30)
     log, values = measured(tmp_path, evidence.claim_spread, lesson.Config(seed=3), extra)
-    assert trained == [(False, 2, 5, 3), (True, 2, 5, 3)]
+    assert trained == [(False, 12, 5, 3, False), (True, 12, 5, 3, False), (False, 12, 5, 3, True)]
+    assert judged == [False, False, True], "a policy is judged by the lists it was trained with"
     assert set(asked) == {(30, asked[0][1])}
     assert asked[0][1] not in range(1000), "seeds of training are small numbers"
     assert values == {
         "assignment_is_ahead": 8.0,
-        "spread_learns": 3.0,
-        "critics_alike": pytest.approx(3 / 18),
+        "ahead_of_nearest": 1.0,
+        "nearest_first": 7.0,
+        "critics_alike": pytest.approx(1 / 18),
     }
-    assert log.series("spread_own") == ([1, 2], [-20.0, -19.0])
-    assert log.series("spread_central") == ([1, 2], [-20.0, -18.0])
-    names = ("random", "nearest", "assigned", "own", "central")
-    assert [log.last(f"return_{name}") for name in names] == [-24.0, -14.0, -6.0, -18.0, -21.0]
+    assert log.series("spread_own") == ([10, 12], [-20.0, -18.5])
+    assert log.series("spread_central") == ([10, 12], [-20.0, -18.0])
+    names = ("random", "nearest", "assigned", "own", "central", "numbered")
+    assert [log.last(f"return_{name}") for name in names] == [-24.0, -14.0, -6.0, -12.0, -13.0, -19.0]
+    assert log.kept["spread_central"] == "central True"
