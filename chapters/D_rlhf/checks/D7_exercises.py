@@ -151,4 +151,25 @@ default did each leave?
 512, longer than the model has positions. `bf16`.
 """,
     ),
+    "real_model": Exercise(
+        title="A model that has read more",
+        task="""
+The extra `smollm` has SmolLM2, of 135 million weights. A few updates of its adapters:
+
+    rl run D7 --model smollm2 --lora 8 --num-batches 1 --rounds-a-batch 2 --group-size 4 --num-eval-texts 56
+
+It takes some minutes and several gigabytes; a line tells when a trainer has ended. Say first: of its 28 pairs
+of texts, will many differ in what the rule counts? Which trainers take longest? And then: who has learnt?
+Stop it by Ctrl-C behind GRPO's line, and go on: the same command, with `--resume` and the run's folder.
+""",
+        minutes=15,
+        difficulty="medium",
+        answer="""
+Few pairs differ: in 16 tokens SmolLM2 seldom writes one of the words that the rule counts, so most texts are
+worth 0. SFT, Reward and DPO have little to read and end soon. GRPO, RLOO and PPO write texts, and read all of
+them, which takes most of the time; in a group whose texts are all worth 0 no advantage is left. By (4) a win
+rate over 56 texts is uncertain by more than a tenth: after so few updates nobody can tell who has learnt, and
+a claim may fail. A rule that is never met teaches nothing: begin with what a model solves now and then (D5).
+""",
+    ),
 }
