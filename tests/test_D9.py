@@ -379,7 +379,8 @@ def test_guessers_are_judged_by_the_worst_of_four(tmp_path, monkeypatch):
     trained, shares = [], {1: 0.1, 2: 0.27, 3: 0.7, 4: 0.95}
 
     def train(policy, game, cfg, log, name):
-        trained.append((game.num_guesses, game.num_numbers, cfg.num_prompts, cfg.num_updates, name))
+        batches = (cfg.num_updates, cfg.num_prompts, cfg.group_size)
+        trained.append((game.num_guesses, game.num_numbers, batches, name))
 
     monkeypatch.setattr(lesson, "train", train)
     monkeypatch.setattr(IntervalPolicy, "success", lambda policy: shares[policy.game.num_guesses])
@@ -387,9 +388,9 @@ def test_guessers_are_judged_by_the_worst_of_four(tmp_path, monkeypatch):
         evidence, "most_found", lambda numbers, guesses: min(numbers, 2**guesses - 1) - 0.5 * (guesses == 2)
     )
     log = RunLog(tmp_path, "D9")
-    evidence.claim_guessing(lesson.Config(), replace(evidence.Config(), guess_updates=5), log)
+    evidence.claim_guessing(lesson.Config(), replace(evidence.Config(), guess_updates=5, guess_games=7), log)
     log.close()
-    assert trained == [(guesses, 10, 1, 5, f"guess_{guesses}") for guesses in (1, 2, 3, 4)]
+    assert trained == [(guesses, 10, (5, 1, 7), f"guess_{guesses}") for guesses in (1, 2, 3, 4)]
     assert log.series("guess_success") == ([1, 2, 3, 4], list(shares.values()))
     assert log.series("guess_optimum")[1] == pytest.approx([0.1, 0.3, 0.7, 1.0])
     assert {claim.name: claim.value for claim in log.claims} == pytest.approx(

@@ -306,7 +306,7 @@ can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must
 
 <!-- results: D9 -->
 
-`rl run D9`: 24 s; with `--evidence`: 49 s, 1044 MB; with `--smoke --evidence`: 17 s.
+`rl run D9`: 28 s; with `--evidence`: 70 s, 1053 MB; with `--smoke --evidence`: 20 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
@@ -325,7 +325,7 @@ can lose it. Log where the loss pulls: `world_pull` must be 0, `early_pull` must
 | world_pull_learnt *   | 0.392 (0.355 to 0.422)          | ≥ 0.001      | 5/5 |
 | early_pull_lost *     | 0                               | ≤ 0          | 5/5 |
 | guess_optimum *       | 0                               | ≤ 1e-12      | 5/5 |
-| guess_success *       | 0.987 (0.986 to 0.991)          | ≥ 0.9        | 5/5 |
+| guess_success *       | 0.995 (0.993 to 0.996)          | ≥ 0.9        | 5/5 |
 | kuhn_before *         | 0.469                           | 0.4583 ± 0.1 | 5/5 |
 | kuhn_after *          | 0.0875 (0.0738 to 0.0913)       | ≤ 0.1667     | 5/5 |
 | kuhn_cfr *            | 0.0135                          | ≤ 1.96       | 5/5 |

@@ -284,6 +284,7 @@ EDITS = {
         old="position_ids[:, -1:] + 1",
         new="position_ids[:, -1:]",
         says="every new token stands at the same position",
+        fails=("success_sampled",),
     ),
     "answers_in_probability": Edit(
         function="expected_return",
