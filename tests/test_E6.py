@@ -299,6 +299,34 @@ def test_branches_are_followed():
     assert np.abs(off.apart).max() < 1e-9
 
 
+def test_each_step_of_a_branch_begins_where_it_is_and_believes_a_member_drawn_anew():
+    """Two members turn the pendulum 0.1 too far, this way and that."""
+    torch.manual_seed(0)
+    seen = []
+
+    def predict(obs, actions):
+        told = [world(shift)(obs, actions) for shift in (0.1, -0.1)]
+        return tuple(torch.stack([one[part][0] for one in told]) for part in (0, 1))
+
+    def act(obs):
+        seen.append(straying.states_of(obs.double().numpy())[:, 0])
+        return obs[:, 1:2]  # another push wherever it is
+
+    starts = starts_of(np.full(400, 0.3))
+    found = straying.follow(predict, lesson.disagreement, act, starts, 3)
+    np.testing.assert_allclose(found.missed, 0.1)
+    apart = math.dist((math.cos(0.1), math.sin(0.1)), (1.0, 0.0))
+    assert (np.abs(found.apart / apart - 1.0) < 0.01).all()
+    np.testing.assert_allclose(seen[0], 0.3)
+    first = np.sign(seen[1] - seen[1].mean())
+    assert abs(first.mean()) < 0.2, "each of both for about half of the branches"
+    second = np.sign(seen[2] - np.where(first > 0, seen[2][first > 0].mean(), seen[2][first < 0].mean()))
+    assert abs((first * second).mean()) < 0.2
+    np.testing.assert_allclose(found.strayed[0], 0.1)
+    assert (found.strayed[1][first * second > 0] > 0.19).all()
+    assert (found.strayed[1][first * second < 0] < 0.02).all()
+
+
 def test_episodes_in_the_model_and_in_the_world():
     """Two members err by 1 in their rewards, this way and that; a policy brakes by the speed that it sees."""
     states = np.array([[math.pi, 0.0], [0.5, 1.0], [2.0, -3.0]])
