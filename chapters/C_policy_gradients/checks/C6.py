@@ -110,12 +110,14 @@ EDITS = {
         old="limit * torch.tanh(raw / limit)",
         new="raw.clamp(-limit, limit)",
         says="cuts actions at the limits: beyond them no slope leads back, and (7) counts another squash",
+        fails=("density_integral",),
     ),
     "steep": Edit(
         function="squash",
         old="torch.tanh(raw / limit)",
         new="torch.tanh(raw)",
         says="squashes as if every limit were 1",
+        fails=("density_integral",),
     ),
     "larger_of_two": Edit(
         function="soft_value",
@@ -171,12 +173,14 @@ EDITS = {
         old="return (normal - packed).sum(dim=-1)",
         new="return normal.sum(dim=-1)",
         says="forgets that the squash packs densities: all entropy is bought at the limits",
+        fails=("density_integral",),
     ),
     "jacobian_added": Edit(
         function="squashed_log_prob",
         old="(normal - packed)",
         new="(normal + packed)",
         says="adds the squash's logarithm, which should be subtracted",
+        fails=("density_integral",),
     ),
     "averaged_over_numbers": Edit(
         function="squashed_log_prob",
@@ -267,6 +271,6 @@ EDITS = {
         old="    optimizer.step()\n",
         new="",
         says="computes gradients and takes no step",
-        fails=("td3_return", "sac_return"),
+        fails=("ddpg_return", "td3_return", "sac_return"),
     ),
 }
