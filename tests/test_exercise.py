@@ -15,6 +15,7 @@ from chapters.course import bugs, cli, grading, overview, plans, practice, shown
 from chapters.course.catalog import find, lessons
 from chapters.course.parts import exercises_of, tasks_of
 from chapters.course.spying import Call, replay, same_answer, spied
+from chapters.text.models import off_the_clock
 
 GAE = """
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -127,6 +128,20 @@ def test_a_missing_gradient_is_said():
         "    return torch.min(ratio * advantages, ratio.clamp(1 - clip_eps, 1 + clip_eps) * advantages)\n"
     )
     assert grade_of(source, "clipped_surrogate").said == "returns a constant: no gradient flows"
+
+
+def compute(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_what_a_model_takes_to_be_made_does_not_count_as_a_learners_time():
+    with spying.within(0.3), off_the_clock():
+        compute(0.4)
+    stopped = off_the_clock()(compute)
+    with pytest.raises(spying.OverTime), spying.within(0.3):
+        [stopped(0.1), compute(0.4)]
 
 
 @pytest.mark.parametrize("item", lessons(), ids=lambda item: item.id)

@@ -12,7 +12,7 @@ def soft_optimum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(gain K, covariance) of the best policy N(-K x, covariance) of a linear system, eqs. (6) and (E1)."""
     P = np.zeros_like(Q)
-    for _ in range(2000):
+    for _ in range(500):
         M = R + gamma * B.T @ P @ B
         K = gamma * np.linalg.solve(M, B.T @ P @ A)
         after = A - B @ K
