@@ -254,5 +254,6 @@ def draw_parts(runs: list[dict], log: RunLog) -> None:
     right.set_xscale("log", base=2)
     right.set_xticks(SIMULATIONS, SIMULATIONS)
     right.set(xlabel="simulations", ylabel="value gained over the prior", title="With exact values")
-    right.legend(fontsize=10)
+    right.set(ylim=(-1, 1))  # room for the legend below all lines
+    right.legend(fontsize=10, loc="lower right")
     log.figure(figure, "parts")
