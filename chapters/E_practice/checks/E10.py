@@ -256,6 +256,7 @@ EDITS = {
         old="q_values.gather(1, actions.unsqueeze(1)).squeeze(1)",
         new="q_values.amax(dim=1)",
         says="takes the best action's value, whatever was done",
+        fails=("good_cql", "cql_over_clone"),
     ),
     "only_logged": Edit(
         function="conservative_penalty",
@@ -269,12 +270,14 @@ EDITS = {
         old="(q_values.logsumexp(dim=1) - pick(q_values, actions)).mean()",
         new="q_values.logsumexp(dim=1).mean()",
         says="pulls down and never pushes up what the log did",
+        fails=("cql_over_clone",),
     ),
     "turned_round": Edit(
         function="conservative_penalty",
         old="(q_values.logsumexp(dim=1) - pick(q_values, actions)).mean()",
         new="(pick(q_values, actions) - q_values.logsumexp(dim=1)).mean()",
         says="pulls down what the log did: optimism",
+        fails=("good_cql", "cql_over_clone"),
     ),
     "the_mean_of_all": Edit(
         function="conservative_penalty",
@@ -342,6 +345,7 @@ EDITS = {
         old="(tau - (errors < 0).float()).abs()",
         new="tau * (errors >= 0).float()",
         says="counts errors above 0 alone: V rises above all that was seen",
+        fails=("good_iql",),
     ),
     "no_limit": Edit(
         function="advantage_weights",
@@ -372,12 +376,14 @@ EDITS = {
         old='cfg.gamma * ~batch["terminated"] * next_values',
         new="cfg.gamma * next_values",
         says="bootstraps through a terminal state: a fall costs nothing",
+        fails=("cql_over_clone",),
     ),
     "only_at_the_end": Edit(
         function="td_loss",
         old='~batch["terminated"]',
         new='batch["terminated"]',
         says="the mask the wrong way round: bootstraps only where it is over",
+        fails=("cql_over_clone",),
     ),
     "not_discounted": Edit(
         function="td_loss",
@@ -390,6 +396,7 @@ EDITS = {
         old="(1 - cfg.gamma) * batch",
         new="1.0 * batch",
         says="rewards of 1, not of 1 - gamma: values grow, and alpha and the temperature count for less",
+        fails=("good_iql",),
     ),
     "whole_square": Edit(
         function="td_loss",
@@ -408,12 +415,14 @@ EDITS = {
         old="learner.policy(",
         new="learner.q(",
         says="clones into the wrong network",
+        fails=("good_dqn",),
     ),
     "target_that_runs": Edit(
         function="dqn_loss",
         old="learner.target(",
         new="learner.q(",
         says="the network asks itself: no target that stands still",
+        fails=("good_cql",),
     ),
     "mean_action": Edit(
         function="dqn_loss",
@@ -426,6 +435,7 @@ EDITS = {
         old='batch["next_obs"]',
         new='batch["obs"]',
         says="bootstraps from where it stood, not from where it came",
+        fails=("cql_over_clone",),
     ),
     "no_weight": Edit(
         function="cql_loss",
@@ -438,6 +448,7 @@ EDITS = {
         old="+ cfg.alpha * penalty",
         new="- cfg.alpha * penalty",
         says="subtracts the penalty: optimism",
+        fails=("good_cql", "cql_over_clone"),
     ),
     "pulls_the_target": Edit(
         function="cql_loss",
