@@ -455,6 +455,7 @@ EDITS = {
         old="conservative_penalty(learner.q(",
         new="conservative_penalty(learner.target(",
         says="pulls at the target network, which learns nothing",
+        fails=("good_cql",),
     ),
     "asks_for_the_best": Edit(
         function="iql_loss",
@@ -480,6 +481,7 @@ EDITS = {
         old="advantage_weights(errors.detach(), cfg.temperature)",
         new="advantage_weights(errors, cfg.temperature)",
         says="lets the clone's gradient into V: it learns to make surprising actions look bad",
+        fails=("good_iql",),
     ),
     "own_opinion": Edit(
         function="iql_loss",
@@ -510,12 +512,13 @@ EDITS = {
         old='("clone", "iql")',
         new='("clone",)',
         says="acts by IQL's Q, whose values of unseen actions nobody trained",
+        fails=("good_iql",),
     ),
     "worst_action": Edit(
         function="policy_of",
         old=".argmax(dim=-1)",
         new=".argmin(dim=-1)",
         says="takes the worst action",
-        fails=("good_cql", "good_iql"),
+        fails=("good_dqn", "good_cql", "good_iql", "cql_over_clone"),
     ),
 }
