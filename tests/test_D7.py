@@ -210,9 +210,12 @@ def test_a_rule_counts_what_it_is_asked():
 
 
 def test_texts_that_are_all_alike_are_refused_in_one_line():
+    """Before anything trains; of those that only measure, nothing is said."""
     written = trainers.Written({}, ["a"], ["b"])
+    none, _ = written.pairs(torch.zeros(0, 2, dtype=torch.long))
     with pytest.raises(UsageError, match="--num-batches"):
-        written.pairs(torch.zeros(0, 2, dtype=torch.long))
+        trainers.table(**none._asdict())
+    assert np.isnan(trainers.accuracy(Alike(1.0), BASE, none))
 
 
 def test_the_reward_model_of_ppo_stands_still_and_its_critic_is_a_copy(lm, written, folder):

@@ -433,8 +433,9 @@ weights. A few updates of its adapters:
 
     rl run D7 --model smollm2 --lora 8 --num-batches 1 --rounds-a-batch 2 --group-size 4 --num-eval-texts 56
 
-It takes some minutes and several gigabytes; a line tells when a trainer has ended. Say first: of its 28 pairs
-of texts, will many differ in what the rule counts? Which trainers take longest? And then: who has learnt?
+It takes some minutes, and about ten gigabytes: PPO comes last, beside all that was made. A line tells when a
+trainer has ended. Say first: of its 28 pairs of texts, will many differ in what the rule counts? Which
+trainers take longest? And then: who has learnt?
 Stop it by Ctrl-C behind GRPO's line, and go on: the same command, with `--resume` and the run's folder.
 
 <details><summary>Answer</summary>

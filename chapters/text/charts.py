@@ -184,7 +184,8 @@ def draw_judge(
     bars.bar(places + 0.2, list(ideal.values()), 0.38, color="lightgrey", label=label)
     bars.axhline(0.0, label="people", **plotting.REFERENCE)
     bars.set_xticks(places, ("standing first", "one filler more", "the own style"))
-    bars.set_ylim(None, 1.45 * max(0.1, *found.values(), *ideal.values()))
+    highest, lowest = max(0.1, *found.values(), *ideal.values()), min(0.0, *found.values())
+    bars.set_ylim(None, 1.45 * highest - 0.45 * lowest)  # room for the legend
     bars.set(ylabel="log-odds of being preferred", title="What the judge likes")
     bars.legend(loc="upper left")
 
@@ -197,5 +198,7 @@ def draw_judge(
     chart.set(
         xlabel="KL from the first policy (nats)", ylabel="gold reward (log-odds)", title="What is learnt"
     )
-    chart.legend(loc="lower right", fontsize=10)
+    worst = min(line.get_ydata()[-1] for line in chart.lines)
+    low = worst < (best[0] + best[-1]) / 2  # of a judge that knows little: there the legend would stand
+    chart.legend(loc="best" if low else "lower right", fontsize=10)
     log.figure(figure)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import gc
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -55,8 +56,6 @@ class Written(NamedTuple):
 
     def pairs(self, rows: Int[Tensor, "M 2"]) -> tuple[Judged, dict[str, Tensor]]:
         """(columns, tensors as in `chapters/text/pairs.py`) of the rows of the chosen and of the rejected."""
-        if not len(rows):
-            raise UsageError("no two texts of one prompt differ in reward (allowed: a larger --num-batches)")
         better, worse = rows.T.tolist()
         columns = (self.prompts, better), (self.texts, better), (self.texts, worse)
         judged = Judged(*([column[row] for row in which] for column, which in columns))
@@ -92,9 +91,11 @@ def repeated(num: int) -> list[str]:
 
 
 def table(**columns: Sequence) -> Any:
-    """What TRL's trainers read."""
+    """What TRL's trainers read. Raises UsageError, one line, if there is nothing to read: no pair differs."""
     from datasets import Dataset
 
+    if not all(columns.values()):
+        raise UsageError("no two texts of one prompt differ in reward (allowed: a larger --num-batches)")
     return Dataset.from_dict(columns)
 
 
@@ -192,7 +193,9 @@ def run(trainer: Any, name: str, log: RunLog) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(scorer: nn.Module, lm: LoadedModel, judged: Judged) -> float:
-    """How often a reward model gives the chosen text the higher score."""
+    """How often a reward model gives the chosen text the higher score; NaN where no two texts differed."""
+    if not judged.prompt:
+        return math.nan
     encode = {"return_tensors": "pt", "padding": True, "padding_side": "right"}
     chosen, rejected = (
         scorer(**lm.tokenizer(judged.whole(side), **encode)).logits for side in ("chosen", "rejected")
