@@ -1,5 +1,6 @@
 """D16: the policy is trained towards the proxy alone; what the evidence measures, on known cases."""
 
+import copy
 import dataclasses
 import itertools
 import types
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.course.catalog import find
 from chapters.D_rlhf import D16_reward_overoptimization as lesson
 from chapters.D_rlhf.evidence import D16 as evidence
 from chapters.envs.token_world import token_world
 from chapters.text.models import load_model
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog
+from chapters.utils.lesson import RunOptions, execute
 
 
 def test_fitted_weights_are_the_most_likely_ones():
@@ -69,6 +72,60 @@ def test_a_turn_is_found_where_there_is_one_and_not_in_noise():
     assert evidence.turn(noise + shape) < 0.5
 
 
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+class Stop(KeyboardInterrupt):
+    """What ends a run in the middle of it."""
+
+
+@pytest.mark.parametrize("num_updates", [1, 4, 8])
+def test_the_peak_is_kept_as_it_was_before_its_update(num_updates, tmp_path, monkeypatch):
+    """Also in a run that was stopped and goes on: it ends as if it had been left alone, to the bit."""
+    base = load_model("tiny", review_recipe(20))
+    cfg = dataclasses.replace(lesson.Config(), num_policy_updates=num_updates, num_tokens=2)
+    worth = [0.0, 3.0, 1.0, 5.0, 2.0, 2.0, 1.0, 0.0][:num_updates]
+    before, stop = [], None
+    write_texts = lesson.write_texts
+
+    def write(policy, *given):
+        if len(before) == stop:
+            raise Stop
+        before.append(copy.deepcopy(policy.model))
+        return write_texts(policy, *given)
+
+    def main(cfg, log):
+        scorer = lambda ids, mask: mask.sum(1).float()  # noqa: E731
+        log.keep(found=lesson.maximise(scorer, base, cfg, log, num_prompts=2, group_size=2))
+
+    def go(folder, resume=None):
+        options = RunOptions(out=tmp_path / folder, resume=resume, save_every=0.0)
+        log = execute(main, cfg, find("D16").path, options, print_claims=False)
+        return *log.kept["found"], log.metrics
+
+    monkeypatch.setattr(lesson, "write_texts", write)
+    monkeypatch.setattr(lesson, "gold_reward", lambda texts: np.array(worth[len(before) - 1]))
+    end, top, peak, metrics = go("alone")
+    width = min(5, num_updates)
+    means = [np.mean(worth[at : at + width]) for at in range(num_updates - width + 1)]
+    assert peak == int(np.argmax(means)) + width // 2
+    assert same(top, before[peak])
+    if num_updates < 3:
+        return
+    alone, stop = before.copy(), num_updates // 2
+    before.clear()
+    with pytest.raises(Stop):
+        go("stopped")
+    stop = None
+    *found, again = go("stopped", next((tmp_path / "stopped" / "D16").iterdir()))
+    assert len(before) == num_updates
+    assert all(map(same, before, alone))
+    assert same(found[0], end)
+    assert same(found[1], top)
+    assert (found[2], again) == (peak, metrics)
+
+
 def test_policy_is_trained_towards_the_proxy_alone(tmp_path):
     """A proxy that likes one word: the policy comes to write it, and the base model is left as it was."""
     base = load_model("tiny", review_recipe(20))
@@ -76,16 +133,16 @@ def test_policy_is_trained_towards_the_proxy_alone(tmp_path):
     before = [parameter.clone() for parameter in base.model.parameters()]
     cfg = dataclasses.replace(lesson.Config(), num_policy_updates=12, num_tokens=4)
     log = RunLog(tmp_path, "D16")
-    weights = lesson.maximise(lambda ids, mask: (ids == word).sum(1).float(), base, cfg, log)
+    end, top, peak = lesson.maximise(lambda ids, mask: (ids == word).sum(1).float(), base, cfg, log)
     log.close()
     proxy, kl = log.series("rloo_proxy")[1], log.series("rloo_kl")[1]
     assert np.mean(proxy[-3:]) > np.mean(proxy[:3]) + 0.1
     assert kl[-1] > abs(kl[0]) + 0.2
     assert abs(kl[0]) < 1e-4, "the first batch is the reference's own"
     assert all(torch.equal(a, b) for a, b in zip(before, base.model.parameters()))
-    assert len(weights) == 13
-    assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), base.model.state_dict().values()))
-    assert not all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[-1].values()))
+    assert not same(end, base.model)
+    assert 2 <= peak <= 9, "the middle of five updates"
+    assert not same(top, end)
 
 
 def test_judging_reads_the_policy_that_it_is_given(tmp_path):
@@ -98,9 +155,9 @@ def test_judging_reads_the_policy_that_it_is_given(tmp_path):
     def scorer(ids, mask):
         return (ids == word).sum(1).float()
 
-    weights = lesson.maximise(scorer, base, cfg, log)
+    end, _, _ = lesson.maximise(scorer, base, cfg, log)
     log.close()
-    first, again, last = (lesson.judge(weights[at], scorer, base, cfg) for at in (0, 0, -1))
+    first, again, last = (lesson.judge(model, scorer, base, cfg) for model in (base.model, base.model, end))
     assert np.array_equal(first["proxy"], again["proxy"])
     assert last["proxy"].mean() > first["proxy"].mean() + 0.1
 

@@ -31,12 +31,15 @@ from torch import Tensor, nn
 from chapters.envs.reviews import PROMPTS, gold_reward
 from chapters.envs.token_world import TokenWorld, token_world
 from chapters.text import preferences
+from chapters.text.checkpoint import resumable
 from chapters.text.generation import token_log_probs
 from chapters.text.models import LoadedModel, load_model
 from chapters.text.preferences import score_texts, write_texts
 from chapters.text.recipes import review_recipe
 from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
 from chapters.utils.optim import Adam
+
+WINDOW = 5  # updates whose mean gold decides where its peak is
 
 
 @dataclass(frozen=True)
@@ -152,14 +155,21 @@ def leave_one_out(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
 
 def maximise(
     scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog, num_prompts: int = 8, group_size: int = 8
-) -> list[dict[str, Tensor]]:
-    """Train a copy of the base model on the proxy alone: its weights before each update, and at the end."""
+) -> tuple[nn.Module, nn.Module, int]:
+    """Train a copy of the base model on the proxy alone.
+
+    Returns (the policy at the end, the policy before the update at gold's peak, the number of that update).
+    The peak is a running mean's; the last few policies are held until it is known whether it was there.
+    """
     policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
     optimizer = Adam(policy.model.parameters(), lr=cfg.policy_learning_rate)
     generator = torch.Generator().manual_seed(cfg.seed)
-    weights = []
-    for update in log.track(range(cfg.num_policy_updates), "updates", show="rloo_gold"):
-        weights.append(copy.deepcopy(policy.model.state_dict()))
+    window = min(WINDOW, cfg.num_policy_updates)
+    late = window - 1 - window // 2  # updates from the middle of a window to its end
+    top, *held = (copy.deepcopy(base.model) for _ in range(late + 2))
+    state = (policy.model, optimizer, generator, top, *held)  # all that changes (`--resume`)
+    for update in resumable(log, cfg.num_policy_updates, "updates", state, show="rloo_gold"):
+        held[update % len(held)].load_state_dict(policy.model.state_dict())
         chosen = torch.randint(len(PROMPTS), (num_prompts,), generator=generator)
         prompts = [PROMPTS[number] for number in chosen for _ in range(group_size)]
         texts, written = write_texts(policy, prompts, cfg.num_tokens, generator)
@@ -178,7 +188,15 @@ def maximise(
         (-(advantages * log_probs).mean()).backward()
         nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimizer.step()
-    return [*weights, copy.deepcopy(policy.model.state_dict())]
+        if update >= window - 1 and peak_of(log, window) == update - late:
+            top.load_state_dict(held[(update - late) % len(held)].state_dict())
+    return policy.model, top, peak_of(log, window)
+
+
+def peak_of(log: RunLog, window: int) -> int:
+    """The update at which a running mean of gold is highest so far: the middle of its window."""
+    smooth = np.convolve(log.series("rloo_gold")[1], np.ones(window) / window, "valid")
+    return int(smooth.argmax()) + window // 2
 
 
 # %% [markdown]
@@ -343,11 +361,10 @@ def train_proxy(base: LoadedModel, cfg: Config, log: RunLog) -> nn.Module:
 
 
 def judge(
-    weights: dict, scorer: Callable, base: LoadedModel, cfg: Config
+    model: nn.Module, scorer: Callable, base: LoadedModel, cfg: Config
 ) -> dict[str, Float[np.ndarray, " num"]]:
     """Gold and proxy of fresh completions of a policy, both in units of gold."""
-    policy = LoadedModel(copy.deepcopy(base.model), base.tokenizer)
-    policy.model.load_state_dict(weights)
+    policy = LoadedModel(model, base.tokenizer)
     generator = torch.Generator().manual_seed(cfg.seed + 1_000_003)
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(cfg.num_judged)]
     texts, _ = write_texts(policy, prompts, cfg.num_tokens, generator)
@@ -357,12 +374,12 @@ def judge(
     }
 
 
-def claim_turn(weights: list, scorer: Callable, base: LoadedModel, cfg: Config, log: RunLog) -> None:
+def claim_turn(
+    final: nn.Module, highest: nn.Module, peak: int, scorer: Callable, base: LoadedModel, cfg: Config,
+    log: RunLog,
+) -> None:  # fmt: skip
     """Gold at its peak against either end: the peak is chosen on training batches, judged on fresh texts."""
-    window = np.ones(min(5, cfg.num_policy_updates))
-    smooth = np.convolve(log.series("rloo_gold")[1], window / len(window), "valid")
-    peak = int(smooth.argmax()) + len(window) // 2
-    start, top, end = (judge(weights[at], scorer, base, cfg) for at in (0, peak, -1))
+    start, top, end = (judge(model, scorer, base, cfg) for model in (base.model, highest, final))
     log.write(
         peak, gold_start=start["gold"].mean(), gold_peak=top["gold"].mean(), gold_end=end["gold"].mean()
     )
@@ -396,8 +413,7 @@ def main(cfg: Config, log: RunLog) -> None:
     rule = {"source": "finite differences of (4)", "always": True, "seeds": "10/10"}
     log.claim("covariance_gap", says, covariance_gap(token_world(cfg.seed)), at_most=1e-6, **rule)
     scorer = train_proxy(base, cfg, log)
-    weights = maximise(scorer, base, cfg, log)
-    claim_turn(weights, scorer, base, cfg, log)
+    claim_turn(*maximise(scorer, base, cfg, log), scorer, base, cfg, log)
     log.keep(scorer=scorer)
     figure, ax = plotting.new_figure()
     kl = np.maximum(log.series("rloo_kl")[1], 0.02)
