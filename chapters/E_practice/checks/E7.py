@@ -469,7 +469,7 @@ EDITS = {
         old="(values - ends) ** 2",
         new="(values + ends) ** 2",
         says="learns the other player's results",
-        fails=("lost_second",),
+        fails=("lost_first", "lost_second"),
     ),
     "no_value": Edit(
         function="loss_of",
