@@ -1,4 +1,8 @@
-"""What compiled learners share, worlds and networks in JAX: against definitions, and with planted errors."""
+"""What compiled learners share, worlds and networks in JAX: against definitions, and with planted errors.
+
+Outside a compiled program JAX compiles each operation anew for each shape, which takes longer than all else
+here: so checks ask for few shapes, and look at what they get in NumPy.
+"""
 
 import inspect
 import math
@@ -64,23 +68,23 @@ def check_cartpole_step(cartpole_step):
     rng = np.random.default_rng(0)
     states = rng.uniform(-1, 1, size=(400, 4)).astype(np.float32) * [2.5, 3.0, 0.22, 3.0]
     actions = rng.integers(2, size=400)
-    next_obs, rewards, terminated = cartpole_step(
-        jnp.asarray(states, dtype=jnp.float32), jnp.asarray(actions)
-    )
+    angle = math.radians(12)
+    edges = np.array([[2.4, 0, 0, 0], [-2.4, 0, 0, 0], [0, 0, angle, 0], [0, 0, -angle, 0]])
+    asked = np.concatenate([states, edges, edges * 1.001]).astype(np.float32)
+    found = cartpole_step(jnp.asarray(asked), jnp.asarray([*actions, *[1] * 8]))
+    next_obs, rewards, terminated = map(np.asarray, found)
+    expectations = []
     for i in range(400):
-        env.state, env.steps_beyond_terminated = states[i].astype(np.float32).astype(float), None
+        env.state, env.steps_beyond_terminated = asked[i].astype(float), None
         expected, reward, end, _, _ = env.step(int(actions[i]))
-        close(next_obs[i], expected, 1e-6)
+        expectations.append(expected)
         assert rewards[i] == reward
-        near_the_edge = min(abs(abs(env.state[0]) - 2.4), abs(abs(env.state[2]) - math.radians(12))) < 1e-6
+        near_the_edge = min(abs(abs(env.state[0]) - 2.4), abs(abs(env.state[2]) - angle)) < 1e-6
         assert bool(terminated[i]) == end or near_the_edge
-    assert 50 < np.asarray(terminated).sum() < 350
-    edges = jnp.array(
-        [[2.4, 0, 0, 0], [-2.4, 0, 0, 0], [0, 0, math.radians(12), 0], [0, 0, -math.radians(12), 0]]
-    )
-    assert not cartpole_step(edges, jnp.ones(4, dtype=int))[2].any(), "at an edge is not beyond it"
-    beyond = cartpole_step(edges * 1.001, jnp.ones(4, dtype=int))[2]
-    assert beyond.all(), "on either side"
+    close(next_obs[:400], expectations, 1e-6)
+    assert 50 < terminated[:400].sum() < 350
+    assert not terminated[400:404].any(), "at an edge is not beyond it"
+    assert terminated[404:].all(), "on either side"
 
 
 def check_env_step(env_step):
@@ -105,8 +109,9 @@ def check_greedy_return(greedy_return):
     world = counting_world(lesson)
     for action, expected in ((0, lambda u: 30 * -u + 60.0), (1, lambda u: 20 * -u + 60.0)):
         # action 0: places 1, 2, 3 and the time limit; action 1: 2 and 4, or on to 6 from a start below 0
-        actor = [(jnp.zeros((2, 4)), jnp.zeros(4)), (jnp.zeros((4, 4)), jnp.zeros(4))]
-        actor.append((jnp.zeros((4, 2)), jnp.eye(2)[action]))
+        sizes = [(2, 4), (4, 4), (4, 2)]
+        actor = [tuple(np.zeros(size, np.float32) for size in (pair, pair[1])) for pair in sizes]
+        actor[-1][1][action] = 1.0
         u = np.asarray(jax.random.uniform(jax.random.key(5), (50, 2)))[:, 0]
         if action == 1:
             expected = [10 * (2 - x) + 10 * (4 - x) + (10 * (6 - x) if 4 - x < 4 else 0) for x in u]
@@ -117,17 +122,16 @@ def check_greedy_return(greedy_return):
     stops = world._replace(
         step=lambda obs, actions: (obs, jnp.ones(len(obs)), jnp.ones(len(obs), dtype=bool))
     )
-    assert float(greedy_return(stops, partial(run_jax, actor), jax.random.key(0), 8)) == 1.0
+    assert float(greedy_return(stops, partial(run_jax, actor), jax.random.key(5), 50)) == 1.0
 
 
 def check_shuffles(shuffles):
-    for num_epochs, size in ((1, 2), (4, 100), (2, 1024)):
-        orders = np.asarray(shuffles(jax.random.key(size), num_epochs, size))
-        assert orders.shape == (num_epochs, size)
-        assert (np.sort(orders, axis=1) == np.arange(size)).all(), "every row once an epoch"
-    assert (orders[0] != orders[1]).mean() > 0.9, "each epoch has its own order"
+    few, many = (np.asarray(shuffles(jax.random.key(0), *shape)) for shape in ((2, 1024), (6000, 5)))
+    for orders, shape in ((few, (2, 1024)), (many, (6000, 5))):
+        assert orders.shape == shape
+        assert (np.sort(orders, axis=1) == np.arange(shape[1])).all(), "every row once an epoch"
+    assert (few[0] != few[1]).mean() > 0.9, "each epoch has its own order"
     # each row is equally likely in each place
-    many = np.asarray(shuffles(jax.random.key(0), 6000, 5))
     counts = np.array([np.bincount(many[:, place], minlength=5) for place in range(5)])
     assert np.abs(counts - 1200).max() < 6 * math.sqrt(1200)
 
@@ -154,7 +158,7 @@ def check_networks(networks):
 
 def check_orthogonal_start(orthogonal_start):
     lesson = module_of(orthogonal_start)
-    shapes = [(4, 8, math.sqrt(2)), (8, 8, 2.0), (8, 2, 0.01), (4, 8, math.sqrt(2)), (8, 8, 1.0), (8, 1, 1.0)]
+    shapes = [(4, 8, math.sqrt(2)), (8, 4, 2.0), (4, 8, 0.01), (4, 8, math.sqrt(2)), (8, 4, 1.0), (4, 8, 1.0)]
     layers = [
         layer
         for part in lesson.networks(orthogonal_start(jax.random.key(0), shapes), shapes)
@@ -166,10 +170,11 @@ def check_orthogonal_start(orthogonal_start):
         close(gram, gain**2 * np.eye(len(gram)), 1e-5)
         assert not np.asarray(bias).any()
     assert np.abs(np.asarray(layers[0][0]) - np.asarray(layers[3][0])).max() > 0.1, "actor and critic differ"
-    # uniform rotations have no preferred sign: the first entry averages out over keys
-    keys = jax.random.split(jax.random.key(1), 400)
-    first = jax.vmap(lambda key: orthogonal_start(key, [(3, 3, 1.0)] * 6)[0])(keys)
-    assert abs(np.asarray(first).mean()) < 0.15
+    # uniform rotations have no preferred sign: the first entries average out over keys; else -0.28 for 8 by 4
+    firsts = np.cumsum([0, *(inputs * outputs + outputs for inputs, outputs, _ in shapes)])[:-1]
+    gains = np.array([gain for *_, gain in shapes])
+    found = [np.asarray(orthogonal_start(jax.random.key(k), shapes))[firsts] / gains for k in range(40)]
+    assert abs(np.mean(found)) < 0.12  # five standard deviations of 240 entries
 
 
 def check_forward(forward):
@@ -180,7 +185,7 @@ def check_forward(forward):
     ]
     for size in ((3,), (7, 3), (2, 7, 3)):
         obs = normal(6, *size)
-        for convert in (jnp.asarray, torch.from_numpy):
+        for convert in (jnp.asarray, torch.from_numpy)[len(size) == 2 :]:
             converted = [(convert(w), convert(b)) for w, b in layers]
             close(forward(converted, convert(obs)), run_layers(layers, obs))
 
@@ -189,7 +194,7 @@ def check_categorical(categorical):
     for size in ((5,), (4, 3)):
         logits = normal(0, *size, 4)
         actions = np.random.default_rng(1).integers(4, size=size)
-        log_prob, entropy = categorical(jnp.asarray(logits), jnp.asarray(actions))
+        log_prob, entropy = map(np.asarray, categorical(jnp.asarray(logits), jnp.asarray(actions)))
         for place in np.ndindex(*size):
             p = np.exp(logits[place]) / np.exp(logits[place]).sum()
             close(log_prob[place], math.log(p[actions[place]]))
@@ -292,7 +297,7 @@ PLANTED = {  # function -> what is wrong -> (piece of the source, its replacemen
         "preferred signs": ("q = q * jnp.sign(jnp.diagonal(r))", "q = q * 1.0"),
         "actor and critic alike": (
             "        start += inputs * outputs\n",
-            "        start = (start + inputs * outputs) % 112\n",
+            "        start = (start + inputs * outputs) % 96\n",
         ),
     },
     "forward": {
