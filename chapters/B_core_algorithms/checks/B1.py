@@ -10,7 +10,7 @@ from chapters.utils.edits import Edit
 
 def check_q_learning_target(function):
     rng = random.Random(0)
-    for _ in range(50):
+    for _ in range(15):
         row = [rng.gauss(0, 1) for _ in range(rng.randint(1, 5))]
         reward, gamma = rng.gauss(0, 1), rng.random()
         assert function(reward, row, True, gamma) == reward
@@ -19,7 +19,7 @@ def check_q_learning_target(function):
 
 def check_sarsa_target(function):
     rng = random.Random(0)
-    for _ in range(50):
+    for _ in range(15):
         row = [rng.gauss(0, 1) for _ in range(rng.randint(2, 5))]
         reward, gamma, action = rng.gauss(0, 1), rng.random(), rng.randrange(len(row))
         assert function(reward, row, action, True, gamma) == reward
@@ -45,7 +45,7 @@ def check_td_update(function):
     assert abs(root - expected) < 1e-12
 
 
-def frequencies(function, row, epsilon, draws=10_000):
+def frequencies(function, row, epsilon, draws=4_000):
     """How often `function` picks each action."""
     rng = random.Random(0)
     counts = Counter(function(row, epsilon, rng) for _ in range(draws))
@@ -62,7 +62,7 @@ def check_epsilon_greedy(function):
         ([0.0, 2.0, 1.0], 1.0, [1 / 3, 1 / 3, 1 / 3]),
     ]
     for row, epsilon, expected in cases:
-        np.testing.assert_allclose(frequencies(function, row, epsilon), expected, atol=0.02)
+        np.testing.assert_allclose(frequencies(function, row, epsilon), expected, atol=0.03)
 
 
 EDITS = {

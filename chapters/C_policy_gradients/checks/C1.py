@@ -8,7 +8,7 @@ import torch
 
 from chapters.utils.edits import Edit
 
-SHAPES = ((1, 1), (3, 1), (6, 3), (12, 4))  # (T, N)
+SHAPES = ((1, 1), (3, 1), (8, 3))  # (T, N)
 ENDS = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.2, 0.2))  # how often a step terminates, is truncated
 CONSTANT = ("gae", "n_step_advantages", "rewards_for_one_mask")  # to the loss: with or without a gradient
 

@@ -89,9 +89,8 @@ def check_sample_actions(sample_actions):
     for seed, num_actions in ((0, 2), (2, 5)):
         logits = normal(seed, num_actions)
         uniform = (np.arange(10_000) + 0.5) / 10_000  # an even grid: shares are then exact
-        actions = sample_actions(
-            jnp.asarray(np.tile(logits, (10_000, 1))), jnp.asarray(uniform, dtype=jnp.float32)
-        )
+        rows = jnp.asarray(np.tile(logits, (10_000, 1)))
+        actions = sample_actions(rows, jnp.asarray(uniform, dtype=jnp.float32))
         share = np.bincount(np.asarray(actions), minlength=num_actions) / 10_000
         close(share, np.exp(log_softmax(logits)), 3e-4)
     rows = jnp.array([[0.0, 9.0], [9.0, 0.0]])  # each row has its own probabilities
@@ -112,9 +111,7 @@ def check_rollout(rollout):
     data, last_obs, last_elapsed = rollout(
         world, actor, jnp.asarray(obs, dtype=jnp.float32), jnp.asarray(elapsed), jnp.asarray(uniform)
     )
-    data = Transition(
-        *map(np.asarray, data)
-    )  # each index into an array of JAX's takes a thousand times as long
+    data = Transition(*map(np.asarray, data))  # each index into one of JAX's is slow
     for t in range(9):
         for i in range(3):
             p = np.exp(log_softmax(run_layers(actor, obs[i])))
