@@ -371,7 +371,7 @@ the network finds fewer best moves, and so does search with rollouts in four tim
 
 <!-- /results -->
 
-**Break it.** `rl break E7 no_flip`: both want the same. `rl break E7 other_side`. `rl break E7 no_openings`.
+**Break it.** `rl break E7 no_flip`: both want the same. `rl break E7 values_upside_down`: it seeks to lose.
 
 **Exercises.**
 
