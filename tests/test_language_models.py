@@ -109,11 +109,13 @@ class TestCache:
 
 PROGRAM = """
 import dataclasses, os, sys
+import torch._dynamo
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 from chapters.text.recipes import review_recipe
 from chapters.text.models import pretrained
 num_steps, num_programs = map(int, sys.argv[1:])
 recipe = dataclasses.replace(review_recipe(num_steps=num_steps), width=16, num_layers=1, num_heads=2)
-others = [os.fork() for _ in range(num_programs - 1)]  # what they import takes longer than what they do
+others = [os.fork() for _ in range(num_programs - 1)]  # once all is imported: that takes longest
 pretrained(recipe)
 print("done", flush=True)
 if 0 in others:

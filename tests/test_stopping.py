@@ -65,8 +65,14 @@ def one_line(process: subprocess.Popen, number: int) -> str:
     return line
 
 
-@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.8])
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [
+        *((signal.SIGINT, seconds) for seconds in (0.15, 0.4, 0.8)),
+        (signal.SIGTERM, 0.4),
+        (signal.SIGHUP, 0.8),
+    ],
+)
 def test_while_modules_are_imported(tmp_path, number, seconds):
     process = start([RL, "run", "B1", "--out", tmp_path])
     time.sleep(seconds)
@@ -347,8 +353,9 @@ def test_a_lesson_run_as_a_file_writes_and_reads_any_letter(tmp_path):
     assert done.stdout.splitlines()[0] == rb"'\\xc3\\xa4\\xff' \u6f22\u5b57 \u2713"
 
 
-@pytest.mark.parametrize("when", ["run", "draw"])
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    ("number", "when"), [(signal.SIGINT, "run"), (signal.SIGTERM, "draw"), (signal.SIGHUP, "run")]
+)
 def test_a_days_study_says_a_line_and_keeps_what_is_done(tmp_path, number, when):
     path = tmp_path / "study.py"
     path.write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import re
@@ -21,13 +22,15 @@ def equations_of(task: Task) -> list[str]:
     """The equations that a function cites, as the lesson or the exercise writes them: "(1) x = y"."""
     source = inspect.getsource(task.right)
     numbers = {number for match in CITED.finditer(source) for number in match.groups() if number}
-    text = task.item.path.read_text(encoding="utf-8")
-    if task.exercise:
-        text = task.exercise.task + text
-    found = [
-        f"({number}) {' '.join(body.split())}" for body, number in TAG.findall(text) if number in numbers
-    ]
-    return list(dict.fromkeys(found))
+    tagged = _tagged(task.exercise.task) if task.exercise else ()
+    tagged += _tagged(task.item.path.read_text(encoding="utf-8"))
+    return list(dict.fromkeys(equation for number, equation in tagged if number in numbers))
+
+
+@functools.lru_cache(maxsize=8)  # each of a lesson's functions looks for its own
+def _tagged(text: str) -> tuple[tuple[str, str], ...]:
+    """(number, "(number) equation") of each equation of a text that has a number."""
+    return tuple((number, f"({number}) {' '.join(body.split())}") for body, number in TAG.findall(text))
 
 
 def report(item: Item, grades: list[Grade], path: Path, but: str = "") -> Iterator[str]:
