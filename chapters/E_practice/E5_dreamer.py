@@ -352,8 +352,8 @@ the right, with a tenth of the entropy bonus: its model knows of catches that it
 
 On E4's ring the exact belief says what "always to the right" is worth after a history. Dreams of it are
 nearly right at first; the further ahead, the less they tell. (No actor here dreams too far: Catch takes five
-steps.) On one recorded seed they tell little from the start: two colours have the same code. At first each
-class goes to the colour it suits best; of three one gets none of 8 with a chance near $3 (2/3)^8$, 12 %.
+steps.) *What is not coded is not known*: at first each class goes to the colour it suits best. Of three one
+gets none of 8 with a chance near $3 (2/3)^8$, 12 %, and shares another's for good: so this code has 32.
 
 **The verdict.** Yes: all that it takes from the world are episodes for its model. Its dreams are as true as
 the model, for as long. It never dreams of what nobody lived, nor learns there what it never tries.

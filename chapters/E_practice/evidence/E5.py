@@ -38,12 +38,16 @@ class Config:
     """Transitions in one of PPO's gradient steps."""
     low_ent_coef: Annotated[float, in_range(0.0, 1.0)] = 0.03
     """A weight of the entropy bonus that is too small."""
-    ring_updates: Annotated[int, in_range(1, 1_000_000)] = 1000
+    ring_updates: Annotated[int, in_range(1, 1_000_000)] = 2000
     """Gradient steps of the model of the ring."""
     ring_batch: Annotated[int, in_range(1, 10_000)] = 16
     """Recordings in each of them, all of them new."""
     ring_steps: Annotated[int, in_range(2, 1000)] = 24
     """Steps of a recording."""
+    ring_classes: Annotated[int, in_range(2, 256)] = 32
+    """Classes of its code's one group, as many as Dreamer's have. As it begins to learn, each class goes to
+    the colour that it suits best; if each of 3 colours is as likely, one of them gets none of 8 classes, and
+    shares another's for good, with a chance of 12 %; of 32 it is one in a hundred thousand."""
     num_histories: Annotated[int, in_range(2, 100_000)] = 128
     """Histories after which it dreams."""
     dreams_each: Annotated[int, in_range(2, 10_000)] = 64
@@ -250,7 +254,7 @@ def dreamt_rewards(
 def dream_of_the_ring(cfg: lesson.Config, extra: Config, log: RunLog) -> None:
     """Always to the right, after histories of random steps: what dreams say, and the exact belief value."""
     world = ring()
-    own = replace(cfg, num_groups=1, num_classes=8, width=48, batch_size=extra.ring_batch)
+    own = replace(cfg, num_groups=1, num_classes=extra.ring_classes, width=48, batch_size=extra.ring_batch)
     model = learn_ring(world, own, extra)
     rng = np.random.default_rng([cfg.seed, 4])
     T, k = extra.num_past, extra.num_ahead
@@ -356,19 +360,17 @@ def draw(runs: list[dict], log: RunLog) -> None:
 def draw_ring(runs: list[dict], log: RunLog) -> None:
     """Errors of dreams against their length."""
     figure, (left, right) = plotting.new_figure(ncols=2)
-    for ax, names, unit in (
-        (left, ("step_error", "step_spread"), "reward of one step"),
-        (right, ("value_error", "value_spread"), "discounted sum so far"),
+    for ax, names, title in (
+        (left, ("step_error", "step_spread"), "The ring: each reward"),
+        (right, ("value_error", "value_spread"), "Their discounted sum so far"),
     ):
         for name, label, color in zip(
             names, ("the dream's error", "spread of exact values"), (plotting.BLUE, "black")
         ):
             curves = curves_of(runs, name)
             plotting.seed_band(ax, curves[0, :, 0], curves[:, :, 1], label, color)
-        ax.set(xlabel="steps ahead", ylabel=f"{unit}, root mean square", ylim=(0, None))
+        ax.set(xlabel="steps ahead", ylabel="root mean square, reward", ylim=(0, None), title=title)
         ax.legend(fontsize=9)
-    left.set_title("The ring: one reward")
-    right.set_title("All of them")
     log.figure(figure, "ring")
 
 
