@@ -44,19 +44,19 @@ def restarting(mdp):
 
 
 def value_by_powers(mdp, policy, horizon=2500):
-    """The value as the sum of discounted rewards over a long horizon, with no backup in it."""
-    chain = np.einsum("sa,sat->st", policy, mdp.P)
-    where, total, rewards = np.eye(len(chain)), 0.0, (policy * mdp.R).sum(axis=1)
+    """The value, or several, as sums of discounted rewards over a long horizon, with no backup in them."""
+    chain = np.einsum("...sa,sat->...st", policy, mdp.P)
+    where, total, rewards = np.eye(chain.shape[-1]), 0.0, (policy * mdp.R).sum(axis=-1)[..., None]
     for t in range(horizon):  # ends give no reward, so they need no special treatment here
-        total = total + mdp.gamma**t * where @ rewards
+        total = total + mdp.gamma**t * (where @ rewards)[..., 0]
         where = where @ chain
     return total
 
 
 def best_by_enumeration(mdp):
     S, A = mdp.R.shape
-    choices = itertools.product(range(A), repeat=S)
-    return np.max([value_by_powers(mdp, np.eye(A)[list(c)], 400) for c in choices], axis=0)
+    choices = np.array(list(itertools.product(range(A), repeat=S)))
+    return value_by_powers(mdp, np.eye(A)[choices], 400).max(axis=0)
 
 
 def small_mdp(seed, gamma=0.8):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import torch
@@ -51,8 +52,11 @@ def check_ReplayBuffer(ReplayBuffer):
         batch = buffer.sample(4000, np.random.default_rng(5))
         assert batch["actions"].dtype == torch.int64
         assert batch["terminated"].dtype == torch.bool
-        drawn = [tuple(np.atleast_1d(batch[name][i].numpy()).tolist() for name in names) for i in range(4000)]
-        counts = [sum(transition == one for transition in drawn) for one in kept]
+        columns = [batch[name].numpy() for name in names]
+        assert all(len(column) == 4000 for column in columns)
+        drawn = list(zip(*(column.reshape(4000, -1).tolist() for column in columns)))
+        times = Counter(map(str, drawn))  # as text, since a transition is lists
+        counts = [times[str(one)] for one in kept]
         assert sum(counts) == 4000, "something was drawn that is not among the last `capacity` transitions"
         expected = 4000 / len(kept)
         assert all(abs(count - expected) < 6 * math.sqrt(expected) for count in counts), "not uniform"

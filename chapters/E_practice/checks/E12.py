@@ -200,7 +200,7 @@ def check_learn_in_turn(learn_in_turn):
     """Beside a loop of its own; with each remedy, and what it keeps written out."""
     from chapters.E_practice.E12_continual_learning import fisher, remember
 
-    tasks, num_steps, lr = choice_tasks(), 6, 0.05
+    tasks, num_steps, lr = choice_tasks(), 3, 0.05
     for remedy, strength in (("nothing", 0.0), ("replay", 0.7), ("ewc", 3.0), ("distil", 0.7)):
         torch.manual_seed(1)
         found = learn_in_turn(small_network(5), tasks, remedy, strength, num_steps, lr)

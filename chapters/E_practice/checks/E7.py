@@ -257,17 +257,14 @@ def compare_draws(boards: np.ndarray, shares: np.ndarray) -> None:
 
 
 def compare_ends(game, boards, ends):
-    """Where a move would win at once, most results are wins; where the other threatens twice, losses."""
+    """With one cell left the last move wins, or the game is drawn."""
     assert set(np.unique(ends)) <= {-1.0, 0.0, 1.0}
-    last = [board for board, end in zip(boards, ends) if end == -1 and game.num_stones(board[None])[0] >= 8]
-    assert not last, "with one cell left the player to move can win or draw, not lose"
-    for board, end in zip(boards, ends):
-        can_win = False
-        moves = np.flatnonzero(game.legal(board[None])[0])
-        for move in moves:
-            can_win |= bool(game.lost(game.play(board[None], np.array([move])))[0])
-        if len(moves) == 1:
-            assert end == float(can_win), f"the last move brings {float(can_win):g}, the result says {end:g}"
+    last = game.num_stones(boards) >= 8
+    assert (ends[last] != -1).all(), "with one cell left the player to move can win or draw, not lose"
+    legal = game.legal(boards[last])
+    wins = game.lost(game.play(boards[last], legal.argmax(axis=1)))  # the other one is then to move
+    for win, end in zip(wins, ends[last]):
+        assert end == float(win), f"the last move brings {float(win):g}, the result says {end:g}"
 
 
 EDITS = {

