@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
 
 from chapters.utils import stopping
 from chapters.utils.files import write_atomic, write_json
@@ -133,8 +132,10 @@ def interval(numbers: np.ndarray, comparisons: int = 1) -> str:
 
     Of several comparisons each gets a wider one (Bonferroni), so that with 95 % all hold at once.
     """
-    mean, error = numbers.mean(), scipy.stats.sem(numbers)
-    half = scipy.stats.t.ppf(1.0 - 0.025 / comparisons, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
+    from scipy import stats  # takes longer to import than all else: not to refuse an argument, nor to draw
+
+    mean, error = numbers.mean(), stats.sem(numbers)
+    half = stats.t.ppf(1.0 - 0.025 / comparisons, len(numbers) - 1) * error if len(numbers) > 1 else np.inf
     shown = (f"{round(number, 6) + 0.0:.3g}" for number in (mean, mean - half, mean + half))
     return "{} ({} to {})".format(*shown)
 
