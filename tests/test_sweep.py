@@ -25,6 +25,8 @@ with open(os.environ["BEGUN"], "a") as file:
     file.write(f"{flags['--size']} {seed}\\n")
 if os.environ.get("BREAKS") == str(seed):
     sys.exit("a wheel came off")
+if os.environ.get("WAITS") == str(seed):
+    time.sleep(60)
 folder = out / "B1" / f"20260101-000000-seed{seed}"
 folder.mkdir(parents=True)
 value = int(flags["--size"]) + seed / 3
@@ -301,20 +303,33 @@ def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(fake, driver):
         assert json.loads((path / "run.json").read_text())["seed"] == int(path.name.removeprefix("seed"))
 
 
-def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path):
-    command = [sys.executable, "-c", "from chapters.course.cli import main; main()", "sweep", "A4", "--smoke",
-               "--seeds", "0:2", "--jobs", "1", "--out", str(tmp_path)]  # fmt: skip
+COMMAND = """
+import sys, types
+from pathlib import Path
+from chapters.course import cli, ledger, sweep
+
+item = types.SimpleNamespace(id="B1", path=Path(sys.argv.pop(1)), title="A fake", evidence=Path("none.py"))
+one = (sweep.Setting("size=1", ("--size", "1")),)
+sweep.plan = lambda _, seeds, *more: sweep.Sweep(item, one, tuple(ledger.parse_seeds(seeds)), (), more[-1])
+cli.main()
+"""
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(fake, tmp_path):
+    flags = ["sweep", "B1", "--seeds", "0:2", "--jobs", "1", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", COMMAND, str(fake.item.path), *flags]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    assert "A4 defaults seed 0" in process.stdout.readline()
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "WAITS": "1"},
+    )  # fmt: skip
+    assert "B1 size=1 seed 0" in process.stdout.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "interrupted\n")
     assert out == "1 of 2 runs are kept: the same command goes on from there\n"
-    assert not list(tmp_path.glob(f"A4/*/{sweep.PART}*"))
+    assert not list((tmp_path / "out").glob(f"{sweep.PART}*"))
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert again.stdout.startswith("1 of 2 runs are there already\n")
-    assert "A4 defaults seed 1" in again.stdout
-    assert len(list(tmp_path.glob("A4/*/defaults/seed*"))) == 2
+    assert "B1 size=1 seed 1" in again.stdout
+    assert len(list((tmp_path / "out").glob("size=1/seed*"))) == 2
