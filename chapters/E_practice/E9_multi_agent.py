@@ -297,17 +297,17 @@ strategies that never mix, its average falls. CFR's average falls as theory says
 ![Orbits of matching pennies; what sampled self-play loses; where teams end](results/E9_others.png)
 
 **Left**, the orbits of (2) and (3). **Middle**: sampled games and C3's PPO (proximal policy optimisation), as
-self-play is mostly done. Its clip makes steps small, not inward. **Right**: where teams end. Agents that
-climb their own gradients find 11 if they happen to begin near it; which credit they use changes none of these
-ends. Another *objective* does: to choose jointly, one policy over all $3^n$ combinations of $n$ actions, or
-to be **optimistic**, to keep of each action the best it ever brought, not its mean (`lauer2000distributed`).
+self-play is mostly done: its clip makes steps small, not inward. **Right**: where teams end. With either
+credit they find 11 only if they begin near it. What helps is another *objective*: one policy over all $3^n$
+joint actions, or to be **optimistic**: keep of each action the best it ever brought (`lauer2000distributed`).
 
-**On film**, three agents are to cover three landmarks (`mpe2`'s *simple_spread*). A step costs an agent half
-of what each landmark is away from whoever is nearest, and half a point for each agent that it touches. PPO
-learns one policy for all. With either critic (`yu2022mappo` compare the two) they earn more than each going
-to its nearest, where two often meet, and less than with a landmark each by the least way in all. Not the
-critic sets teams apart, but the view: lists by *number*, in 12 orders that mean the same, or nearest first.
+**On film**, three agents are to cover three landmarks (`mpe2`'s *simple_spread*). A step costs half of every
+landmark's distance from the nearest agent, and half a point a touch. With either critic (`yu2022mappo`) one
+policy for all earns more than each going to its nearest, where two often meet, and less than a landmark each.
+What sets teams apart is the view: a list by *number* has 12 orders that mean the same; nearest first has one.
+
 ![Three agents (discs) and three landmarks (crosses), before and after training](results/E9_film.gif)
+
 ![With either critic they beat each to its nearest; with lists by number they do not](results/E9_spread.png)
 
 **The verdict.** One's own gradient leads round in circles where interests are opposed, and to the nearest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import inspect
 import os
 import textwrap
@@ -22,6 +21,7 @@ from chapters.course.parts import Task, exercises_of, lesson_of
 from chapters.course.telling import equations_of
 from chapters.course.worked import example_of
 from chapters.exercises import Exercise
+from chapters.utils.edits import statements
 from chapters.utils.files import write_atomic
 from chapters.utils.lesson import UsageError
 
@@ -89,13 +89,8 @@ def reset(item: Item, path: Path, name: str) -> Iterator[Path]:
 
 def node_of(task: Task) -> ast.FunctionDef | ast.ClassDef:
     """The right function, parsed."""
-    body = _statements(inspect.getsource(task.home))
+    body = statements(inspect.getsource(task.home))
     return next(node for node in body if isinstance(node, DEFINITIONS) and node.name == task.name)
-
-
-@functools.lru_cache(maxsize=4)  # each of a lesson's functions is looked for in its text
-def _statements(source: str) -> list[ast.stmt]:
-    return ast.parse(source).body
 
 
 def first_line(node: ast.FunctionDef | ast.ClassDef) -> int:
@@ -109,7 +104,7 @@ def imports(item: Item) -> str:
     lines = source.splitlines()
     kept = [
         "\n".join(lines[node.lineno - 1 : node.end_lineno])  # with the comment behind it
-        for node in _statements(source)
+        for node in statements(source)
         if isinstance(node, (ast.Import, ast.ImportFrom)) or is_alias(node)
     ]
     return "# %%\nfrom __future__ import annotations\n" + "\n".join(kept) + "\n"
@@ -152,7 +147,7 @@ def imports_of(task: Task) -> list[str]:
     used = {node.id for node in ast.walk(node_of(task)) if isinstance(node, ast.Name)}
     lesson = lesson_of(task.item)
     needed = []
-    for node in _statements(source):
+    for node in statements(source):
         if isinstance(node, ast.ImportFrom) and node.module != lesson.__name__:
             names = [one for one in node.names if (one.asname or one.name) in used - set(vars(lesson))]
             if names:

@@ -198,7 +198,5 @@ def draw_judge(
     chart.set(
         xlabel="KL from the first policy (nats)", ylabel="gold reward (log-odds)", title="What is learnt"
     )
-    worst = min(line.get_ydata()[-1] for line in chart.lines)
-    low = worst < (best[0] + best[-1]) / 2  # of a judge that knows little: there the legend would stand
-    chart.legend(loc="best" if low else "lower right", fontsize=10)
+    chart.legend(fontsize=10)
     log.figure(figure)

@@ -87,14 +87,15 @@ def diff(source: str, *edits: Edit, name: str = "lesson") -> str:
     return "\n".join(lines)
 
 
-@functools.lru_cache(maxsize=4)  # a lesson has thirty edits, and is parsed once for all of them
-def _statements(source: str) -> list[ast.stmt]:
+@functools.lru_cache(maxsize=4)  # a lesson has thirty edits and ten functions, and is parsed once for all
+def statements(source: str) -> list[ast.stmt]:
+    """A module's text, parsed: its top-level statements, which the caller must leave as they are."""
     return ast.parse(source).body
 
 
 def _place(source: str, edit: Edit) -> tuple[int, int]:
     """(start, end) of the text in which the piece is looked for: the function if it is there, else all."""
-    found = [node for node in _statements(source) if getattr(node, "name", None) == edit.function]
+    found = [node for node in statements(source) if getattr(node, "name", None) == edit.function]
     lines = source.splitlines(keepends=True)
     for node in found:
         start = sum(map(len, lines[: node.lineno - 1]))
