@@ -1,7 +1,10 @@
 """Every test runs offline, on one torch thread, with shapes checked at run time."""
 
 import atexit
+import functools
 import gc
+import inspect
+import itertools
 import json
 import os
 import re
@@ -9,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +60,33 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 MACOS_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
+WATCHED = 64  # calls of a function whose shapes are checked one by one; then each so many-th
+in_full = jaxtyping.jaxtyped
+
+
+def sparing(**options: object) -> Callable:
+    """Checks the shapes of a function's first calls and of every 64th: a training loop calls it a thousand
+    times with the same ones, and to check them takes as long as the function.
+    """
+    check = in_full(**options)
+
+    def decorate(thing: Callable) -> Callable:
+        checked = check(thing)
+        if not inspect.isfunction(thing):  # a class
+            return checked
+        count = itertools.count()
+
+        @functools.wraps(thing)
+        def called(*arguments, **named):
+            number = next(count)
+            return (thing if number > WATCHED and number % WATCHED else checked)(*arguments, **named)
+
+        return called
+
+    return decorate
+
+
+jaxtyping.jaxtyped = sparing
 # Must come before any lesson is imported: from here on an annotated shape that is wrong raises.
 folders = sorted(path.name for path in CHAPTERS.glob("[A-E]_*"))
 checked = [*folders, "text", "exact"]
