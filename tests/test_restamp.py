@@ -1,5 +1,6 @@
 """A stamp is renewed if an edit changed no number; where rounding differs, the lesson as it was runs too."""
 
+import dataclasses
 import json
 import subprocess
 
@@ -87,6 +88,66 @@ def test_a_moved_bound_is_no_rounding(item, runs):
     runs.update(now=0.5, then=0.5, bound=0.1)
     with pytest.raises(ledger.RecordError, match="at_least recorded"):
         renewed(item)
+
+
+LESSON = "x = 1\nSMOKE = {\n    'steps': 2,\n}\ny = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "same"),
+    [
+        (LESSON.replace("2,", "3,"), True),
+        (LESSON.replace("SMOKE", "SMOKE: dict"), True),
+        (LESSON.replace("x = 1", "x = 2"), False),
+        (LESSON.replace("y = 2", "y = 3"), False),
+        (LESSON.replace("SMOKE", "SMALL"), False),
+        (LESSON.replace("y = 2", "SMOKE['steps'] = 2"), False),
+    ],
+)
+def test_the_sizes_of_a_smoke_run_are_no_part_of_a_stamp(after, same):
+    before = [line for line in ledger._without_smoke(LESSON) if line]
+    assert ([line for line in ledger._without_smoke(after) if line] == before) is same
+
+
+class TestOtherSizesOfASmokeRun:
+    @pytest.fixture
+    def found(self, item, monkeypatch):
+        """What the smoke run gives now; the ledger's stamp is up to date."""
+        book = ledger.load(item)
+        book["stamp"] = ledger.stamp(item)
+        item.ledger.write_text(json.dumps(book), encoding="utf-8")
+        claims = [first for first, _ in ledger.claims_of(book)]
+        smoke = {"cpu_seconds": 3.5, "claims": claims}
+        new = {"metrics": {"steps": {"count": 1}}, "claims": {}, "compared": "1 of 1"}
+        monkeypatch.setattr(ledger, "smoke_fingerprint", lambda *_: (new, smoke))
+        return smoke
+
+    def test_its_numbers_are_taken_anew_and_nothing_else(self, item, found):
+        before = ledger.load(item)
+        ledger.record_smoke(item, say=lambda _: None)
+        after = ledger.load(item)
+        assert after.pop("fingerprint")["metrics"] == {"steps": {"count": 1}}
+        assert after.pop("smoke_seconds") == 3.5
+        assert after == {key: before[key] for key in after}
+
+    def refused(self, item, match):
+        before = item.ledger.read_bytes()
+        with pytest.raises(ledger.RecordError, match=match):
+            ledger.record_smoke(item, say=lambda _: None)
+        assert item.ledger.read_bytes() == before
+
+    def test_not_if_other_code_changed(self, item, found):
+        item.ledger.write_text(item.ledger.read_text().replace(ledger.stamp(item), "0" * 16))
+        self.refused(item, "other code than SMOKE changed")
+
+    def test_not_if_it_makes_other_claims(self, item, found):
+        found["claims"] = found["claims"][1:]
+        self.refused(item, "on one side only")
+
+    def test_not_if_a_claim_fails_that_must_always_hold(self, item, found):
+        place = next(n for n, claim in enumerate(found["claims"]) if claim.always)
+        found["claims"][place] = dataclasses.replace(found["claims"][place], value=float("nan"))
+        self.refused(item, "fails")
 
 
 def git(folder, *words):

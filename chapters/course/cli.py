@@ -568,6 +568,9 @@ def record(
     restamp: Annotated[
         bool, typer.Option("--restamp", help="Only renew the stamp; refuse if a number changed.")
     ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Only the smoke run's numbers, after its sizes changed.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Keep the verdicts on seeds that the ledger does not hold.")
     ] = False,
@@ -580,12 +583,13 @@ def record(
     from chapters.course import ledger, tables
 
     item = find(lesson)
-    if fresh and restamp:
-        raise UsageError("--fresh and --restamp: one or the other")
+    only = [name for name, asked in (("--fresh", fresh), ("--restamp", restamp), ("--smoke", smoke)) if asked]
+    if len(only) > 1:
+        raise UsageError(f"{' and '.join(only)}: one or the other")
     place, far = _place(on, address, jobs), None
     if place.on == "ray":
-        if restamp:
-            raise UsageError("--restamp runs here (allowed with --on ray: --fresh, or neither)")
+        if restamp or smoke:
+            raise UsageError(f"{only[0]} runs here (allowed with --on ray: --fresh, or neither)")
         from chapters.course.remote import each_seed
 
         def far(scratch: Path):
@@ -594,6 +598,8 @@ def record(
     try:
         if restamp:
             ledger.restamp(item)
+        elif smoke:
+            ledger.record_smoke(item)
         elif fresh:
             fresh_runs.record(item, ledger.parse_seeds(seeds), jobs, far=far)
         else:
@@ -609,7 +615,7 @@ def record(
         print(f"not recorded: {error}", file=sys.stderr)
         raise typer.Exit(CLAIM_FAILED) from None
     tables.update()
-    if not (restamp or fresh) and held < total:
+    if not only and held < total:
         raise typer.Exit(CLAIM_FAILED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -143,6 +144,26 @@ def restamp(item: Item, say=print) -> None:
     write_json(item.ledger, ledger)
 
 
+def record_smoke(item: Item, say=print) -> None:
+    """Take the smoke run's fingerprint anew, after `SMOKE` alone changed: no seed's numbers depend on it.
+
+    Raises RecordError if other code changed, if the smoke run makes other claims than the ledger holds, or if
+    one that must always hold does not.
+    """
+    ledger = load(item)
+    if ledger["stamp"] != stamp(item):
+        raise RecordError(f"other code than SMOKE changed: rl record {item.id} --restamp, or record again")
+    with tempfile.TemporaryDirectory() as scratch:
+        found, smoke = smoke_fingerprint(item, ledger["runs"][0]["seed"], Path(scratch))
+    say(f"{item.id} smoke run: {smoke['cpu_seconds']:.1f} CPU s, {found['compared']} numbers compared")
+    problems = differing_claims(ledger, smoke["claims"])
+    problems += [f"{claim.name} fails" for claim in smoke["claims"] if claim.always and not claim.holds]
+    if problems:
+        raise RecordError("; ".join(problems[:3]))
+    ledger.update(fingerprint=found, smoke_seconds=smoke["cpu_seconds"])
+    write_json(item.ledger, ledger)
+
+
 def checkout(item: Item, recorded: str, to: Path) -> bool:
     """Put the repository, as it stood when the ledger was committed, into `to`. False, and nothing is put
     there, if that ledger had another stamp than `recorded`, or this is no clone.
@@ -244,7 +265,8 @@ def own_figures(item: Item) -> list[Path]:
 def stamp(item: Item) -> str:
     """A hash of the lesson's code, its evidence's, and the edits that this trains.
 
-    Prose, comments and blank lines do not count, everything else does.
+    Prose, comments and blank lines do not count, nor do the sizes of a smoke run (`SMOKE`), whose numbers
+    have a fingerprint of their own; everything else does.
     """
     import jupytext
 
@@ -256,13 +278,23 @@ def stamp(item: Item) -> str:
     lines = [
         line.rstrip()
         for text in texts
-        for line in text.splitlines()
+        for line in _without_smoke(text)
         if line.strip() and not line.strip().startswith("#")
     ]
     if evidence_of(item):
         source = "\n".join(texts)
         lines += [f"{e.old} -> {e.new}" for name, e in edits_of(item).items() if f'"{name}"' in source]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _without_smoke(code: str) -> list[str]:
+    """The lines of a text but those that assign `SMOKE`."""
+    lines = code.splitlines()
+    for node in ast.parse(code).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if [getattr(target, "id", None) for target in targets] == ["SMOKE"]:
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return lines
 
 
 def claims_of(ledger: dict) -> Iterator[tuple[Claim, list[Claim]]]:
