@@ -300,7 +300,7 @@ again and again. All ways agree with each other, and with the books to the last 
 
 <!-- results: A3 -->
 
-`rl run A3`: 1 s; with `--evidence`: 11 s, 387 MB; with `--smoke --evidence`: 7 s.
+`rl run A3`: 1 s; with `--evidence`: 11 s, 387 MB; with `--smoke --evidence`: 4 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |
