@@ -4,12 +4,12 @@ import jaxtyping
 import pytest
 import torch
 from beartype import beartype
+from conftest import WATCHED
 from jaxtyping import Float
 from torch import Tensor
 
 from chapters.course.catalog import find
 from chapters.course.parts import lesson_of
-from conftest import WATCHED
 
 WRONG = jaxtyping.TypeCheckError
 
@@ -25,7 +25,7 @@ def test_a_lesson_refuses_a_wrong_shape():
 
 def test_a_wrong_shape_is_seen_in_each_of_the_first_calls_and_in_every_so_many_th():
     @jaxtyping.jaxtyped(typechecker=beartype)
-    def double(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def double(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return 2 * x
 
     noticed = []
