@@ -62,24 +62,32 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 WATCHED = 64  # calls of a function whose shapes are checked one by one; then each so many-th
 in_full = jaxtyping.jaxtyped
+calls = {}  # of each piece of code: how often it was called
 
 
 def sparing(**options: object) -> Callable:
     """Checks the shapes of a function's first calls and of every 64th: a training loop calls it a thousand
     times with the same ones, and to check them takes as long as the function.
+
+    What checks them is made at the first call: that takes milliseconds, a worker imports five thousand
+    functions to call some of them, and a function inside another is made anew whenever the other is called.
     """
     check = in_full(**options)
 
     def decorate(thing: Callable) -> Callable:
-        checked = check(thing)
         if not inspect.isfunction(thing):  # a class
-            return checked
-        count = itertools.count()
+            return check(thing)
+        count = calls.setdefault(thing.__code__, itertools.count())
+        checked = None
 
         @functools.wraps(thing)
         def called(*arguments, **named):
+            nonlocal checked
             number = next(count)
-            return (thing if number > WATCHED and number % WATCHED else checked)(*arguments, **named)
+            if number > WATCHED and number % WATCHED:
+                return thing(*arguments, **named)
+            checked = checked or check(thing)
+            return checked(*arguments, **named)
 
         return called
 
