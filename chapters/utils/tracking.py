@@ -29,7 +29,9 @@ class WandB:
     """A W&B run; offline unless WANDB_MODE says otherwise. Online, the first answer must come within 3 s."""
 
     def __init__(self, folder: Path, lesson: str, config: dict) -> None:
-        for name, usual in (("MODE", "offline"), ("SILENT", "true"), ("INIT_TIMEOUT", "3")):
+        # To tell its makers how it goes, wandb waits for a silent server at the program's end: ten seconds.
+        quiet = {"MODE": "offline", "SILENT": "true", "INIT_TIMEOUT": "3", "ERROR_REPORTING": "false"}
+        for name, usual in quiet.items():
             os.environ.setdefault(f"WANDB_{name}", usual)
         import wandb
 
