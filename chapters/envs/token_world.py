@@ -112,14 +112,20 @@ class TokenWorld:
             policy.table.copy_(self.reference_table)
         return policy
 
+    @functools.cached_property
+    def _codes(self) -> tuple[Int[Tensor, " L"], Int[Tensor, " M"], Int[Tensor, " M"]]:
+        """(what each place counts in a completion's code, all codes in order, whose they are)."""
+        powers = (self.num_symbols + 1) ** torch.arange(self.length)
+        codes = (self.completion_ids * powers).sum(1)
+        order = codes.argsort()
+        return powers, codes[order], order
+
     def rows(self, completion_ids: Int[Tensor, "B T"]) -> Int[Tensor, " B"]:
         """The number (0 to M - 1) of each completion; what stands behind an EOS is ignored."""
         ended = (completion_ids == EOS).long().cumsum(1) - (completion_ids == EOS).long() > 0
         ids = completion_ids.masked_fill(ended, self.pad_id)
-        powers = (self.num_symbols + 1) ** torch.arange(self.length)
-        codes = (self.completion_ids * powers).sum(1)  # [M]
-        order = codes.argsort()
-        return order[torch.searchsorted(codes[order], (ids * powers).sum(1))]
+        powers, codes, order = self._codes
+        return order[torch.searchsorted(codes, (ids * powers).sum(1))]
 
     def reward(
         self, prompt_ids: Int[Tensor, "B 1"], completion_ids: Int[Tensor, "B T"]
@@ -211,6 +217,7 @@ class TokenWorld:
         return torch.stack(out).clamp(min=0.0).log()
 
 
+@functools.lru_cache(maxsize=16)  # a run makes the same world for each of its learners, and none changes it
 def token_world(
     seed: int = 0, num_symbols: int = 8, length: int = 4, spreads: tuple[float, ...] = (1.0, 0.5)
 ) -> TokenWorld:
@@ -226,9 +233,8 @@ def token_world(
         for head in itertools.product(range(1, num_symbols), repeat=size)
     ]
     completions += list(itertools.product(range(1, num_symbols), repeat=length))
-    ids = torch.full((len(completions), length), num_symbols)
-    for row, completion in enumerate(completions):
-        ids[row, : len(completion)] = torch.tensor(completion)
+    blank = (num_symbols,) * length
+    ids = torch.tensor([(*completion, *blank)[:length] for completion in completions])
     mask = ids != num_symbols
     offsets = sum(num_symbols**k for k in range(length))
     table = torch.from_numpy(rng.normal(0.0, 0.8, size=(len(spreads) * offsets, num_symbols)))
