@@ -130,15 +130,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class ByLesson(LoadScopeScheduling):
     """Each worker keeps to some lessons, so that what they import and run is imported and run once.
 
-    All tests of a lesson go to one worker; those of chapter D together, since importing TRL takes longer than
-    most of them; the others by file. The groups with most tests begin first.
+    All tests of a lesson go to one worker; those of chapter D together, and with them E3's and those of its
+    logs, since importing TRL takes longer than most of them; the others by file. The groups with most tests
+    begin first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         found = re.search(r"\[([A-E])(\d+)\b", nodeid) or re.search(r"test_([A-E])(\d+)\.py", nodeid)
-        if found is None:
-            return nodeid.split("::")[0]
-        return "D" if found[1] == "D" else found[1] + found[2]
+        scope = found[1] + found[2] if found else nodeid.split("::")[0]
+        return "D" if scope.startswith("D") or scope in ("E3", "tests/test_foreign_logs.py") else scope
 
 
 @pytest.hookimpl(optionalhook=True)  # mutate.py runs without xdist
