@@ -439,7 +439,7 @@ def test_texts_say_what_was_recorded():
         learned = [run["return_own"], run["return_central"]]
         assert min(learned) > run["return_nearest"], '"with either critic"'
         assert run["return_numbered"] < run["return_nearest"], '"with lists by number they do not"'
-        assert max(learned) < run["return_assigned"], '"less than a landmark each"'
+        assert max(learned) < run["return_assigned"], '"less than with a landmark each"'
         apart = abs(learned[0] - learned[1])
         assert 2 * apart < run["return_own"] - run["return_numbered"], '"the view sets teams apart"'
 

@@ -4,10 +4,10 @@ r"""
 
 **Question.** An agent sees too little to know where it is. Can a network learn, from recordings alone, all
 that can be known of it? And what must it be asked for: to draw what it sees, to tell it apart, or to foresee
-its own code of it?
+a vector that stands for it?
 
-**Before this:** B7 (a counted model of a world that is seen), D10 (beliefs), C4 (JAX). **Changes from B7:**
-the state is hidden, so the model needs a memory, and nothing can be counted. **Next:** E5, acting in it.
+**Before this:** B7 (a model by counts), D10 (beliefs), C4 (JAX). **Changes from B7:** the state is hidden, so
+the model needs a memory, and nothing can be counted. **Next:** E5, acting in it.
 
 **Time.** 60 s on 2 cores; with all evidence 150 s.
 
@@ -17,7 +17,7 @@ References: `rabiner1989hmm`, `kaelbling1998pomdp`, `ha2018worldmodels`, `hafner
 
 Symbols: $o_t$ what is observed, $a_t$ the action after it, $b_t(s)$ the belief; $h_t$ the memory before $o_t$
 is seen, $z_t$ a code of $o_t$, $x_t$ code and action; in shapes `T` steps, `N` recordings, `D` numbers seen,
-`H` of memory, `E` of a vector that objectives compare, `G` groups of `C` classes, `K` models, `J` objectives.
+`H` of memory, `E` of a vector to compare, `G` x `C` = `Z` of a code, `J` objectives, `K` colours.
 """
 
 # %%
@@ -126,13 +126,13 @@ Why the product? The filter (1) *multiplies* the belief by how well each cell fi
 by a table that depends on the action. A plain GRU adds what it is told, and needs more updates to learn that.
 So code and action, as a pair ($\otimes$), first weigh each number of the memory (as in `krause2017mlstm`).
 
-The prior guesses the code before the observation is seen; who imagines draws from it (E5). Dreamer's
+The prior guesses the code before the observation is seen; who imagines samples it (E5). Dreamer's
 posterior reads $h_t$ too; ours, like that of `zhang2023storm`, the observation alone. Where episodes begin,
 memory, code and action are 0. Picking a class has no gradient, so the backward pass takes that of the
 probabilities (*straight through*, `bengio2013estimating`).
 
 *Why a memory beside the codes?* Without it all must pass through one guess at a time, and a guess is no
-belief. The evidence gives such a model the ring's own tables: it predicts worse than who knows nothing.
+belief. The evidence gives such a model the ring's own tables: it predicts worse than an even guess.
 """
 
 
@@ -189,7 +189,7 @@ r"""
 ## 3. Draw what is seen
 
 How likely does a model find a recording? It would have to sum over all codes. The **evidence lower bound**
-(ELBO, `kingma2014vae`) draws them from the posterior instead and is, on average, never above that:
+(ELBO, `kingma2014vae`) samples them from the posterior instead and is, on average, never above that:
 
 $$\log p(o_{1:T}) \ge \mathbb E_q \sum_t \bigl[ \log p(o_t \mid h_t, z_t)
 - \mathrm{KL}\bigl(q(z_t \mid o_t) \,\Vert\, p(z_t \mid h_t)\bigr) \bigr] \tag{3}$$
@@ -197,7 +197,7 @@ $$\log p(o_{1:T}) \ge \mathbb E_q \sum_t \bigl[ \log p(o_t \mid h_t, z_t)
 Draw the observation from the code, and let the code tell no more than the prior foresees. Nobody predicts
 better than the filter: the bound lies below its log-likelihood. The Kullback–Leibler (KL) divergence pulls
 prior and posterior to each other; but at first the prior knows nothing, and a code that gives in is empty. So
-the pull on the code counts a tenth (*KL balancing*, `hafner2021dreamerv2`), in the gradient alone.
+the pull on the code counts a tenth (*KL balancing*, `hafner2021dreamerv2`); `elbo` measures (3) as it is.
 
 ## 4. Or tell it apart
 
@@ -206,12 +206,13 @@ recordings show at that step, by a score $f_{nm} = (W h_{tn}) \cdot e(o_{tm})$, 
 
 $$\mathcal L_\text{contrast} = -\frac1{TN} \sum_{t, n} \log \frac{\exp f_{nn}}{\sum_m \exp f_{nm}} \tag{4}$$
 
-At the lowest point $f = \log p(o \mid h) / p(o)$, but for what is the same for all $o$.
+At the lowest point $f = \log \bigl( p(o \mid h) / p(o) \bigr)$, up to a term that is the same for all $o$.
 
-## 5. Or foresee a code of it
+## 5. Or foresee a vector of it
 
 The **latent** objective (`grill2020byol`, here for what comes next) has the memory foresee a vector of the
-observation. A running average $\bar e$ of the encoder makes it, and sends no gradient back:
+observation (not $z$). A running average $\bar e$ of the encoder makes it and sends no gradient back, so that
+none asks for a vector which is always the same. (Under (4) and (5) no prior learns; to dream needs one.)
 
 $$\mathcal L_\text{latent} = \frac1{TN} \sum_{t, n} \Vert W' h_{tn} - \bar e(o_{tn}) \Vert^2 \tag{5}$$
 
@@ -275,15 +276,15 @@ r"""
 ## 6. One measure for all three
 
 The objectives' own numbers cannot be compared. Each memory is frozen, and a small **head** is fitted to it.
-With $p_i$ the filter's prediction and $\hat p_i$ the head's, on recordings that neither has met:
+With $p_i$ the filter's prediction and $\hat p_i$ the head's, on recordings new to memory and head:
 
 $$\text{nats above the filter} = \frac1M \sum_i \mathrm{KL}(p_i \,\Vert\, \hat p_i) \tag{6}$$
 
 To remember nothing costs half a nat; nobody gets below 0. What is missing must be missing in the memory, not
-in the instrument: drawn codes are now and then wrong, a head fitted to what was seen has noise of its own,
-and a linear one reads logarithms where (5) teaches chances. So here codes are the likeliest, and the head has
-a hidden layer and is fitted to the filter's predictions. The models share first weights, recordings, sizes,
-updates, and a step size that was searched for each of them on seeds 0 and 201; they are trained side by side.
+in the instrument. Sampled codes are now and then wrong, so here codes are the likeliest. A head fitted to
+what was seen has noise of its own, so it is fitted to the filter's predictions. A linear one reads logarithms
+where (5) teaches chances, so it has a hidden layer. The models share weights at first, recordings, sizes,
+updates and a step size: of three, tried on seeds 0 and 201, the best for each, or nearly.
 """
 
 
@@ -310,19 +311,18 @@ r"""
 
 From recordings alone all three learn to filter: they lack a hundredth of a nat at most, of the half that a
 memory is worth. It then takes a hundred steps to gather one nat of evidence that a prediction is not the
-filter's. What is left follows a slip or a wrong colour: such times are rare, so they are learnt last. (A
-linear head finds more missing, above all with the latent objective.)
+filter's. What is left follows a slip or a wrong colour: rare, so learnt last.
 
 ![The exact belief along one recording, and what a probe reads from a memory](results/E4_belief.png)
 
-A linear probe, fitted to true cells, reads the *belief* from a memory that was never told of any.
+A linear probe of memory and code, fitted to true cells, reads the *belief*, of which no model is told.
 
 ![What four memories keep of a ball, a wallpaper and snow](results/E4_pictures.png)
 
 The evidence turns the ring into pictures: a ball that hides now and then, a wallpaper that stays through an
-episode, snow that is new in each picture. Who *draws* keeps all of it, even snow. Who *tells recordings
-apart* keeps the wallpaper, which does that alone, and drops the ball; among other times of the same recording
-the ball is what tells. Who *foresees a code* keeps what can be foreseen.
+episode, snow that is new in each picture. Who *draws* keeps some of each, even of snow. Who *tells
+recordings apart* keeps the wallpaper, which does that alone, and drops the ball; among other times of one
+recording (the fourth memory) the ball is what tells. Who *foresees* keeps what can be foreseen.
 
 **The verdict.** Recordings are enough to learn the filter, to a hundredth of a nat; on the bare ring each of
 the three objectives will do. Where other things are seen, the objective decides: ask what else satisfies it.

@@ -2,11 +2,11 @@
 r"""
 # E5 · Acting in imagination
 
-**Question.** Can an agent learn to act inside its own model alone, with an actor and a critic that never see
-the world? How far is what it dreams true, and what does it never dream of?
+**Question.** Can an agent learn to act inside its own model alone, with an actor and a critic that learn from
+imagined steps only? How far is what it dreams true, and what does it never dream of?
 
-**Before this:** E4 (a recurrent latent model), C1 (actor and critic), E6 (short branches). **Changes from
-E6:** a world that is not seen whole is imagined as memories and codes. **Next:** E7, search by the rules.
+**Before this:** E4 (a recurrent latent model), C1 (actor and critic). **Changes from E4:** the model also
+foresees rewards and ends, and an actor learns in it. **Next:** E7, search.
 
 **Time.** 60 s on 2 cores; with all evidence 240 s.
 
@@ -109,8 +109,8 @@ $$\mathrm{symlog}(x) = \mathrm{sign}(x) \ln(1 + |x|), \qquad
 
 But a mean of logarithms is no logarithm of the mean: of a reward that is 0 or 99, evenly, least squares on
 this scale would say 9. So the network gives chances $p_i$ to $K$ fixed values $B_1 < \dots < B_K$, evenly
-spaced on the squeezed scale, and a target is a distribution, too: **two-hot**, shared out between neighbours
-so that its mean is the number (`imani2018histogram`; for values `bellemare2017distributional`):
+spaced on the squeezed scale (here up to 6.4), and a target is a distribution, too: **two-hot**, shared out
+between neighbours so that its mean is the number (`imani2018histogram`, `bellemare2017distributional`):
 
 $$x = \frac{B_{i+1} - x}{B_{i+1} - B_i}\, B_i + \frac{x - B_i}{B_{i+1} - B_i}\, B_{i+1}, \qquad
 \hat x = \sum_i p_i B_i \tag{2}$$
@@ -156,8 +156,8 @@ def cross_entropy(logits: Float[Tensor, "*B K"], x: Numbers) -> Numbers:
 r"""
 ## 2. A model to dream in
 
-It is E4's recurrent latent model in torch (`chapters/envs/latent_model.py`): a plain gated recurrent unit
-(GRU) as memory, a posterior that codes what is seen, a prior that guesses the code. To be dreamt in, it also
+It is E4's model in torch (`chapters/envs/latent_model.py`), without the product: a gated recurrent unit (GRU)
+as memory, a posterior that codes what is seen, a prior that guesses the code. To be dreamt in, it also
 foresees what an action pays and whether there is anything after it, from the state it *leads to*:
 
 $$h_t = \mathrm{GRU}(h_{t-1}, z_{t-1}, a_{t-1}), \quad s_t = (h_t, z_t), \quad
@@ -196,7 +196,7 @@ the prior draws the code that nobody observes. What a step was worth follows fro
 $$R_i = \hat r_i + \gamma\, \hat c_i \bigl( (1 - \lambda)\, v(s_{i+1}) + \lambda R_{i+1} \bigr), \qquad
 R_I = v(s_I) \tag{5}$$
 
-Where an episode may have ended a dream just goes on. What lies behind counts by the chance that it exists:
+An end stops no dream; what lies behind counts by its chance to exist, $c_\text{start}$ for the first step:
 
 $$w_0 = c_\text{start}, \qquad w_{i+1} = \gamma\, \hat c_i\, w_i \tag{6}$$
 
@@ -343,17 +343,17 @@ r"""
 
 ![Returns against real steps, and what an actor that tries too little leaves undone](results/E5.png)
 
-In dreams it takes fewer real steps than C3's proximal policy optimisation (PPO) on the last four pictures. On
-the right, with a tenth of the entropy bonus: its model knows of catches that its actor leaves undone.
+In dreams it takes fewer real steps than C3's proximal policy optimisation (PPO) on the last four pictures.
+Right, with a tenth of the entropy bonus: its model knows of catches that its actor leaves undone.
 
 ![Five games: the world, what is seen of it, what is dreamt from the second picture on](results/E5_film.gif)
 
 ![What dreams of the ring miss, against their length](results/E5_ring.png)
 
-On E4's ring the exact belief says what "always to the right" is worth after a history. Dreams of it are
-nearly right at first; the further ahead, the less they tell. (No actor here dreams too far: Catch takes five
-steps.) *What is not coded is not known*: at first each class goes to the colour it suits best. Of three one
-gets none of 8 with a chance near $3 (2/3)^8$, 12 %, and shares another's for good: so this code has 32.
+On E4's ring the exact belief says what "always to the right" is worth after a history. Beside what there is
+to tell of a reward (left, black) a dream's error grows with the distance. (Catch, of five steps, is too short
+to dream too far.) *What is not coded is not known*: each class goes at first to the colour it suits best. Of
+8 classes one of three colours gets none with a chance near $3 (2/3)^8$, 12 %; so the ring's code has 32.
 
 **The verdict.** Yes: all that it takes from the world are episodes for its model. Its dreams are as true as
 the model, for as long. It never dreams of what nobody lived, nor learns there what it never tries.
@@ -395,7 +395,7 @@ the model, for as long. It never dreams of what nobody lived, nor learns there w
 
 <!-- /results -->
 
-**Break it.** `rl break E5 reward_late`: a reward is foreseen too early. `rl break E5 sure_of_itself`.
+**Break it.** `rl break E5 reward_late`: foreseen too early. `rl break E5 sure_of_itself`: paid to be sure.
 
 **Exercises.**
 
@@ -428,7 +428,8 @@ errors on E4's ring. `rl exercise E5.dream_bound`.
 <details><summary>Answer</summary>
 
 With equal errors and $\gamma = 1$ it is $\epsilon\, k (k + 1) / 2 + \delta k$: twice as long a dream may be
-four times as wrong. With a discount it stays finite, and becomes (1) of E2.
+four times as wrong. With a discount it stays below $\epsilon / (1 - \gamma)^2 + \delta / (1 - \gamma)$: (1)
+of E2, but for a factor $\gamma$ (there no first reward is wrong) and for errors of rewards.
 </details>
 
 *E5.5 · Never lived, never tried* (10 minutes, medium). Two settings are there for the walls alone: `explore`

@@ -5,8 +5,8 @@ r"""
 **Question.** Tree search asks the rules what a move leads to. If nobody gives them, can a model learned from
 played games take their place, and how good must it be, and where?
 
-**Before this:** E7 (search and self-play). **Changes from E7:** the search looks into a learned model and
-never at a board but the one that lies before it; Gumbel noise, not visits, chooses the move. **Next:** E2.
+**Before this:** E7 (search and self-play). **Changes from E7:** the search looks into a learned model, and
+the move is the best by noise, logit and value together, no longer by visits alone. **Next:** E2.
 
 **Time.** 60 s on 2 cores; with all evidence 80 s.
 
@@ -14,8 +14,8 @@ References: `schrittwieser2020muzero`, `grimm2020value`, `danihelka2022gumbel`, 
 `ye2021efficientzero`.
 
 Symbols: $s$ a board as the player to move sees it, $x$ a latent, $D$ numbers; $h, g, f$ three networks;
-$r$ the reward of a move, $v$ a value, $P$ chances of moves, $l$ their logits, all to the player to move;
-$N, Q$ visits of a move and the mean of what they brought, $G$ Gumbel noise; `A` moves, `N` boards.
+$r_{t+1}$ what the move at $t$ paid to who made it; $v, z$ a value guessed and found; $P$ chances of moves,
+$l$ their logits; $N, Q$ visits and the mean of what they brought; $G$ Gumbel noise; `A` moves, `N` boards.
 """
 
 # %%
@@ -70,7 +70,7 @@ r"""
 ## 1. Three functions in place of the rules
 
 MuZero (`schrittwieser2020muzero`) is E7's agent with its rules taken away. It is told which moves are legal
-on the board before it, and after a game what each move was paid: 1 if it won, else 0. All else it makes up:
+on the board before it, and after a game what each move was paid: 1 if it won, else 0. The rest it makes up:
 
 $$x_0 = h(s), \qquad (x_{k+1}, r_{k+1}) = g(x_k, a_k), \qquad (P_k, v_k) = f(x_k). \tag{1}$$
 
@@ -122,7 +122,7 @@ $$y \leftarrow r - y, \;\; N(a) \leftarrow N(a) + 1, \;\; W(a) \leftarrow W(a) +
 With few simulations E7's PUCT (predictor and UCT, upper confidence bounds for trees) judges poorly: play by
 its visits can be *worse* than by the prior it began with. `danihelka2022gumbel` choose otherwise. Draw a
 number $G(a)$ for each move from the Gumbel distribution. The largest $G(a) + l(a)$ is then a draw from
-$P = \text{softmax}(l)$, the $m$ largest are $m$ draws without putting back. Try those; play the best by
+$P = \text{softmax}(l)$, the $m$ largest $m$ draws without putting back. Try those, here all; play the best by
 
 $$G(a) + l(a) + \sigma(Q(a)), \qquad \sigma(q) = (50 + \max_b N(b))\, 0.1\, q. \tag{3}$$
 
@@ -227,13 +227,13 @@ r"""
 ## 3. What the three functions learn from
 
 Self-play goes as in E7, its moves and policies by (3) and (5). From a board at time $t$ the model is
-**unrolled** along the $K$ moves that were played, and each imagined step is compared with what happened. If
-the last of $T$ moves won, with $w = 1$, else with $w = 0$,
+**unrolled** along the $K$ moves that were played, and each imagined step is compared with what happened. With
+$w = 1$ if the last of $T$ moves won, else 0,
 
 $$r_{t+1} = w\,[t + 1 = T], \qquad z_t = w\,(-1)^{T - t + 1} \text{ for } t < T, \text{ else } 0: \tag{7}$$
 
-the winner's boards are worth 1, the loser's $-1$; after the end moves are drawn at random, and nothing comes
-any more. With weights $c_0 = 1$ and $c_k = \frac12$ for the rest the loss is
+the winner's boards are worth 1, the loser's $-1$. The tree knows no end and walks on past a win, so this is
+learned, too: after it moves are drawn at random and bring nothing. With $c_0 = 1$, else $\frac12$, the loss
 
 $$L = \sum_{k=0}^{K} c_k \Bigl[ -\sum_a \pi_{t+k}(a) \ln P_k(a) + (v_k - z_{t+k})^2 \Bigr]
  + 4 \sum_{k=1}^{K} c_k\, H(r_{t+k}, \hat r_k) \tag{8}$$
@@ -243,8 +243,8 @@ wins is lost, so it weighs 4. Gradients from far ahead pass $g$ many times, and 
 
 $$x_k \leftarrow x_k / 2 + \text{stop}(x_k) / 2, \qquad \text{where stop lets none through.} \tag{9}$$
 
-Most games open with random moves, as in E7; these teach rewards, but no $\pi$ and no $z$. Each line is shown
-turned or mirrored at random, boards, moves and policies alike.
+Most games open with random moves, as in E7. Nobody chose them, so they teach rewards, but no $\pi$ (`thought`
+is 0) and no $z$ (`known` is 0). Each line is turned or mirrored at random, boards, moves and policies alike.
 """
 
 
@@ -319,13 +319,13 @@ As in E7, every line that an opponent can play against the agent is played, and 
 ![Error of the model on good and random lines; lines lost with one part changed; gains](results/E8_parts.png)
 
 **Left**: two players go on from boards of all kinds, at random or with best moves only; the model imagines
-$k$ of those moves, and says whether the last one won. On best lines it errs little, however far it looks; on
-random ones more, the further the more. It learned from players who see a threat, as its search does.
-**Middle**: training cut short, one part changed, one seed; *tied* latents are to be as $h$ of the next board
-(`ye2021efficientzero`). **Right**: with exact values, (3) plays no board worse than its prior; PUCT does.
+$k$ of those moves, and says whether the last one won. The further it looks the more it errs, most on random
+lines: it learned from games of a search that sees threats. **Middle**: training cut short, one part changed,
+one seed; *tied* latents are to be as $h$ of the next board (`ye2021efficientzero`). Unrolled one move only,
+it loses far more lines. **Right**: with exact values, (3) plays no board worse than its prior; PUCT does.
 
 **The verdict.** It can: told what is legal now, who won, and which boards are alike, it learns in 7,168 games
-to lose no line with 64 simulations. It errs on lines that good players avoid, where search seldom looks.
+to lose no line with 64 simulations (with self-play's 16, a few). It errs where good players do not go.
 
 <!-- results: E8 -->
 

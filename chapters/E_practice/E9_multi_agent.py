@@ -63,7 +63,7 @@ r"""
 Each of two players lays down a coin. If both show the same side the first wins one from the second, else the
 second wins one. Let $x$ be the chance that the first shows heads less the chance of tails, from $-1$ to 1,
 and $y$ the same for the second. The first wins $x y$ a game. Where both show both sides evenly, $x = y = 0$,
-is the **equilibrium**: neither gains by leaving it alone.
+is the **equilibrium**: neither gains by leaving it while the other stays.
 
 Let each follow the gradient of its own winnings, $y$ for the first and $-x$ for the second:
 
@@ -114,11 +114,11 @@ def orbit(start: tuple[float, float], num_steps: int, **how) -> Float[np.ndarray
 r"""
 ## 2. Kuhn poker: what a move is worth, and what a strategy can lose
 
-Three cards, jack, queen and king; each of two players pays a coin and gets one card. The first passes or bets
-a coin, and so on; after a bet the other folds or calls, then the higher card takes all (`kuhn1950poker`). A
-player knows its card and what was done so far, an **information set** $I$: there are twelve, six for each. A
-strategy is a table of chances to bet; who learns by **self-play** fills in all twelve, and plays against
-itself. Played well by both, a game is worth $-1/18$ to the first.
+Three cards, jack, queen and king; each of two players pays a coin and gets one card. The first passes or
+bets a coin; after a pass so does the second. Who faces a bet folds, or calls with a coin; after a call or two
+passes the higher card takes all (`kuhn1950poker`). A player knows its card and what was done so far, an
+**information set** $I$: there are twelve, six for each. A strategy is a table of chances to bet; who learns
+by **self-play** fills in all twelve. Played well by both, a game is worth $-1/18$ to the first.
 
 How good is a move at $I$? The player cannot see the other's card, so weigh each deal by how likely *chance
 and the other* make it that one comes to $I$, and leave one's own choices out:
@@ -203,9 +203,9 @@ $\pi(a \mid I) \propto \max(z(I, a), 0)$, evenly if nothing is:
 
 $$z(I, a) \leftarrow z(I, a) + q(I, a) - v(I) \tag{7}$$
 
-However the other plays, regrets grow at most as $\sqrt T$; hence the NashConv of the *average* falls at least
-as $1/\sqrt T$. **Magnetic mirror descent** (`sokota2023mmd`) is softmax again, with (1)'s pull, here to even
-chances; it must fade, for they are not poker's equilibrium:
+However the other plays, regrets grow at most as $\sqrt T$. All of them, over $T$, bound the NashConv of the
+*averages*: it falls at least as $1/\sqrt T$. **Magnetic mirror descent** (`sokota2023mmd`) is softmax again,
+with (1)'s pull, here to even chances; it must fade, for they are not poker's equilibrium:
 
 $$z(I, a) \leftarrow \frac{z(I, a) + \eta_t\, q(I, a)}{1 + \eta_t \tau_t}, \qquad
 \eta_t = \eta / \sqrt t, \quad \tau_t = \tau / \sqrt t \tag{8}$$
@@ -284,35 +284,35 @@ account of what the *other* did. Would a **central critic** help, which sees bot
 (`lowe2017maddpg`)? It credits the first with what *its* action changed, given the other's,
 $r(a, b) - \sum_{a'} \pi(a')\, r(a', b)$ (`foerster2018coma`), where an agent alone only knows its average
 reward. Both are rewards less a **baseline** that does not depend on $a$, which changes nothing in the mean of
-the gradient (C0): *both climb the same hill* (`lyu2021contrasting`). Only the noise differs; see E9.3.
+the gradient (C0): *both climb the same hill* (`lyu2021contrasting`). Only the noise differs (E9.3 writes it).
 
 ## 5. Look, break, write
 
 ![The policy gradient's NashConv stays high; averages and the magnet's last strategy fall](results/E9.png)
 
 The policy gradient turns in circles that its own winnings never show: its NashConv stays as high as that of
-strategies that never mix, its average falls. CFR's average falls as theory says or faster. The magnet's
-*last* strategy is good, with no average at all.
+the best strategies that never mix, its average falls. CFR's average falls as theory says or faster. The
+magnet's *last* strategy is good, with no average at all.
 
 ![Orbits of matching pennies; what sampled self-play loses; where teams end](results/E9_others.png)
 
-**Left**, the orbits of (2) and (3). **Middle**: sampled games and C3's PPO (proximal policy optimisation), as
-self-play is mostly done: its clip makes steps small, not inward. **Right**: where teams end. With either
-credit they find 11 only if they begin near it. What helps is another *objective*: one policy over all $3^n$
-joint actions, or to be **optimistic**: keep of each action the best it ever brought (`lauer2000distributed`).
+**Left**, orbits of (1): at once, in turns, with a magnet. **Middle**: sampled games and C3's PPO (proximal
+policy optimisation), as self-play is mostly done: its clip makes steps small, not inward. **Right**: where
+teams end. With either credit they find 11 only if they begin near it. What helps is another *objective*:
+one policy, or Q, of pairs, or **optimism**: of an action the best it ever brought (`lauer2000distributed`).
 
 **On film**, three agents are to cover three landmarks (`mpe2`'s *simple_spread*). A step costs half of every
-landmark's distance from the nearest agent, and half a point a touch. With either critic (`yu2022mappo`) one
-policy for all earns more than each going to its nearest, where two often meet, and less than a landmark each.
-What sets teams apart is the view: a list by *number* has 12 orders that mean the same; nearest first has one.
+landmark's distance from the nearest agent, and half a point a touch. Sharing one network's weights, and with
+either critic (`yu2022mappo`), they earn more than each going to its nearest, where two often meet, and less
+than with a landmark each. The view sets teams apart: by *number* the same has $3!\, 2! = 12$ orders.
 
 ![Three agents (discs) and three landmarks (crosses), before and after training](results/E9_film.gif)
 
 ![With either critic they beat each to its nearest; with lists by number they do not](results/E9_spread.png)
 
 **The verdict.** One's own gradient leads round in circles where interests are opposed, and to the nearest
-agreement where they are shared. In the first case averages, regrets or a fading pull to a magnet end it well,
-and only a best response can tell. In the second looking together helps, a critic that sees all does not.
+agreement where they are shared. In the first case an average or a fading pull to a magnet ends it well, and
+only a best response can tell. In the second it takes another objective; a critic that sees all changes noise.
 
 <!-- results: E9 -->
 
@@ -404,10 +404,11 @@ gain, which costs nothing?
 
 <details><summary>Answer</summary>
 
-Nothing: by (2) the distance grows by $\eta^2 / 2$ of itself a step, and a turn round the equilibrium takes
-$2 \pi / \eta$ steps, so that each turn carries outward by a share of $\pi \eta$. Halving $\eta$ halves that,
-and doubles the steps of a turn; no $\eta > 0$ leads inward. Turns close the orbit: nothing grows, so that the
-average converges as $1/T$ however large $\eta < 2$ is. They do not make the last strategy converge either.
+Nothing: by (2) the distance grows by $\eta^2 / 2$ of itself a step, and a lap round the equilibrium takes
+$2 \pi / \eta$ steps, so that each lap carries outward by a share of $\pi \eta$. Halving $\eta$ halves that,
+and doubles the steps of a lap; no $\eta > 0$ leads inward. Taking turns closes the orbit: nothing grows, so
+that the average converges as $1/T$ however large $\eta < 2$ is. The last strategy does not converge then,
+either.
 </details>
 
 *E9.3 · Whose noise?* (20 minutes, medium). The first agent of a team samples $a$ from its policy $\pi$, a

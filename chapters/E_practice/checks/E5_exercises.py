@@ -120,7 +120,8 @@ errors on E4's ring.
         },
         answer=r"""
 With equal errors and $\gamma = 1$ it is $\epsilon\, k (k + 1) / 2 + \delta k$: twice as long a dream may be
-four times as wrong. With a discount it stays finite, and becomes (1) of E2.
+four times as wrong. With a discount it stays below $\epsilon / (1 - \gamma)^2 + \delta / (1 - \gamma)$: (1)
+of E2, but for a factor $\gamma$ (there no first reward is wrong) and for errors of rewards.
 """,
     ),
     "untried": Exercise(

@@ -67,10 +67,11 @@ as many steps. What has been gained? And what does taking turns gain, which cost
         minutes=10,
         difficulty="easy",
         answer=r"""
-Nothing: by (2) the distance grows by $\eta^2 / 2$ of itself a step, and a turn round the equilibrium takes
-$2 \pi / \eta$ steps, so that each turn carries outward by a share of $\pi \eta$. Halving $\eta$ halves that,
-and doubles the steps of a turn; no $\eta > 0$ leads inward. Turns close the orbit: nothing grows, so that the
-average converges as $1/T$ however large $\eta < 2$ is. They do not make the last strategy converge either.
+Nothing: by (2) the distance grows by $\eta^2 / 2$ of itself a step, and a lap round the equilibrium takes
+$2 \pi / \eta$ steps, so that each lap carries outward by a share of $\pi \eta$. Halving $\eta$ halves that,
+and doubles the steps of a lap; no $\eta > 0$ leads inward. Taking turns closes the orbit: nothing grows, so
+that the average converges as $1/T$ however large $\eta < 2$ is. The last strategy does not converge then,
+either.
 """,
     ),
     "credit_gradient": Exercise(
