@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,6 +53,13 @@ def starts(road: Sequence[str]) -> Float[np.ndarray, " S"]:
 
 def regret(actions: Int[np.ndarray, " S"], road: Sequence[str], gamma: float, slip: float) -> float:
     """How much less it is worth at a start to take these actions, one in each state, than the best ones."""
-    mdp = crossing_mdp(road, gamma, slip)
+    mdp, best = _solved(tuple(road), gamma, slip)
     values = evaluate_exactly(mdp, np.eye(len(STEPS))[actions])
-    return float(starts(road) @ (policy_iteration(mdp)[0] - values))
+    return float(starts(road) @ (best - values))
+
+
+@functools.lru_cache(maxsize=8)  # a learner is judged on its road again and again
+def _solved(road: tuple[str, ...], gamma: float, slip: float) -> tuple[MDP, Float[np.ndarray, " S"]]:
+    """The process, and what its states are worth under the best actions."""
+    mdp = crossing_mdp(road, gamma, slip)
+    return mdp, policy_iteration(mdp)[0]
