@@ -265,8 +265,8 @@ def test_the_other_learners_edits_fit_and_say_what_they_do(module):
         assert edit.says
 
 
-TINY = E3.Config(seed=3, num_updates=3)
-SHORT = evidence.Config(run_length=0.1)
+TINY = E3.Config(seed=3, num_updates=3, num_envs=4, num_steps=32, minibatch_size=32)
+SHORT = evidence.Config(run_length=0.07)
 AT_ONCE = {"missing_detach", "stale_log_probs", "unseeded_environment", "off_by_one", "unmasked_after_eos",
            "trained_reference", "reward_scale"}  # fmt: skip
 EARLY = [pair for pair in evidence.PAIRS if pair[0] in ("ppo", "text") and pair[1] in AT_ONCE]
@@ -312,12 +312,12 @@ def test_one_bug_at_a_time_leaves_a_log_for_rl_diagnose(tmp_path):
     assert {claim.name: claim.value for claim in log.claims}["ppo_bugs_named"] == 1
 
 
-@pytest.mark.parametrize("learner", ["ppo", "dqn"])
-def test_merged_time_limits_are_seen_where_nothing_else_ends(learner):
+@pytest.mark.parametrize(("learner", "num_updates"), [("ppo", 8), ("dqn", 40)])
+def test_merged_time_limits_are_seen_where_nothing_else_ends(learner, num_updates):
     for bug, wrong in (("none", False), ("merged_time_limit", True)):
         rows = {}
         settings = evidence.settings_of(learner, TINY, SHORT)
-        settings = replace(settings, num_updates=40, check_every=0, num_envs=4)
+        settings = replace(settings, num_updates=num_updates, check_every=0, num_envs=4)
         evidence.module_of(learner, bug).train(settings, rows, make_envs("ProbeEndless-v0", 4))
         assert "gap_terminated" not in rows
         assert (max(value for _, value in rows["gap_truncated"]) > 0.1) == wrong
@@ -325,11 +325,11 @@ def test_merged_time_limits_are_seen_where_nothing_else_ends(learner):
 
 
 def test_the_right_learner_solves_the_probe_that_the_broken_one_fails():
-    cfg, whole = E3.Config(seed=5), evidence.Config()
+    cfg, half = E3.Config(seed=5), evidence.Config(run_length=0.5)
     for bug in ("merged_time_limit", "wrong_sign"):
         probe = diagnosis.CATALOGUE[bug].probe
-        assert not evidence.fails(cfg, whole, "ppo", "none", probe)
-        assert evidence.fails(cfg, whole, "ppo", bug, probe)
+        assert not evidence.fails(cfg, half, "ppo", "none", probe)
+        assert evidence.fails(cfg, half, "ppo", bug, probe)
 
 
 # PPO for tokens
