@@ -355,6 +355,10 @@ def test_a_few_rounds_teach_moves_values_and_wins(tmp_path):
     assert moves > 0.41
     assert agreement > 0.05
     assert wins > 0.12
+
+
+@pytest.mark.slow
+def test_a_few_rounds_with_an_error_teach_no_values_or_no_wins(tmp_path):
     assert learned(broken("other_side"), RunLog(tmp_path / "wrong", "E8"))[1] < 0
     assert learned(broken("reward_too_late"), RunLog(tmp_path / "late", "E8"))[2] < 0.08
 
