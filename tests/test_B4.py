@@ -153,11 +153,15 @@ def one_learner(double, num_episodes, rng):
     """Example 6.7 for a single learner, in the words of the book. Whether it went left [episodes]."""
     at_a, at_b = np.zeros((2, 2)), np.zeros((2, 10))
 
+    def one_of(highest):
+        places = highest.nonzero()[0]
+        return places[rng.integers(len(places))]
+
     def act(tables):
         total = tables.sum(axis=0)
         if rng.random() < 0.1:
             return rng.integers(len(total))
-        return rng.choice(np.flatnonzero(total == total.max()))
+        return one_of(total == total.max())
 
     went_left = np.zeros(num_episodes)
     for episode in range(num_episodes):
@@ -166,7 +170,7 @@ def one_learner(double, num_episodes, rng):
         bootstrap = 0.0
         if action == evidence.LEFT:
             went_left[episode] = 1
-            best = rng.choice(np.flatnonzero(at_b[table] == at_b[table].max()))
+            best = one_of(at_b[table] == at_b[table].max())
             bootstrap = at_b[judge, best]
         at_a[table, action] += 0.1 * (bootstrap - at_a[table, action])
         if action == evidence.LEFT:

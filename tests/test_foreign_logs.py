@@ -466,21 +466,22 @@ def test_the_command_refuses_in_one_line(tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_hundred_thousand_lines_take_a_second(tmp_path):
+def test_twenty_thousand_lines_take_a_fraction_of_a_second(tmp_path):
     """A million take seconds; TensorBoard's own reader would take minutes."""
+    count = 20_000
     path = tmp_path / "log.jsonl"
     line = '{"step": %d, "approx_kl": 0.01, "return": 20.0, "entropy": 0.5}\n'
-    path.write_text("".join(line % i for i in range(100_000)))
+    path.write_text("".join(line % i for i in range(count)))
     start = time.process_time()
     assert told(path)[1].startswith("no alarm")
-    assert time.process_time() - start < 5.0
+    assert time.process_time() - start < 1.0
     with (tmp_path / "events.out.tfevents.1").open("wb") as file:
-        for i in range(100_000):
+        for i in range(count):
             record = _event(i)
             file.write(struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4))
     start = time.process_time()
-    assert len(logs.read(tmp_path / "events.out.tfevents.1").metrics["losses/approx_kl"]) == 100_000
-    assert time.process_time() - start < 5.0
+    assert len(logs.read(tmp_path / "events.out.tfevents.1").metrics["losses/approx_kl"]) == count
+    assert time.process_time() - start < 1.0
 
 
 def _event(step: int) -> bytes:
