@@ -107,49 +107,81 @@ class TestCache:
         assert "\n" not in str(refused.value)
 
 
-PROGRAM = """
-import dataclasses, os, sys
+PROGRAMS = """
+import dataclasses, json, os, signal, sys, traceback
 import torch._dynamo
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 from chapters.text.recipes import review_recipe
 from chapters.text.models import pretrained
-num_steps, num_programs = map(int, sys.argv[1:])
-recipe = dataclasses.replace(review_recipe(num_steps=num_steps), width=16, num_layers=1, num_heads=2)
-others = [os.fork() for _ in range(num_programs - 1)]  # once all is imported: that takes longest
-pretrained(recipe)
-print("done", flush=True)
-if 0 in others:
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who ends is gone, and leaves nothing to wait for
+for line in sys.stdin:
+    cache, num_steps, said = json.loads(line)
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        continue
+    os.environ["RL_CACHE"] = cache
+    for stream in (1, 2):
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    recipe = dataclasses.replace(review_recipe(num_steps=num_steps), width=16, num_layers=1, num_heads=2)
+    try:
+        pretrained(recipe)
+        print("done", flush=True)
+    except BaseException:
+        traceback.print_exc()
     os._exit(0)
-for other in others:
-    assert os.waitpid(other, 0)[1] == 0
 """
 
 
-def start(cache, num_steps: int, num_programs: int = 1) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(num_steps), str(num_programs)],
-        env={**os.environ, "RL_CACHE": str(cache)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+@pytest.fixture(scope="module")
+def start():
+    """`start(cache, num_steps, said)` starts a program that asks for a model, and is its process's number.
+
+    What it says is added to the file `said`. All libraries were imported once, which takes longest.
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PROGRAMS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
+    def started(cache: Path, num_steps: int, said: Path) -> int:
+        print(json.dumps([str(cache), num_steps, str(said)]), file=parent.stdin, flush=True)
+        return int(parent.stdout.readline())
 
-def test_two_programs_at_once_train_it_once(cache):
-    out, err = start(cache, 2, num_programs=2).communicate(timeout=120)
-    assert out == "done\n" * 2
-    assert err.count("training a small") == 1
+    yield started
+    parent.communicate(timeout=60)
+
+
+def wait_for(what, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_two_programs_at_once_train_it_once(start, cache, tmp_path):
+    said = [tmp_path / "first", tmp_path / "second"]
+    pids = [start(cache, 2, path) for path in said]
+    wait_for(lambda: all(map(ended, pids)))
+    told = [path.read_text() for path in said]
+    assert all(text.endswith("done\n") for text in told), told
+    assert sum(text.count("training a small") for text in told) == 1
     assert len(models(cache)) == 1
 
 
-def test_a_program_killed_while_training_does_not_stop_the_next(cache):
-    victim = start(cache, 10_000)
-    deadline = time.monotonic() + 60
-    while not list(cache.glob("*.lock")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+def test_a_program_killed_while_training_does_not_stop_the_next(start, cache, tmp_path):
+    victim = start(cache, 10_000, tmp_path / "said")
+    wait_for(lambda: list(cache.glob("*.lock")))
     time.sleep(0.5)
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate()
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: ended(victim))
     assert not models(cache)
     pretrained(TINY)
     assert len(models(cache)) == 1
