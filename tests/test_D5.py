@@ -247,6 +247,7 @@ def test_accuracy_counts_right_answers(sums):
     assert right.sum() == 10 * round(0.25 * len(prompts))
     assert entropy == pytest.approx(0.0, abs=1e-3)
     assert set(right.tolist()) == {0, 10}
+    assert (tasks.number_right(Oracle(prompts, tokenizer, 0.25), task, 10, 0) == right).all()
 
 
 def test_entropy_is_that_of_the_policy():

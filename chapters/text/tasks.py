@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,22 +146,36 @@ def greedy(policy: Callable) -> Callable:
     return sharpened
 
 
-@torch.no_grad()
-def count_right(policy: Callable, task: Task, num_samples: int, seed: int) -> tuple[np.ndarray, float]:
-    """(how many of `num_samples` answers to each prompt earn the reward 1, entropy of a token in nats).
+def drawn_answers(
+    policy: Callable, task: Task, num_samples: int, seed: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(answers to each prompt, batch), until each prompt has `num_samples` answers; few at a time: memory.
 
-    Answers are drawn with a generator of their own, so that measuring never changes what is learnt.
+    They are drawn with a generator of their own, so that measuring never changes what is learnt.
     """
     generator = torch.Generator().manual_seed(10_000 + seed)
-    num_prompts = len(task.prompt_ids)
-    right = torch.zeros(num_prompts)
+    for start in range(0, num_samples, 8):
+        size = min(8, num_samples - start)
+        rows = torch.arange(len(task.prompt_ids)).repeat_interleave(size)
+        yield size, answer(policy, task, rows, generator)
+
+
+def number_right(policy: Callable, task: Task, num_samples: int, seed: int) -> np.ndarray:
+    """How many of `num_samples` answers to each prompt earn the reward 1."""
+    right = torch.zeros(len(task.prompt_ids))
+    for size, batch in drawn_answers(policy, task, num_samples, seed):
+        right += batch["rewards"].view(-1, size).sum(dim=1)
+    return right.long().numpy()
+
+
+@torch.no_grad()
+def count_right(policy: Callable, task: Task, num_samples: int, seed: int) -> tuple[np.ndarray, float]:
+    """(`number_right`, entropy of a token in nats): the entropy takes another pass over what was written."""
+    right = torch.zeros(len(task.prompt_ids))
     surprise = 0.0
     num_written = 0
-    for start in range(0, num_samples, 8):  # few at a time: memory
-        size = min(8, num_samples - start)
-        rows = torch.arange(num_prompts).repeat_interleave(size)
-        batch = answer(policy, task, rows, generator)
-        right += batch["rewards"].view(num_prompts, size).sum(dim=1)
+    for size, batch in drawn_answers(policy, task, num_samples, seed):
+        right += batch["rewards"].view(-1, size).sum(dim=1)
         # minus the mean log-probability of what was sampled estimates the entropy
         surprise -= log_probs_of(policy, batch).sum().item()
         num_written += int(batch["completion_mask"].sum())
@@ -215,8 +229,8 @@ def accuracy_watcher(
         if step == 0:
             start = began
         if step % every == 0 or step == num_updates:
-            likeliest, _ = count_right(greedy(policy), task, 1, seed)
-            drawn, _ = count_right(policy, task, 4, seed)
+            likeliest = number_right(greedy(policy), task, 1, seed)
+            drawn = number_right(policy, task, 4, seed)
             log.write(
                 step,
                 **{
