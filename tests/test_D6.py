@@ -1,5 +1,6 @@
 """D6's way from ratings to a policy, whole and in small; what is kept of ratings; mistakes it must notice."""
 
+import copy
 import dataclasses
 import socket
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from spies import watch_adam, weights
 
+from chapters.course.catalog import find
 from chapters.D_rlhf import D6_text_rewriter as lesson
 from chapters.D_rlhf.checks.D6 import EDITS, small_model
 from chapters.D_rlhf.evidence import D6 as evidence
@@ -26,17 +28,20 @@ SMOKE = lesson.Config(**lesson.SMOKE)
 
 
 def run(module, folder, **changes):
-    """The log of a smoke run in `folder`, with what needs no TRL of its evidence."""
-    log, cfg = RunLog(folder, "D6", smoke=True), dataclasses.replace(SMOKE, **changes)
+    """The log of a smoke run of the lesson alone in `folder`."""
+    log, cfg = RunLog(folder, "D6", smoke=True), dataclasses.replace(SMOKE, num_eval_texts=4, **changes)
     module.main(cfg, log)
-    evidence.claim_ratings(evidence.unseen_pairs(cfg, log), cfg, log)
-    evidence.claim_start(log)
-    log.close()
     return log
 
 
 def verdicts(log):
     return {claim.name: claim.holds for claim in log.claims}
+
+
+@pytest.fixture
+def whole(smoke_run):
+    """The log of the smoke run with all evidence, TRL's training among it, which is made once."""
+    return smoke_run(find("D6"))
 
 
 @pytest.fixture
@@ -49,6 +54,9 @@ def pairs():
 
 def test_a_scripted_rater_goes_all_the_way_and_is_resumed(tmp_path):
     log = run(lesson, tmp_path / "first", rater="scripted")
+    evidence.claim_ratings(evidence.unseen_pairs(SMOKE, log), SMOKE, log)
+    evidence.claim_start(log)
+    log.close()
     assert all(holds for name, holds in verdicts(log).items() if name in EXACT)
     assert 2 <= log.last("rated_pairs") <= SMOKE.num_ratings
     assert (tmp_path / "first" / "ratings.jsonl").exists()
@@ -56,6 +64,7 @@ def test_a_scripted_rater_goes_all_the_way_and_is_resumed(tmp_path):
         before = store.events("me")
     assert len(before) > SMOKE.num_ratings, "some pairs are shown twice"
     again = run(lesson, tmp_path / "second", rater="scripted")
+    again.close()
     with RatingStore(tmp_path / "ratings-scripted-smoke.sqlite") as store:
         assert store.events("me") == before, "nothing is asked twice"
     assert again.last("rated_pairs") == log.last("rated_pairs")
@@ -224,7 +233,10 @@ def test_every_fifth_request_is_held_out_with_all_its_pairs():
 
 
 def test_agreement_with_your_answers_is_counted_and_told(tmp_path, capsys):
-    class Likes:
+    class Likes(rewriting.RewardModel):
+        def __init__(self):
+            pass
+
         def margins(self, lm, pairs):
             return torch.tensor([2.0, 1.0, 0.0, -1.0]), torch.tensor([1.0, 1.0, 1.0, -2.0])
 
@@ -235,34 +247,27 @@ def test_agreement_with_your_answers_is_counted_and_told(tmp_path, capsys):
     assert "4 answers that it did not learn from, the reward model shares 50%" in capsys.readouterr().out
 
 
-def test_a_reference_that_trains_along_is_noticed(tmp_path):
-    """The log keeps the imitating model: two trainings from it begin alike only if none of them moved it."""
+def test_a_reference_that_trains_along_is_noticed(whole, tmp_path):
+    """Two trainings from the imitating model begin alike only if none of them moved it."""
     for module, stays in ((lesson, True), (edited(lesson, EDITS["reference_moves"]), False)):
-        log = run(module, tmp_path / str(stays))
-        sft, lm, requests = (log.kept[name] for name in ("sft", "lm", "requests"))
-        before = [parameter.clone() for parameter in sft.parameters()]
-        again = RunLog(tmp_path / f"again-{stays}", "D6")
-        module.train(sft, log.kept["reward_model"], lm, requests, SMOKE, again)
-        again.close()
-        same = all(torch.equal(old, new) for old, new in zip(before, sft.parameters()))
-        assert same == stays
+        sft = copy.deepcopy(whole.kept["sft"])
+        log, before = RunLog(tmp_path / str(stays), "D6"), weights(sft)
+        module.train(sft, *(whole.kept[name] for name in ("reward_model", "lm", "requests")), SMOKE, log)
+        log.close()
+        assert torch.equal(before, weights(sft)) == stays
 
 
 def test_log_probs_of_another_moment_are_noticed(tmp_path):
     """Reading the old log-probabilities off the reference makes the first ratios differ from 1."""
-    wrong = edited(lesson, EDITS["old_of_the_reference"])
-    assert not verdicts(run(wrong, tmp_path, num_updates=3, learning_rate=1e-3))["first_ratio_gap"]
-
-
-def test_trl_takes_our_models_as_they_are(tmp_path):
-    cfg = dataclasses.replace(SMOKE, num_tokens=12)
-    log = RunLog(tmp_path, "D6", smoke=True)
-    lesson.main(cfg, log)
-    evidence.claim_peer(cfg, evidence.Config(), log)
+    log = run(edited(lesson, EDITS["old_of_the_reference"]), tmp_path, num_updates=3, learning_rate=1e-3)
     log.close()
-    assert verdicts(log)["trl_parity"]
-    assert len(log.series("trl_kl")[1]) == SMOKE.num_updates
-    assert log.series("trl_cpu_seconds")[1][0] > 0
+    assert not verdicts(log)["first_ratio_gap"]
+
+
+def test_trl_takes_our_models_as_they_are(whole):
+    assert verdicts(whole)["trl_parity"]
+    assert len(whole.series("trl_kl")[1]) == SMOKE.num_updates
+    assert whole.series("trl_cpu_seconds")[1][0] > 0
 
 
 def test_the_judge_finds_what_it_says_it_finds():

@@ -16,6 +16,7 @@ from chapters.course import cli
 from chapters.D_rlhf import D3_reward_model as D3
 from chapters.D_rlhf import D4_direct_preference_optimization as D4
 from chapters.D_rlhf import D6_text_rewriter as D6
+from chapters.D_rlhf.checks.D6 import small_model
 from chapters.envs import rewriter as office
 from chapters.envs.reviews import PROMPTS
 from chapters.rating import Pair, RatingStore, ScriptedRater, Session
@@ -313,12 +314,22 @@ def exported(tmp_path, chat):
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["texts", "messages"])
-def test_exported_ratings_are_read_and_teach_d6(chat, tmp_path):
+def test_exported_ratings_are_read(chat, tmp_path):
+    """As messages they are, for D6, the same columns of texts."""
     pairs, path = exported(tmp_path, chat)
     found = {row.prompt if not chat else row.prompt[0]["content"]: row for row in read(path)}
     assert found.keys() == {pair.prompt for pair in pairs}
+    check(cfg := D6.Config(pairs=path))
+    log = RunLog(tmp_path / "run", "D6")
+    columns = own_pairs.columns(cfg, small_model()[0], log)
+    log.close()
+    assert len(columns[0]) == 20
+    assert {*zip(*columns)} == {(pair.prompt, pair.first, pair.second) for pair in pairs}, "polite ones"
+
+
+def test_exported_ratings_teach_d6(tmp_path):
+    _, path = exported(tmp_path, chat=False)
     cfg = D6.Config(**D6.SMOKE | {"rm_epochs": 12}, pairs=path, human_share=1.0)
-    check(cfg)
     log = RunLog(tmp_path / "run", "D6", smoke=True)
     D6.main(cfg, log)
     assert [claim.name for claim in log.claims] == ["own_accuracy", "first_ratio_gap"]
