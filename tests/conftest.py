@@ -130,15 +130,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class ByLesson(LoadScopeScheduling):
     """Each worker keeps to some lessons, so that what they import and run is imported and run once.
 
-    All tests of a lesson go to one worker; those of chapter D together, and with them E3's and those of its
-    logs, since importing TRL takes longer than most of them; the others by file. The groups with most tests
-    begin first.
+    All tests of a lesson go to one worker; those of chapter D together, and with them E3's and all that need
+    language models, since importing TRL takes longer than most of them; the others by file. The groups with
+    most tests begin first.
     """
+
+    WITH_D = (
+        "E3",
+        *(
+            f"tests/test_{name}.py"
+            for name in ("foreign_logs", "language_models", "preference_files", "rewriting")
+        ),
+    )
 
     def _split_scope(self, nodeid: str) -> str:
         found = re.search(r"\[([A-E])(\d+)\b", nodeid) or re.search(r"test_([A-E])(\d+)\.py", nodeid)
         scope = found[1] + found[2] if found else nodeid.split("::")[0]
-        return "D" if scope.startswith("D") or scope in ("E3", "tests/test_foreign_logs.py") else scope
+        return "D" if scope.startswith("D") or scope in self.WITH_D else scope
 
 
 @pytest.hookimpl(optionalhook=True)  # mutate.py runs without xdist
