@@ -134,9 +134,9 @@ r"""
 ## 2. A stronger one: policy gradient
 
 REINFORCE leave-one-out (RLOO, `ahmadian2024rloo`) compares each of $G$ completions of a prompt with the mean
-of the others. Here it maximises the proxy and nothing else: no KL penalty.
+of the others. Here it maximises the proxy and nothing else, $J = \mathbb{E}[\hat r]$: no KL penalty.
 
-$$\hat A_i = r_i - \frac{1}{G-1} \textstyle\sum_{j \ne i} r_j, \qquad
+$$\hat A_i = \hat r_i - \frac{1}{G-1} \textstyle\sum_{j \ne i} \hat r_j, \qquad
 \nabla J = \mathbb{E}\bigl[\hat A_i \nabla \log\pi_\theta(y_i \mid x)\bigr] \tag{3}$$
 
 ```python
@@ -178,6 +178,7 @@ def maximise(
         log_probs = token_log_probs(policy.model, *written).sum(dim=1)  # [B]
         with torch.no_grad():
             ref_log_probs = token_log_probs(base.model, *written).sum(dim=1)
+        # the proxy in gold's unit: by D3's (1) scores differ by gold / temperature; their zero is arbitrary
         log.write(
             update,
             rloo_kl=(log_probs - ref_log_probs).mean().item(),
@@ -215,16 +216,17 @@ $$\frac{d}{d\lambda}\, \mathbb{E}_{\pi_\lambda}[v] = \mathrm{Cov}_{\pi_\lambda}(
 
 * With $v = \hat r$ it is a variance. The proxy's own reward **never** falls.
 * With $v = r$ it is the covariance of truth and proxy *among the completions sampled now*. At $\lambda = 0$,
-  where the pairs came from, they go together: that is what held-out accuracy measures. Gold peaks where the
-  covariance reaches zero, and nothing measured on the reference's samples says where that is.
+  where the pairs came from, they go together: that is what held-out accuracy measures (by the signs of
+  differences, of which a covariance is half the mean product). Gold peaks where the covariance reaches zero,
+  and no sample of the reference that one can pay for says where: the texts that decide are too rare in it.
 
 *By hand.* Of three texts, equally likely at first, the proxy likes the third best, the truth the second:
 
 ```python
 >>> ref = torch.full((3,), 1 / 3).log()
 >>> proxy, gold = torch.tensor([0.0, 1.0, 1.5]), torch.tensor([0.0, 1.0, 0.0])
->>> [round((tilt(ref, proxy, x).exp() @ gold).item(), 2) for x in (0.0, 1.0, 2.0, 8.0)]
-[0.33, 0.33, 0.26, 0.02]
+>>> [round((tilt(ref, proxy, x).exp() @ gold).item(), 2) for x in (0.0, 0.5, 2.0, 8.0)]
+[0.33, 0.35, 0.26, 0.02]
 >>> [round(covariance(tilt(ref, proxy, x), gold, proxy).item(), 2) for x in (0.0, 1.0, 2.0)]
 [0.06, -0.05, -0.08]
 ```
@@ -252,22 +254,28 @@ def covariance(
 r"""
 ## 4. Look
 
+The run draws the middle panel for one seed; the evidence draws all three, over seeds:
+
 ![Gold rises and falls while the proxy climbs: chosen, trained, and exactly](results/D16.png)
 
-*Left: choosing.* The proxy promises more with every doubling of $n$ (dashed); the fewer pairs it learnt from,
-the emptier the promise. By (2) even the largest $n$ moves only a few nats. Gold flattens rather than falls.
+*Left: choosing.* The proxy promises more with every doubling of $n$ (dashed). With a sixteenth of the pairs
+it promises far more than it brings; with more, rather too little. By (2) even the largest $n$ moves
+only a few nats. Gold flattens rather than falls.
 
 *Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
-finds what is too rare among the pairs to count: praise without measure, words said again and again. Gold
-falls, the proxy climbs on; and this is the *good* proxy, near D3's ceiling.
+finds what is too rare among the pairs to count: praise without measure, words said again and again (D3: gold
+dislikes both). Gold falls by far more than the proxy still gains; and this is the *good* proxy, near D3's
+ceiling. (A dot is an update of one seed; a divergence below 0.02 is drawn at 0.02.)
 
-*Right: exactly.* Small proxies, a weight for each symbol, fitted to noisy pairs of the token world; gold
-dislikes a symbol that repeats the one before it, which counts cannot see. More pairs raise the peak. The
-lowest of five puts the fall off, but all are blind in the same place; one shown repeats keeps its gains.
+*Right: exactly.* Small proxies, which count symbols and give each a weight, are fitted to noisy pairs of the
+token world; gold dislikes a symbol that repeats the one before it, which counts cannot see. More pairs raise
+the peak. The lowest score of five such proxies puts the fall off, but all are blind in the same place; one
+shown repeats keeps its gains.
 
-**The verdict.** The learnt reward goes on rising, by (5) always; the true one rises with it at first and
-falls as soon as the policy writes what the two disagree on. How far one may go is decided not by accuracy on
-held-out pairs but by what the proxy cannot see: let gold, or people, judge what the policy writes now.
+**The verdict.** The learnt reward goes on rising, at the exact optimum always (5); the true one rises with it
+at first and falls as soon as the policy writes what the two disagree on. How far one may go is decided not by
+accuracy on held-out pairs but by what the proxy cannot see: let gold, or people, judge what the policy writes
+now.
 
 <!-- results: D16 -->
 
@@ -328,9 +336,10 @@ Which $\beta$ is that? And how is one chosen for `maximise`? `rl exercise D16.tu
 
 <details><summary>Answer</summary>
 
-$\beta = 1 / 0.462 = 2.2$. `maximise` needs `rewards -= beta * (log_probs - ref_log_probs).detach()` before
-the baseline. The middle panel shows the proxy's gain per nat at gold's peak: a $\beta$ of that order, in the
-proxy's units, stops there. Nobody knows gold, so the peak must be looked for with people.
+$\beta = 1 / 0.462 = 2.2$. `maximise` needs the log-probabilities first, then `rewards -= beta * (log_probs -
+ref_log_probs).detach()` before the baseline. At an optimum $\beta$ is what the last nat brought: the slope of
+the proxy (in its own units) over the divergence, at gold's peak. Nobody knows gold, so the peak must be
+looked for with people.
 </details>
 
 *D16.3 · Ask again* (30 minutes, hard). Label 500 pairs of the *optimised* policy, train the reward model on

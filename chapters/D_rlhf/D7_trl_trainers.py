@@ -5,16 +5,16 @@ r"""
 **Question.** TRL (*Transformer Reinforcement Learning*) is the library that most people use. Which of its
 defaults must be changed, are its losses those of this course, and what do its trainers make of one budget?
 
-**Before this:** D2 to D6, each method from scratch. **Changes from them:** nothing is written anew; what was
-written there is called by the library's names. **Next:** D9, a text that calls tools.
+**Before this:** D2 to D6, each method from scratch; D15 for the penalties. **Changes from them:** nothing is
+written anew; what was written there is called by the library's names. **Next:** D9, a text that calls tools.
 
 **Time.** 60 s on 2 cores; with all evidence 120 s.
 
 References: `hu2022lora`, `rafailov2023dpo`, `shao2024deepseekmath`, `yu2025dapo`, `ahmadian2024rloo`,
 `schulman2017ppo`, `bradleyterry1952rank`.
 
-Symbols: `N` texts that a rule has judged, `B` texts in a batch, `E` passes over each, `G` completions in a
-group, $\beta$ weight of the penalty; of an adapter: $W$ weights, $L$, $R$ its factors, $r$ rank, $\alpha$.
+Symbols: `N` judged texts, `B` of them where a trainer writes itself, `E` passes over each, `G` texts of a
+group; $\beta$ weight of the penalty; of an adapter: $W$ weights, $L$, $R$ its factors, $r$ rank, $\alpha$.
 """
 
 # %%
@@ -79,8 +79,8 @@ r"""
 ## 1. One task, one budget
 
 A small GPT-2 has read warm and cold reviews. It shall write warm ones: a *rule* counts positive less negative
-words, from -3 to 3, less a penalty for the Kullback–Leibler divergence (KL) from where it began. For each
-trainer `N` texts are judged, and no more:
+words, from -3 to 3. Some trainers subtract a penalty for the Kullback–Leibler divergence (KL) from the start.
+For each trainer `N` texts are judged, and no more:
 
 * SFT (supervised fine-tuning), Reward and DPO (direct preference optimisation) get the model's own texts, in
   pairs after one prompt. The better is *chosen*, the other *rejected*; ties teach nothing and are left out.
@@ -89,13 +89,13 @@ trainer `N` texts are judged, and no more:
 * PPO (proximal policy optimisation) writes `N` texts and asks the reward model that Reward made.
 
 All pass `E` times over what they get. Each counts in its own unit: SFT, Reward and DPO in *pairs*, the others
-in *completions*. With $u$ texts in a unit, 2 or 1, the budget is
+in *completions*. With $u$ texts in a unit, 2 or 1, the budget (before ties are left out) is
 
 $$N = u \times \text{units in a batch} \times \text{batches} \tag{1}$$
 
 ## 2. What must be changed, and what is left
 
-Four defaults must be changed for a small model on a CPU. As TRL 1.12.0 has them:
+Four defaults must be changed for a small model on a CPU, and two more of PPO's. As TRL 1.12.0 has them:
 
 | | SFT | Reward | DPO | GRPO | RLOO | PPO |
 |---|---|---|---|---|---|---|
@@ -118,8 +118,8 @@ token after the end, clips its critic's steps, and cuts no gradient. Our model h
 leave it on where a model has it.
 
 *By hand*: `B` is 4 rounds of 28 texts: 14 prompts with 8 completions each. With two passes over each of 3
-batches GRPO takes 6 steps, though it samples 3 times. DPO gets pairs of as many texts, 336, in smaller
-batches: 14 pairs, a round, at a time:
+batches GRPO takes 6 steps, though it samples 3 times. DPO gets pairs of as many texts, $336 = 2 \times 14
+\times 12$: a round, 14 pairs, at a time, so up to 24 steps:
 
 ```python
 >>> [settings(name, Config())["per_device_train_batch_size"] for name in ("dpo", "grpo", "ppo")]
@@ -169,12 +169,12 @@ def settings(name: str, cfg: Config, folder: str = "") -> dict[str, Any]:
 r"""
 ## 3. What goes in
 
-The base model's texts come in rounds: one after each of 14 prompts, then 14 more after the same prompts. A
-pair is a text and the one 14 rows later. GRPO and RLOO call a function of yours: columns of texts in, a list
+The base model's texts come in rounds of 28: one after each of 14 prompts, then one more after each. A pair is
+a text and the one 14 rows later. GRPO and RLOO call a function of yours: columns of texts in, a list
 of numbers out, and `**_` for what else they hand over. Three traps that no message names:
 
 * *Padding must not be the end-of-sequence token* (EOS), or the end is never learnt.
-* *Texts must end in EOS*: TRL glues one to others, which a tokenizer that splits at spaces cannot read.
+* *Texts must end in EOS*: TRL appends one, without a space, which our tokenizer cannot read.
 * *A reference is loaded by name* where GRPO or RLOO has a penalty: save a model that is in memory only first.
 """
 
@@ -211,8 +211,8 @@ Each wants a model, a configuration, a table and a tokenizer. SFT's loss, over t
 
 $$\mathcal L_\text{SFT} = -\operatorname{mean}_{t : \ell_t \ne -100} \log \pi(\ell_t \mid x_{<t}) \tag{2}$$
 
-The other five were written down where they were taught: D3 (3), D4 (4), D5 (4) to (6), D15, D2 (6). The
-evidence holds TRL's numbers against ours on one batch, wherever the two mean the same.
+The other five were written down where they were taught: Reward D3 (3), DPO D4 (4), GRPO D5 (4) to (6), RLOO
+D5 (2) with D15 (4), PPO D2 (6). The evidence holds TRL's numbers against ours on one batch.
 
 **LoRA** (low-rank adaptation, `hu2022lora`). A larger model is not trained whole: beside some of its matrices
 stands a product of two thin ones. Only these learn; with the adapter off, the model is its own reference:
@@ -228,8 +228,8 @@ tensor([[1., 1.],
 ```
 
 `rl run D7 --lora 8` has all but Reward do so (`peft`, in the extra `smollm`). A real model is had by folder,
-by its name on the hub, or from a wheel (exercise 5). A run that was stopped goes on with `--resume`: what a
-trainer had made by its end, if that took a minute, is kept to the bit; the others begin anew, as they began.
+by its name on the hub, or from a wheel (exercise 5). A run that was stopped goes on with `--resume`: a
+trainer that had ended, after a minute or more, is restored to the bit; the others start again as they did.
 """
 
 
@@ -341,12 +341,12 @@ One seed; the bars are (4). All seeds, and our own trainers beside the library's
 DPO makes most of a judged text, and goes farthest: its labels never waver (D4), so only the end of its steps
 holds it. SFT has no penalty either. GRPO gains about as much as SFT for a fraction of the divergence. PPO
 gains nothing: all it is told comes from the reward model, and after so few pairs that is little better than a
-coin on unseen ones; D3's saw over ten times as many. Ours end as the library's do, GRPO and RLOO a little
-farther: our step size falls batch by batch, TRL's step by step. Memory is the process's; ours ran last.
+coin on unseen ones; D3's saw over ten times as many. Ours of SFT and DPO end as the library's do. Our GRPO
+and RLOO gain more; our step size falls batch by batch, TRL's step by step. (Memory: the whole process's.)
 
 **The verdict.** Step size, penalty, length and precision must be set; the rest may stay, if one knows it.
-Then five of six losses are ours but for rounding; of PPO's, inside a loop, scores and whitening are.
-For one budget DPO has most reward, GRPO most for its divergence, PPO a reward model that it cannot pay for.
+Then five of six losses are ours but for rounding; of PPO's, in a loop, only scores and whitening can be seen.
+For one budget of texts (not of steps) DPO has most reward, GRPO most for its divergence, PPO too few pairs.
 
 <!-- results: D7 -->
 
@@ -404,7 +404,7 @@ For which square matrix is rank 8 no saving? `rl exercise D7.share_trained`.
 
 <details><summary>Answer</summary>
 
-$2 r / n = 1$ at $n = 16$. SmolLM2's have 576 rows and more: there rank 8 learns less than 3 % of them.
+$2 r / n = 1$ at $n = 16$. SmolLM2's are 576 by 192 and larger: rank 8 learns less than 3 % of them in all.
 </details>
 
 *D7.3 · How many texts decide?* (10 minutes, easy). Two policies win 60 % and 62 % against the base. How many

@@ -87,7 +87,7 @@ but chose only its own. A rollout must remember which:
 ('C37*84>108;108end', 'ownownown............ownown')
 ```
 
-While the world speaks, whatever was sampled (`x`) is thrown away. `own` becomes the mask $m_t$.
+While the world speaks, what was sampled (`x`) is thrown away. `own` becomes the mask $m_t$.
 """
 
 
@@ -193,12 +193,12 @@ r"""
 
 Rollouts with tools are slow, so another program writes them, with older weights, or rounded ones. Then $\mu$
 wrote, but (2) asks for $\pi_\theta$. The remedy is a weight, how much likelier the agent's own tokens are to
-one than to the other, cut at $C$: it can be huge (*truncated importance sampling*, `yao2025offpolicy`):
+the trainer, cut at $C$, for it can be huge (*truncated importance sampling*, `yao2025offpolicy`):
 
 $$w_i = \min(C,\; \exp \textstyle\sum_t m_{it} \log \frac{\pi_\theta(y_{it})}{\mu(y_{it})}) \tag{5}$$
 
 Uncut it is exact: $\sum_y c\, \mu\, \frac{\pi_\theta}{\mu} = \sum_y c\, \pi_\theta$. `expected_loss`
-enumerates what a cut costs: (4) with every text as often as $\mu$ writes it. The middle here is the world's:
+enumerates what a cut costs: (4) with every text as often as $\mu$ writes it. Here the second is the world's:
 
 ```python
 >>> new, old = torch.tensor([[-0.5, -1.0, -0.5]]), torch.tensor([[-1.0, -9.0, -1.0]])
@@ -278,26 +278,26 @@ r"""
 
 ![Success on products never seen rises with the share of texts that ask](results/D9.png)
 
-The language model had seen calls, three in ten demonstrations, and called as seldom. Rewards alone made it
-call nearly always. With the calculator forbidden, it knows next to nothing. The evidence makes known
-mistakes, each a named edit of (3) to (5), and compares their gradients with the exact one:
+The language model had seen calls, three in ten demonstrations, and called as seldom, though nothing else is
+likelier. Rewards alone made it call nearly always. With the calculator forbidden, it knows next to nothing.
+The evidence makes known mistakes, named edits of (3) to (5), and compares gradients with the exact one:
 
 ![How far each fault's gradient is from the exact one, where it ends, what a cut costs](results/D9_faults.png)
 
-If credit begins after the answer, no call is ever credited. The small world forgives that: guesses are blamed
-in full, and what they lose goes to the call. What stands *inside* a call is then taught by nothing.
-Observations in the loss (`villanova2026liger`; `jin2025searchr1` measures it) teach the policy to speak for
-the tool. Counted in a length, they make asking cheap when it fails and worth little when it helps. Groups
-that mix problems leave the gradient right on average, but spread the advantages wider.
+If credit begins after the answer, no call is ever credited. The small world forgives that (and the next two):
+guesses are blamed in full, and what they lose goes to the call. What stands *inside* a call is then taught by
+nothing. Observations in the loss (`villanova2026liger`; `jin2025searchr1` measures it) teach the policy to
+speak for the tool. Counted in a length, they make asking cheap when it fails and worth little when it helps.
+Groups that mix problems leave the gradient right on average; their advantages spread as problems differ.
 
 The same rollout plays a *guessing game*: a number up to $N$, $k$ guesses, "higher" or "lower" in between.
-Nobody does better than $(2^k - 1)/N$. The same loss plays *Kuhn poker*, three cards and one bet, in words
+Nobody beats $\min(1, (2^k - 1)/N)$. The same loss plays *Kuhn poker*, three cards and one bet, in words
 (`kuhn1950poker`) against itself: the other is the world. *Exploitability* is what a best response wins:
 
 ![Guessing against its optimum; exploitability in self-play beside CFR](results/D9_games.png)
 
 Self-play runs in circles, so the last player can be worse than an earlier one. Learners that regret little,
-as counterfactual regret minimisation (CFR) does, come to rest in their *mean over time*
+as counterfactual regret minimisation (CFR, E9) does, come to rest in their *mean over time*
 (`freund1999adaptive`). Ours is promised nothing, but may play its mean: draw a checkpoint before each game.
 
 **The verdict.** Actions are the tokens that the agent sampled, all of them, and nothing that was put into its
@@ -391,7 +391,7 @@ do to it? `rl exercise D9.effective_texts`.
 <details><summary>Answer</summary>
 
 One: the batch is worth a single text. A cut brings the weights together, so the batch is worth more, and the
-gradient is biased towards what the sampler likes: bias is bought with noise.
+gradient is biased towards what the sampler likes: less noise is paid for with bias.
 </details>
 
 *D9.5 · Find the bug* (10 minutes). `rl exercise D9.bug` writes a function of this lesson with a mistake in

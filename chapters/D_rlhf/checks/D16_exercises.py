@@ -103,9 +103,10 @@ three texts of section 3 it is $\lambda = 0.462$. Which $\beta$ is that? And how
             ),
         },
         answer=r"""
-$\beta = 1 / 0.462 = 2.2$. `maximise` needs `rewards -= beta * (log_probs - ref_log_probs).detach()` before
-the baseline. The middle panel shows the proxy's gain per nat at gold's peak: a $\beta$ of that order, in the
-proxy's units, stops there. Nobody knows gold, so the peak must be looked for with people.
+$\beta = 1 / 0.462 = 2.2$. `maximise` needs the log-probabilities first, then `rewards -= beta * (log_probs -
+ref_log_probs).detach()` before the baseline. At an optimum $\beta$ is what the last nat brought: the slope of
+the proxy (in its own units) over the divergence, at gold's peak. Nobody knows gold, so the peak must be
+looked for with people.
 """,
     ),
     "ask_again": Exercise(

@@ -92,7 +92,7 @@ For which square matrix is rank 8 no saving?
             ),
         },
         answer=r"""
-$2 r / n = 1$ at $n = 16$. SmolLM2's have 576 rows and more: there rank 8 learns less than 3 % of them.
+$2 r / n = 1$ at $n = 16$. SmolLM2's are 576 by 192 and larger: rank 8 learns less than 3 % of them in all.
 """,
     ),
     "texts_needed": Exercise(

@@ -162,7 +162,7 @@ do to it?
         },
         answer="""
 One: the batch is worth a single text. A cut brings the weights together, so the batch is worth more, and the
-gradient is biased towards what the sampler likes: bias is bought with noise.
+gradient is biased towards what the sampler likes: less noise is paid for with bias.
 """,
     ),
 }
