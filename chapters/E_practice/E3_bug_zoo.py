@@ -79,7 +79,7 @@ class Config:
     """Updates between evaluations."""
 
 
-SMOKE = {"num_updates": 2}
+SMOKE = {"num_updates": 2, "num_envs": 4, "num_steps": 32, "minibatch_size": 64}
 
 # %% [markdown]
 r"""

@@ -60,7 +60,7 @@ class Config:
     """Updates of the other learners and in the probes, as a multiple of their own."""
 
 
-SMOKE = {"run_length": 0.03}
+SMOKE = {"run_length": 0.01}
 
 
 # Who learns how
