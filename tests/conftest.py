@@ -197,8 +197,12 @@ def chromium():
 @pytest.fixture
 def course(tmp_path, monkeypatch, capsys):
     """`rl` with folders of its own: `course.rl("next")` returns (exit code, stdout, stderr)."""
+    from typer import main as building
+
     from chapters.course import cli
 
+    if not hasattr(building.get_command, "cache_clear"):  # each process builds the commands once; so do tests
+        building.get_command = functools.cache(building.get_command)
     days, runs = tmp_path / "days", tmp_path / "runs"
     monkeypatch.setattr(cli, "DAYS", days)
     monkeypatch.setattr(cli, "RUNS", runs)

@@ -99,9 +99,14 @@ class Item:
 def items() -> list[Item]:
     """Everything numbered in the chapter folders, in order of study."""
     folders = [folder for folder in CHAPTERS.glob("[A-E]_*") if folder.is_dir()]
-    names = [(folder, ITEM.match(name)) for folder in folders for name in os.listdir(folder)]
-    found = [Item(match["id"], match["kind"], folder / match[0]) for folder, match in names if match]
+    found = [Item(*numbered) for folder in folders for numbered in _numbered(folder, (*os.listdir(folder),))]
     return sorted(found, key=lambda item: (item.chapter, int(item.id[1:])))
+
+
+@functools.lru_cache(maxsize=16)  # `rl goals` asks a hundred times
+def _numbered(folder: Path, names: tuple[str, ...]) -> list[tuple[str, str, Path]]:
+    """(id, kind, path) of what is numbered among the files of a folder."""
+    return [(match["id"], match["kind"], folder / match[0]) for match in map(ITEM.match, names) if match]
 
 
 def lessons() -> list[Item]:

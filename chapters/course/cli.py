@@ -126,10 +126,9 @@ def list_() -> None:
             you = own_status(item, RUNS)
             verdict = "not recorded"
             try:
-                book = ledger.load(item)
-                held, total = ledger.verdict(book)
-                verdict = f"{held}/{total} hold"
-                alone, whole = (f"{seconds:.0f} s" for seconds in ledger.times(book))
+                short = ledger.in_short(item)
+                verdict = "{}/{} hold".format(*short.verdict)
+                alone, whole = (f"{seconds:.0f} s" for seconds in short.times)
             except FileNotFoundError:
                 pass
             except ledger.LedgerError as error:

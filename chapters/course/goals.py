@@ -73,24 +73,25 @@ def faults(goals: list[Goal]) -> list[str]:
     """What is wrong with the file: a goal tied to nothing, or to what does not exist."""
     found = []
     claims = functools.cache(_claims)  # three hundred claims are of forty lessons
+    exercise_fault = functools.cache(_exercise_fault)
     for goal in goals:
         if not goal.names:
             found.append(f"line {goal.line}: ends in no (claim `B1.name`) and no (exercise `B1.2`)")
         for lesson, name in goal.names:
             fault = (
-                _claim_fault(lesson, name, claims) if goal.kind == "claim" else _exercise_fault(lesson, name)
+                _claim_fault(lesson, name, claims) if goal.kind == "claim" else exercise_fault(lesson, name)
             )
             found += [f"line {goal.line}: {fault}"] if fault else []
     return found
 
 
-def _claims(lesson: str) -> tuple[list[str], list[str]]:
+def _claims(lesson: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of a lesson's claims: those made for each seed, those made over all recorded seeds."""
-    book = ledger.load(catalog.find(lesson, kinds=("py",)))
-    return list(book["claims"]), [entry["name"] for entry in book["pooled"]]
+    short = ledger.in_short(catalog.find(lesson, kinds=("py",)))
+    return short.claims, short.pooled
 
 
-def _claim_fault(lesson: str, claim: str, claims: Callable[[str], tuple[list[str], list[str]]]) -> str:
+def _claim_fault(lesson: str, claim: str, claims: Callable[[str], tuple]) -> str:
     try:
         known, pooled = claims(lesson)
     except KeyError as error:

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chapters.course import children, rounding
 from chapters.course.catalog import ROOT, Item
@@ -52,6 +52,19 @@ ITEM_FILE = re.compile(r"([A-E]\d+)(_\w+)?")
 
 class RecordError(Exception):
     """A run that was to be recorded broke; the message ends with what it printed."""
+
+
+class Short(NamedTuple):
+    """A ledger in short."""
+
+    verdict: tuple[int, int]
+    """(claims that hold, claims)."""
+    times: tuple[float, float]
+    """CPU seconds of (the lesson, the lesson and all its evidence)."""
+    claims: tuple[str, ...]
+    """The names of the claims that each run makes."""
+    pooled: tuple[str, ...]
+    """The names of those made over all recorded seeds."""
 
 
 class LedgerError(UsageError, ValueError):
@@ -209,9 +222,19 @@ def _count(numbers: Any) -> int:
 
 def load(item: Item) -> dict:
     """The ledger of a lesson. Raises FileNotFoundError if there is none, LedgerError if it is damaged."""
+    return json.loads(_sound(item)[0])
+
+
+def in_short(item: Item) -> Short:
+    """What a list says of a ledger; nearly for nothing where it was read before. Raises as `load`."""
+    return _sound(item)[1]
+
+
+def _sound(item: Item) -> tuple[str, Short]:
+    """The text of a ledger that can be used, and what it holds in short."""
     try:
         text = item.ledger.read_text(encoding="utf-8")
-        _read_through(text)
+        return text, _read_through(text)
     except FileNotFoundError:
         raise
     except (
@@ -228,15 +251,14 @@ def load(item: Item) -> dict:
         raise LedgerError(
             f"{item.ledger}: damaged ledger ({told}): git checkout it, or record again"
         ) from None
-    return json.loads(text)
 
 
 @functools.lru_cache(maxsize=64)  # `rl goals` asks for each ledger ten times: a text is read through once
-def _read_through(text: str) -> None:
+def _read_through(text: str) -> Short:
     """Use every part of a ledger that a list, a table or a test uses; what is missing or no number raises."""
     book = json.loads(text)
-    verdict(book)
-    times(book)
+    pooled = tuple(entry["name"] for entry in book["pooled"])
+    short = Short(verdict(book), times(book), (*book["claims"],), pooled)
     "".join(first.bound for first, _ in claims_of(book))
     for name, entry in book["claims"].items():
         numbers = [
@@ -253,6 +275,7 @@ def _read_through(text: str) -> None:
     float(book["smoke_seconds"] + book["evidence_seconds"])
     "".join((book["machine"], book["stamp"], book["title"]))
     dict(book["config"]), dict(book["evidence_config"]), dict(book["fingerprint"])
+    return short
 
 
 def own_figures(item: Item) -> list[Path]:

@@ -8,6 +8,7 @@ BUG_MINUTES. What a plan proposes beside that has no hours: it takes what you gi
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import time
@@ -118,15 +119,20 @@ def minutes(item_id: str) -> tuple[float, float]:
     item = find(item_id)
     if item is None or item.kind == "sh":
         return 0.0, 0.0
-    text = item.path.read_text(encoding="utf-8")
-    text = re.sub(r"<!-- results:.*?<!-- /results -->", "", text, flags=re.DOTALL)
-    words = sum(bool(re.search(r"\w", word)) for word in text.split())
+    words = _words(item.path.read_text(encoding="utf-8"))
     return words / WORDS_A_MINUTE, (_run_seconds(item) if item.kind == "py" else 0.0) / 60
+
+
+@functools.lru_cache(maxsize=128)  # an item stands in several plans
+def _words(text: str) -> int:
+    """How many words an item has, without its table of results."""
+    text = re.sub(r"<!-- results:.*?<!-- /results -->", "", text, flags=re.DOTALL)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
 def _run_seconds(item: catalog.Item) -> float:
     try:
-        return ledger.times(ledger.load(item))[1]
+        return ledger.in_short(item).times[1]
     except (KeyError, OSError, TypeError, ValueError):
         return item.budgets[1] if item.budgets else 0.0
 
@@ -144,21 +150,23 @@ def exercise_minutes(item_id: str) -> float:
     if path is None or not path.exists():
         return 0.0
     try:
-        calls = [
-            node
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call)
-        ]
+        given = _minutes_given(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return 0.0
-    given = [
+    return float(sum(given) + BUG_MINUTES) if given else 0.0
+
+
+@functools.lru_cache(maxsize=128)  # an item stands in several plans
+def _minutes_given(text: str) -> list[float]:
+    """The minutes of each exercise in a table of them."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return [
         keyword.value.value
         for call in calls
         if ast.unparse(call.func) == "Exercise"
         for keyword in call.keywords
         if keyword.arg == "minutes" and isinstance(keyword.value, ast.Constant)
     ]
-    return float(sum(given) + BUG_MINUTES) if given else 0.0
 
 
 def day_exercises(day: Day) -> float:
