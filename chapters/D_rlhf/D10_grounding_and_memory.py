@@ -12,10 +12,10 @@ its thing in the picture, and which memory still holds when the way is far longe
 References: `vaswani2017attention`, `dosovitskiy2021vit`, `lewis2020rag`, `cho2014gru`, `bakker2002lstm`,
 `kaelbling1998pomdp`, `williams1992reinforce`, `kool2019buy`.
 
-Symbols: $x_p$ the pixels of patch $p$, $u_p$ a code of its place, $e_w$ of a word $w$, $q$ a query, $k$ a
-key, $v$ a value, $d$ their size, $\alpha$ attention; $a$ an action, $G$ the return from a step on, $\hat A$
-an advantage, $m$ 1 where the policy was asked, else 0; $B$ episodes; $M$ memories, $K$ of them read; $\rho$
-how often a sign is true.
+Symbols: $x_p$ pixels of patch $p$, $u_p$ a code of its place, $e_w$ one of word $w$, $q$ a query, $k$ a key,
+$v$ a value, $d$ their size, $\alpha$ attention, $c$ what it brings back; $a$ an action, $G$ the return from a
+step on, $\hat A$ an advantage, $m$ 1 where the policy was asked, else 0; $B$ episodes, $B_t$ of them still
+running at step $t$; $M$ memories, $K$ of them read; $\rho$ how often a sign is true.
 """
 
 # %%
@@ -68,19 +68,19 @@ r"""
 ## 1. Words look at a picture
 
 A picture of 4 x 4 cells shows eight things. The instruction names one: `red cross left`. The scene adds a
-second colour, a second shape and the opposite half, and shows all eight mixtures. So who misses one word is
-right half the time, and who misses three one time in eight. Who sees nothing knows the half, with its eight
-cells: also one in eight. One instruction in four is *held out*: all words, and all pairs of them, are met.
+second colour, a second shape and the opposite half, and shows all eight combinations. Ignore one word, and
+you are right half the time; ignore all three, one time in eight. A blind agent knows the half, eight cells:
+also one in eight. One instruction in four is *held out*: training meets its words, and its pairs of words.
 
-An encoder $f$ turns each patch of pixels, here a cell, into a vector (`dosovitskiy2021vit`). The words' codes
-are summed into one query; each patch offers a key, from what it shows and where it is. Attention is a softmax
-of how well they suit (`vaswani2017attention`): *cross*-attention, since words ask and a picture answers.
+An encoder $f$ turns each patch of pixels, here a cell, into a vector (`dosovitskiy2021vit`) and normalises
+it. The words' codes are summed into one query; each patch offers a key, from what it shows and where it is. A
+softmax of their products is *cross*-attention (`vaswani2017attention`): words ask, a picture answers.
 
 $$\alpha_p = \mathrm{softmax}_p\big(q^\top k_p / \sqrt d\big),\; q = W_q \textstyle\sum_w e_w,\;
 k_p = W_k (f(x_p) + u_p) \tag{1}$$
 
-Scores add up: the red cross on the left has three parts of three, all else two at most. So a triple never
-met can be found. What is brought back is *where*, the places' codes weighed by attention:
+A score is a sum over the words: the red cross on the left can match all three, all else two at most. So a
+triple never met can be found. Attention brings back *where*: $c$, a mean of the places' codes.
 
 $$\log \pi(p) = \log\mathrm{softmax}_p(u_p^\top c / \sqrt d),\; c = \textstyle\sum_j \alpha_j u_j \tag{2}$$
 
@@ -140,26 +140,26 @@ r"""
 ## 2. Imitation, then reward
 
 A random touch is right one time in sixteen: rewards say little at first. A *teacher* shows what to do, but in
-three of ten scenes touches just any thing. Imitation makes likely what it did:
+three of ten scenes it touches any of the eight things. Imitation makes likely what it did in episode $i$ at
+step $t$ (a scene has one step):
 
 $$\mathcal L_\text{imitation} = -\frac1B \sum_i \sum_t m_{it} \log \pi(a_{it}) \tag{3}$$
 
-Its lowest point is the teacher's own habit, errors and all. Rewards tell the errors from the rest. As in C0,
-an action counts by how much the return after it exceeds that of the others (`williams1992reinforce`,
-`kool2019buy`), of the $B_t$ episodes that still run:
+It is lowest where the policy has the teacher's habits, errors and all. Rewards tell the errors from the rest.
+As in C0, an action counts by how much its return exceeds the mean of the others' (`williams1992reinforce`,
+`kool2019buy`), over the $B_t$ episodes that still run:
 
 $$\hat A_{it} = G_{it} - \frac{1}{B_t - 1} \sum_{j \ne i} G_{jt} \tag{4}$$
 
 $$\mathcal L = -\frac1B \sum_i \sum_t m_{it} \hat A_{it} \log \pi(a_{it}) \tag{5}$$
 
-*By hand*, two episodes, the second over after one step:
+*By hand.* The second episode ends after one step, so its 9 does not count, and the first goes on alone:
 
 ```python
 >>> rewards = torch.tensor([[0.0, 1.0], [0.5, 9.0]])
 >>> advantages(rewards, torch.tensor([[True, True], [True, False]])).tolist()
 [[0.5, 0.0], [-0.5, 0.0]]
 ```
-
 """
 
 
@@ -228,25 +228,25 @@ def train_seer(cfg: Config, log: RunLog, name: str) -> Seer:
 r"""
 ## 3. What to remember
 
-A T-maze (`bakker2002lstm`) with four doors. At the entrance hang four signs in any order, one for each door:
-it opens left, or right. Each is true with probability $\rho = 0.9$. A corridor follows, with posters that
-mean nothing, then a junction with *one* of the doors. A reflex walks on; the policy is asked for the turn.
-Without a memory it is right half the time. With one, all that can be known is the *belief*, the chance of
-each side given what was seen (`kaelbling1998pomdp`): $\rho$ for the side that the sign names. Going there is
-the optimum, right in 0.9 of all mazes.
+A T-maze (`bakker2002lstm`) has four doors. At its entrance hang four signs in any order, one for each door:
+"opens left" or "opens right", true with probability $\rho = 0.9$. A corridor follows, with posters that mean
+nothing, then a junction with *one* of the doors. A fixed reflex walks; the policy is asked only there, for
+the turn. Without a memory it is right half the time. With one, all that can be known is the *belief*, the
+chance of each side given what was seen (`kaelbling1998pomdp`): $\rho$ for the side that the door's sign
+names. Going there is the optimum, right in 0.9 of all mazes.
 
-The teacher here knows the doors, more than the pupil can. Imitation then ends at the belief itself: right
-with $\rho$ where the sign is true, with $1 - \rho$ where it lies, $\rho^2 + (1 - \rho)^2 = 0.82$ in all.
-Rewards turn the belief into a decision.
+The teacher here knows the door's true side, more than the pupil can. Imitation then ends at the belief
+itself: it follows a sign with chance $\rho$, whether that is true or lies. Right are $\rho^2 + (1 - \rho)^2 =
+0.82$ of its turns. Rewards turn the belief into a decision.
 
-A *recurrent* memory, a gated recurrent unit (GRU, `cho2014gru`), is one vector that each step writes over. A
-*retrieving* one keeps a list, a key and a value for each step. As language models retrieve documents
-(`lewis2020rag`), it reads the $K$ of its $M$ memories whose scores are best:
+A *recurrent* memory (in the evidence: a gated recurrent unit, GRU, `cho2014gru`) is one vector, rewritten at
+each step. A *retrieving* one keeps a list, a key and a value for each step. As language models retrieve
+documents (`lewis2020rag`), it reads the $K$ of its $M$ memories whose scores are best:
 
 $$c = \sum_{j \in \text{best } K} \alpha_j v_j,\; \alpha = \mathrm{softmax}_{j \in \text{best } K}
 \big(q^\top k_j / \sqrt d\big) \tag{6}$$
 
-With $K = M$ it is plain attention. Training needs that: what is not read gets no gradient.
+With $K = M$ it is plain attention. Training reads all, for what is not read gets no gradient.
 
 ```python
 >>> keys, values = torch.tensor([[[4.0], [0.0], [4.0]]]), torch.tensor([[[1.0], [9.0], [3.0]]])
@@ -341,22 +341,22 @@ r"""
 
 ![Six scenes with instructions never met; the attention lies on what is named](results/D10.png)
 
-![Success climbs to the teacher's rate, and with rewards above it](results/D10_learning.png)
+![Imitation brings success near the teacher's rate, rewards above it](results/D10_learning.png)
 
-No label ever said where to look. Imitation ends where theory puts it, at the teacher's rate and at the
-imitated belief; rewards take both on. (Alone they find the things, too: sixteen cells are soon tried.) And
-the evidence walks on, far beyond training:
+No label ever said where to look. Imitation comes near where theory puts its end, the teacher's rate and the
+imitated belief; rewards take both further. (Alone they find the things as well: sixteen cells are soon
+tried.) Now for corridors far longer than in training:
 
 ![Chance of the right turn after corridors of up to 2,048 cells](results/D10_delay.png)
 
 *Attention over the whole list* thins out: a thousand posters get a thousand times what one gets. A sign whose
-score is $\Delta$ above that of $n$ others keeps $1/(1 + n e^{-\Delta})$ (exercise 3). Reading the best $K$,
-with these same weights, has no such limit; its price is room. The *recurrent* memory holds four bits against
-every poster written over them. Its states might correct themselves; here they drift, and the signs are lost.
+score is $\Delta$ above that of $n$ others keeps $1/(1 + n e^{-\Delta})$ (exercise 3); here it hurts late.
+Reading the best $K$, with the same weights, has no such limit. Either list grows with the way. A *recurrent*
+memory does not, but each poster rewrites it. Here its state drifts, and most of what signs said is lost.
 
 **The verdict.** A word finds its thing because its score adds to those of the other words, and the policy has
-nothing else to act by. A memory holds if what is read does not change with what was written since: the best
-few of a list do not, a softmax over all does, a recurrent state may.
+nothing else to act by. A memory holds if later writing leaves what is read as it is: the best few of a list
+stay, a softmax over all of it thins out, a recurrent state may drift.
 
 <!-- results: D10 -->
 
@@ -423,23 +423,22 @@ which are all alike. Attention leaves it
 
 $$\frac{1}{1 + n e^{-\Delta}} \tag{E1}$$
 
-Write it. If the list becomes ten times as long and the share is to stay, by how
-much must $\Delta$ grow? `rl exercise D10.share_kept`.
+Write it. By how much must $\Delta$ grow to keep the share among $10 n$ others? `rl exercise D10.share_kept`.
 
 <details><summary>Answer</summary>
 
-By $\log 10 = 2.3$, whatever the share: $n e^{-\Delta}$ must stay as it is. A softmax
-needs a lead that grows with the logarithm of the list; trained weights have what their lists asked for.
+By $\log 10 = 2.3$, whatever the share: $n e^{-\Delta}$ must stay as it is. A softmax needs a lead that grows
+with the logarithm of the list's length; weights have only learnt the lead that lists in training asked for.
 </details>
 
 *D10.4 · A teacher who knows more* (10 minutes, easy). The teacher of the mazes knows the door; the pupil
-knows a sign that is true with probability $\rho$. How often is a pupil right that imitates perfectly? Write
-it. Why does a reward end higher? `rl exercise D10.imitated`.
+knows a sign that is true with probability $\rho$. How often is a pupil right who imitates perfectly? Write
+it. Why does learning from rewards end higher? `rl exercise D10.imitated`.
 
 <details><summary>Answer</summary>
 
-Imitation matches frequencies: the pupil goes against the sign in $1 - \rho$ of all cases, as the teacher
-did, but not in the same cases. A reward is highest if it never does. The same gap opens whenever a
+Imitation matches frequencies: the pupil goes against the sign in $1 - \rho$ of all cases, as the teacher did,
+but not in the same cases. The mean reward is highest if it never does. The same gap opens whenever a
 demonstrator acts on what the imitator cannot see.
 </details>
 

@@ -63,8 +63,7 @@ A memory's score is $\Delta$ above that of $n$ others, which are all alike. Atte
 
 $$\frac{1}{1 + n e^{-\Delta}} \tag{E1}$$
 
-Write it. If the list becomes ten times as long and the share is to stay, by how
-much must $\Delta$ grow?
+Write it. By how much must $\Delta$ grow to keep the share among $10 n$ others?
 """,
         minutes=10,
         difficulty="easy",
@@ -96,15 +95,15 @@ much must $\Delta$ grow?
             ),
         },
         answer=r"""
-By $\log 10 = 2.3$, whatever the share: $n e^{-\Delta}$ must stay as it is. A softmax
-needs a lead that grows with the logarithm of the list; trained weights have what their lists asked for.
+By $\log 10 = 2.3$, whatever the share: $n e^{-\Delta}$ must stay as it is. A softmax needs a lead that grows
+with the logarithm of the list's length; weights have only learnt the lead that lists in training asked for.
 """,
     ),
     "imitated": Exercise(
         title="A teacher who knows more",
         task=r"""
 The teacher of the mazes knows the door; the pupil knows a sign that is true with probability $\rho$. How
-often is a pupil right that imitates perfectly? Write it. Why does a reward end higher?
+often is a pupil right who imitates perfectly? Write it. Why does learning from rewards end higher?
 """,
         minutes=10,
         difficulty="easy",
@@ -130,8 +129,8 @@ often is a pupil right that imitates perfectly? Write it. Why does a reward end 
             ),
         },
         answer=r"""
-Imitation matches frequencies: the pupil goes against the sign in $1 - \rho$ of all cases, as the teacher
-did, but not in the same cases. A reward is highest if it never does. The same gap opens whenever a
+Imitation matches frequencies: the pupil goes against the sign in $1 - \rho$ of all cases, as the teacher did,
+but not in the same cases. The mean reward is highest if it never does. The same gap opens whenever a
 demonstrator acts on what the imitator cannot see.
 """,
     ),
