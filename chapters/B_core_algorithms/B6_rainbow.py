@@ -67,25 +67,25 @@ SMOKE = {"num_env_steps": 800}
 r"""
 ## 1. Double, dueling, n steps
 
-*Double*, as in B4: a maximum of noisy values is too high (of ten that are all 0, with noise of size 1, it is
-1.54), so the online network chooses, and the target network judges:
+*Double*, as in B4: the largest of noisy values is too high on average (by 1.54 for ten that are all 0, with
+noise of size 1). So the online network chooses, and the target network judges:
 
 $$a^\ast = \arg\max_a Q_\theta(s', a), \qquad v(s') = Q_{\theta^-}(s', a^\ast) \tag{1}$$
 
-*Dueling* (B4.4): state and actions get outputs of their own. Only the sum is trained; as the mean is taken
-off, $V$ is the mean of all $Q$, and no constant can hide:
+*Dueling* (B4.4): state and actions get outputs of their own, but only their sum is trained. Less its mean,
+$A$ hides no constant, and $V$ is the mean of all $Q$. (In the code these are logits of section 3's atoms.)
 
 $$Q(s, a) = V(s) + A(s, a) - \tfrac{1}{|A|} \textstyle\sum_b A(s, b) \tag{2}$$
 
-*n steps*: one-step targets carry a reward back by one step a copy. Sum $m$ rewards first, $m = n$ or fewer
-where an episode ends; $d$ is what the guess then counts, and a time limit keeps it:
+*n steps*: one-step targets carry a reward back by one step for each copy into $\theta^-$. So sum $m = n$ of
+them first, fewer where an episode ends. $d$ weighs the guess: 0 at a terminal state, not at a time limit:
 
 $$y = \underbrace{\textstyle\sum_{i=0}^{m-1} \gamma^i r_{t+i}}_{R} + d\, v(s_{t+m}), \qquad
 d = \gamma^m (1 - \text{terminated}_{t+m-1}) \tag{3}$$
 
-The price: all rewards but the first follow whoever filled the buffer, $\mu$. With $A^\ast = Q^\ast - V^\ast$
-$r_{t+i}$ is $A^\ast + V^\ast(s_{t+i}) - \gamma V^\ast(s_{t+i+1})$ on average. The sum telescopes: with the
-right guess the target is still too low by what those actions are worse than the best,
+The price: all rewards but the first were earned by the policy that filled the buffer, $\mu$. On average
+$r_{t+i}$ is $A^\ast + V^\ast(s_{t+i}) - \gamma V^\ast(s_{t+i+1})$, where $A^\ast = Q^\ast - V^\ast$. Let the
+guess be right, $v = V^\ast$: in the sum of (3) the values cancel, and what $\mu$'s actions lose remains,
 
 $$\mathbb{E}[y] - Q^\ast(s_t, a_t) = \textstyle\sum_{i=1}^{n-1} \gamma^i\,
 \mathbb{E}_\mu\bigl[A^\ast(s_{t+i}, a_{t+i})\bigr] \le 0 \tag{4}$$
@@ -114,8 +114,8 @@ def n_step(rewards: Float[np.ndarray, "n N"], done: Bool[np.ndarray, "n N"], gam
 r"""
 ## 2. Prioritised replay
 
-Draw transition $i$ by its last *surprise* $\delta_i$, the loss of section 3, and weigh its gradient by how
-much too often that is; $N_b$ transitions are stored:
+Draw transition $i$ the more often, the larger its last *surprise* $\delta_i$ was, the loss of section 3. Its
+gradient weighs less in return, by $w_i$ ($N_b$ transitions are stored; $\omega$ is `exponent`):
 
 $$P(i) = \delta_i^\omega \big/ \textstyle\sum_j \delta_j^\omega, \qquad w_i = (N_b\, P(i))^{-\beta} \tag{5}$$
 
@@ -139,16 +139,17 @@ def importance(chances: Float[np.ndarray, " K"], num_stored: int, beta: float) -
 r"""
 ## 3. The whole distribution: C51
 
-*C51* predicts how likely each return is, on $Z$ fixed *atoms* $z_1 < \dots < z_Z$; Q is the mean. Its target:
-the target network's atoms, shrunk by $d$ and moved by $R$ of (3). They land between atoms, so each chance is
-split between both neighbours, the nearer one taking more:
+*C51* predicts how likely each return is, on $Z = 51$ fixed *atoms* $z_1 < \dots < z_Z$; Q is the mean. Its
+target starts from the target network's chances $p$ for the action $a^\ast$ of (1). Each atom is shrunk by $d$
+and moved by $R$ of (3). It lands between two atoms, which share its chance, the nearer one taking more:
 
 $$\hat z_j = \text{clip}(R + d\, z_j), \qquad
 (\Pi p)_k = \textstyle\sum_j p_j \max\bigl(0, 1 - |\hat z_j - z_k| / \Delta z\bigr) \tag{6}$$
 
-That keeps the mean (but for what is clipped). For the rest take the distance $\ell^2 = \int (F - G)^2 dx$ of
-distribution functions: (6) is an orthogonal projection, a backup leaves at most $\gamma$ of $\ell^2$. So by
-Pythagoras the fixed point $\hat\eta$ and the truth $\eta$ fulfil (`rowland2018analysis`)
+That keeps the mean (but for what is clipped). How far off is the rest? Measure by $\ell^2 = \int (F - G)^2
+dx$ between distribution functions. A backup leaves at most $\gamma$ of it, and (6) projects orthogonally. So
+the fixed point $\hat\eta$ and the truth $\eta$ fulfil $\ell^2(\hat\eta, \eta) \le \ell^2(\Pi\eta, \eta) +
+\gamma\, \ell^2(\hat\eta, \eta)$ by Pythagoras, hence (`rowland2018analysis`)
 
 $$\ell^2(\hat\eta, \eta) \le \ell^2(\Pi \eta, \eta) / (1 - \gamma) \tag{7}$$
 
@@ -185,12 +186,12 @@ r"""
 ## 4. Noisy layers
 
 Random actions undo each other: a coin gets through 15 doors in a row once in $2^{15}$ tries. Noise in the
-*weights* makes the same mistake in many states, and that is a plan. The layer learns how large it should be:
+*weights* errs alike in many states, as a plan does. $\mu$ and $\sigma$ are learned, $\varepsilon$ drawn:
 
 $$w_{ij} = \mu_{ij} + \sigma_{ij} f(\varepsilon_i) f(\varepsilon'_j), \quad
 b_i = \mu_i + \sigma_i f(\varepsilon_i), \quad f(x) = \text{sgn}(x) \sqrt{|x|} \tag{9}$$
 
-Since $\mathbb{E}[f] = 0$ and $\mathbb{E}[f^2] = \sqrt{2/\pi} =: c$, noise leaves an output's mean alone, and
+Since $\mathbb{E}[f] = 0$ and $\mathbb{E}[f^2] = \sqrt{2/\pi} =: c$, the mean of an output $y_i$ stays, and
 
 $$\text{Var}\,[y_i] = c\, \bigl(c \textstyle\sum_j \sigma_{ij}^2\, x_j^2 + \sigma_i^2\bigr) \tag{10}$$
 """
@@ -255,8 +256,8 @@ class Network(nn.Module):
 r"""
 ## 5. All together
 
-Cross a road of three lanes: a tenth of the steps slips, the far side pays 1, a crash ends it for nothing.
-With 125 states optimum and greedy policy (noise off) are valued exactly. **Regret** is their difference.
+Cross a road of three lanes: one step in ten is random, the far side pays 1, a crash ends the episode. With
+125 states, the optimum and the greedy policy (noise off) are valued exactly. **Regret** is the difference.
 """
 
 
@@ -342,19 +343,18 @@ r"""
 
 ![Mean regret of Rainbow, of Rainbow without each addition, and of none of them, a dot a seed](results/B6.png)
 
-Regret is averaged over the training. None of the six loses a little more than all six on each of five seeds.
-One left out makes no such difference, but for a seed without dueling and one without double that hardly
-learned. No claim is made of it: step size and road were picked in trials, and in some of them none was ahead.
-On Atari (`hessel2018rainbow`) priorities and n steps matter most, double and dueling little. MinAtar
-(`young2019minatar`) has five such games in small; its curves, of 10 million steps, are published as pictures.
-It is not run here. What a median of 57 games hides and a mean shows stands in B8.
+Regret is averaged over the training. With all six additions it is a little lower than with none, on each of
+five seeds. No single addition is missed on all of them. (One run without double hardly learned, and one
+without dueling.) No claim is made: step size and road were picked in trials, and in some of those the agent
+with none was ahead. On Atari (`hessel2018rainbow`) priorities and n steps matter most, double and dueling
+little. MinAtar (`young2019minatar`) has five such games in small; it is not run here.
 
 ![Left: C51's fixed point against the uniform truth of a coin tossed for ever; right: arrivals at the end of a
 chain of 15 doors, with held noise and with random actions](results/B6_parts.png)
 
-At any of 15 doors a wrong step ends the episode for a small pay. A noise that prefers "on" at one door does
-so at all, if it is held. (Its size, 2, was picked in trials on four seeds: with 0.5 it failed on one of them,
-drawn at each step on two. Were "on" another action at each door, it might help less.)
+At each of 15 doors the wrong action ends the episode for a small pay. Noise that prefers "on" at one door
+tends to at all, if it is held: here for 15 steps. (Its size, 2, was picked in trials on four seeds: 0.5
+failed on one, a new draw at each step on two. Were "on" another action at each door, it might help less.)
 
 **The verdict.** Each addition does what its equation says, exactly. Together they are made for games that are
 long, sparse and large; where plain DQN learns within seconds, they need not help.
@@ -424,14 +424,14 @@ long, sparse and large; where plain DQN learns within seconds, they need not hel
 *B6.1 · Three of the six* (40 minutes, medium). Write the dueling sum (2), the sum of n steps (3), and the
 projection (6). `rl exercise B6.dueling`, `rl exercise B6.n_step`, `rl exercise B6.project`.
 
-*B6.2 · What looking ahead costs* (25 minutes, hard). Compute (4) for a process that is known: from each state
-and action, $i$ steps on by the buffer's policy, what do its actions lose there on average? Why is a small $n$
-used without any correction? `rl exercise B6.n_step_bias`.
+*B6.2 · What looking ahead costs* (25 minutes, hard). Compute (4) for a process that is known. First take the
+given action, then follow the buffer's policy: where is one after $i$ steps, and what do that policy's actions
+lose there on average? Why do people use a small $n$ without any correction? `rl exercise B6.n_step_bias`.
 
 <details><summary>Answer</summary>
 
-With few random actions each later step loses little, and the reward arrives n times as fast. The loss grows
-with every step, so n stays small.
+Where the buffer's policy rarely takes a random action, each later step loses little, and news of a reward
+travels n times as fast. But the loss grows with every step, so n stays small.
 </details>
 
 *B6.3 · How loud is the noise?* (15 minutes, easy). Write (10). Two outputs share the noise of their inputs:
@@ -439,8 +439,8 @@ are they correlated? `rl exercise B6.noise_variance`.
 
 <details><summary>Answer</summary>
 
-No: each has a factor of its own with mean 0. They are not independent, though: when the inputs' noise is
-large, it is so for both.
+No: each output's noise has a factor of its own with mean 0. They are not independent, though: when the
+inputs' noise is large, it is large for both.
 </details>
 
 *B6.4 · What is missing?* (10 minutes, easy). `mean_only` keeps the network and its atoms, and trains their
@@ -448,9 +448,9 @@ mean. What differs from plain DQN's head, and what would you measure to know whe
 
 <details><summary>Answer</summary>
 
-Plain DQN's outputs are linear and unbounded, these are means of atoms and stay between the outermost two. Put
-a linear layer with A outputs in place of the head, train both on the same seeds, and look at the paired
-differences of regret.
+Plain DQN's outputs are linear and unbounded. These are means of atoms, and stay between the outermost two.
+Put a linear layer with A outputs in place of the head, train both on the same seeds, and look at the
+differences of regret, seed by seed.
 </details>
 
 *B6.5 · Find the bug* (10 minutes). `rl exercise B6.bug` writes a function of this lesson with a mistake in

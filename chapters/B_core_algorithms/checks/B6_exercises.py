@@ -81,8 +81,9 @@ Write the dueling sum (2), the sum of n steps (3), and the projection (6).
     "n_step_bias": Exercise(
         title="What looking ahead costs",
         task=r"""
-Compute (4) for a process that is known: from each state and action, $i$ steps on by the buffer's policy, what
-do its actions lose there on average? Why is a small $n$ used without any correction?
+Compute (4) for a process that is known. First take the given action, then follow the buffer's policy: where
+is one after $i$ steps, and what do that policy's actions lose there on average? Why do people use a small $n$
+without any correction?
 """,
         minutes=25,
         difficulty="hard",
@@ -120,8 +121,8 @@ do its actions lose there on average? Why is a small $n$ used without any correc
             ),
         },
         answer="""
-With few random actions each later step loses little, and the reward arrives n times as fast. The loss grows
-with every step, so n stays small.
+Where the buffer's policy rarely takes a random action, each later step loses little, and news of a reward
+travels n times as fast. But the loss grows with every step, so n stays small.
 """,
     ),
     "noise_variance": Exercise(
@@ -159,8 +160,8 @@ Write (10). Two outputs share the noise of their inputs: are they correlated?
             ),
         },
         answer="""
-No: each has a factor of its own with mean 0. They are not independent, though: when the inputs' noise is
-large, it is so for both.
+No: each output's noise has a factor of its own with mean 0. They are not independent, though: when the
+inputs' noise is large, it is large for both.
 """,
     ),
     "head": Exercise(
@@ -172,9 +173,9 @@ what would you measure to know whether it matters?
         minutes=10,
         difficulty="easy",
         answer="""
-Plain DQN's outputs are linear and unbounded, these are means of atoms and stay between the outermost two. Put
-a linear layer with A outputs in place of the head, train both on the same seeds, and look at the paired
-differences of regret.
+Plain DQN's outputs are linear and unbounded. These are means of atoms, and stay between the outermost two.
+Put a linear layer with A outputs in place of the head, train both on the same seeds, and look at the
+differences of regret, seed by seed.
 """,
     ),
 }
