@@ -90,11 +90,14 @@ SMOKE = {"num_env_steps": 4096, "eval_every": 2048, "num_eval_episodes": 5}
 r"""
 ## 1. Judge another's steps
 
-Where learner and actors wait for each other, half a machine idles. In IMPALA (importance weighted
-actor-learner architecture, `espeholt2018impala`) actors go on with the weights they have: what arrives is
-$\mu$'s, some updates old. The mean error of a step, $r_t + \gamma V(s_{t+1}) - V(s_t)$, says how much better
-than expected *$\mu$* did. Weighed by the ratio $w_t$ it answers for $\pi$, since $\mu(a)\, w = \pi(a)$. But a
-ratio can be huge, and errors of later steps need products of many. *V-trace* cuts each at a bound:
+Where learner and actors wait for each other, one of them always idles. In IMPALA (importance weighted
+actor-learner architecture, `espeholt2018impala`) nobody waits: actors go on with the weights they have. So
+the steps that reach the learner were taken by $\mu$, a policy some updates old.
+
+The error of a step, $r_t + \gamma V(s_{t+1}) - V(s_t)$, says how much better than expected it went. Averaged
+over $\mu$'s actions it judges $\mu$. Weighed by the ratio $w_t$ it judges $\pi$, since $\mu(a)\, w = \pi(a)$.
+But one ratio can be huge, and the errors of later steps need products of many. *V-trace* cuts each ratio at a
+bound, $\bar\rho$ or $\bar c$:
 
 $$\delta_t = \rho_t\, [\,r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t)\,], \qquad
 \rho_t = \min(\bar\rho, w_t) \tag{1}$$
@@ -102,10 +105,13 @@ $$\delta_t = \rho_t\, [\,r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V
 $$v_t - V(s_t) = \delta_t + \gamma\, c_t\, (1 - \text{done}_t)\, [\,v_{t+1} - V(s_{t+1})\,], \qquad
 c_t = \lambda \min(\bar c, w_t) \tag{2}$$
 
-$v_t$ is the critic's target. With ratios of 1, $v_t - V(s_t)$ is C3's advantage (`schulman2016gae`). A small
-ratio stops later errors: $\pi$ hardly comes that way. After a rollout's last row, and past a time limit,
-nothing is carried; the state there keeps its value in (1). The actor asks how good $a_t$ was, and takes for
-what followed all of $v_{t+1}$, the best guess there is, where (2) takes the part $c_t$:
+$v_t$ is the critic's target. With ratios and bounds of 1, $v_t - V(s_t)$ is C3's advantage
+(`schulman2016gae`). A small ratio stops later errors: $\pi$ hardly comes that way. Nothing is carried back
+across the end of an episode or of the rollout. Only a terminal state is worth 0, though: at a time limit, and
+after the rollout's last row, (1) keeps $V(s_{t+1})$ (`pardo2018timelimits`).
+
+The actor asks how good $a_t$ was. For what followed it takes the best estimate there is, the next target
+$v_{t+1}$; so it counts later corrections in full, where (2) counts only the part $c_t$ of them:
 
 $$\hat A_t = \rho_t\, [\,r_t + \gamma\,(1 - \text{terminated}_t)\,v_{t+1} - V(s_t)\,] \tag{3}$$
 
@@ -113,8 +119,8 @@ where $v_{t+1}$ is $V(s_{t+1})$ if the row after $t$ belongs to another episode,
 
 *By hand.* Two steps with reward 1, from states worth 4 and 5 to one worth 6; $\gamma = \lambda = 1$, both
 bounds 1. With ratios of 1 both errors are 2; the targets are $4 + 2 + 2$ and $5 + 2$, the advantages
-$1 + 7 - 4$ and $1 + 6 - 5$. If $\pi$ takes the first action half as often as $\mu$, that and what follows
-counts half. If it takes it three times as often, the bound says 1.
+$1 + 7 - 4$ and $1 + 6 - 5$. If $\pi$ takes the first action half as often as $\mu$, the first error and what
+is carried back to it count half. If it takes it three times as often, the bounds cut the 3 to 1.
 
 ```python
 >>> rewards, values, next_values = torch.tensor([[[1.0], [1.0]], [[4.0], [5.0]], [[5.0], [6.0]]])
@@ -155,9 +161,10 @@ def vtrace(
 r"""
 ## 2. What the bounds cost
 
-Where do these targets lead, if the critic follows them for long? $V$ rests where the mean error is 0 in every
-state: $\sum_a \mu(a \mid s)\, \rho(a \mid s)\, [\,r + \gamma V(s') - V(s)\,] = 0$. The weights $\mu \rho =
-\min(\bar\rho\,\mu, \pi)$ act like a policy, once they are divided by their sum. So $V$ becomes the value of
+Where do these targets lead, if the critic follows them for long? $V$ rests where in every state the weighed
+errors of $\mu$'s actions average 0: $\sum_a \mu(a \mid s)\, \rho(a \mid s)\, [\,r + \gamma V(s') - V(s)\,]
+= 0$. The weights $\mu \rho = \min(\bar\rho\,\mu, \pi)$ act like a policy, once they are divided by their sum.
+So $V$ becomes the value of
 
 $$\pi_{\bar\rho}(a \mid s) = \frac{\min(\bar\rho\, \mu(a \mid s),\; \pi(a \mid s))}
 {\sum_b \min(\bar\rho\, \mu(b \mid s),\; \pi(b \mid s))} \tag{4}$$
@@ -173,6 +180,9 @@ that of a policy on the way between (its *value* need not lie between theirs). $
 ```
 
 ![Distance of what is learnt from the learner's value; 1: the older policy's](results/C7_fixed_point.png)
+
+Both policies of the figure are drawn at random, so they lie far apart, and a bound of 1 costs a lot. The few
+updates between an actor and its learner leave them much closer together.
 """
 
 
@@ -188,12 +198,13 @@ r"""
 ## 3. Actors
 
 An actor has environments and a copy of the agent, and answers each set of weights with one rollout (C3's
-`collect`) and the probabilities by which it acted. Here all runs in turn: `Actor` works when it is asked for
-its answer. In the evidence `RemoteActor` (`evidence/C7_processes.py`) is a process, and begins at once.
+`collect`) and the probabilities by which it acted. Here everything runs in turn, in one process: an `Actor`
+begins only when `answer` is called. In the evidence a `RemoteActor` (`evidence/C7_processes.py`) is a process
+of its own, and begins as soon as it is asked.
 
 Rollout $i$ is made by the weights after $\max(0, i - $ `lag`$)$ updates, whoever makes it and however long
-that takes. So the numbers do not depend on the machine: processes give the same to the last bit. Real systems
-learn from whatever has arrived, and their lag varies.
+that takes. So the numbers do not depend on the machine: with processes they are the same to the last bit
+(`process_gap`). Real systems learn from whatever has arrived, and their lag varies.
 """
 
 
@@ -233,8 +244,9 @@ def weights_of(agent: ActorCritic) -> Weights:
 r"""
 ## 4. The learner
 
-One step on each rollout, for the actor by the policy gradient (C0) and for the critic towards its targets.
-The advantages hold $\rho_t$ already, so each action counts as often as $\pi$ would take it, up to the bound:
+Each rollout serves one step: the actor's by the policy gradient (C0), the critic's towards its targets. The
+advantages contain $\rho_t$ already, so each action counts as often as $\pi$ would take it, up to the bound.
+`losses` gives the two parts of the sum one by one, the actor's terms and the critic's square:
 
 $$\mathcal L = \tfrac{1}{TN} \textstyle\sum_{t,n} \bigl[-\hat A_t \log \pi_\theta(a_t \mid s_t)
 - c_e\,\mathcal H_t + (V(s_t) - v_t)^2\bigr], \qquad \hat A_t,\, v_t \text{ constant} \tag{5}$$
@@ -309,27 +321,31 @@ def score(agent: ActorCritic, cfg: Config, seed: int) -> float:
 r"""
 ## 5. Look, break, write
 
-![The score climbs to its maximum with data that is four updates old](results/C7.png)
+![On data that is four updates old the score rises, falls back and ends at its maximum](results/C7.png)
 
-The falls come with fresh data, too (`--lag 0`). How old may data be? Here it is up to 64 updates old, with
-V-trace and without any ratio. Right, how far the policy has gone on, as a Kullback-Leibler (KL) divergence:
+Falls on the way come with fresh data, too (`--lag 0`). How old may data be? **Left**, what learners reach on
+data up to 64 updates old, with V-trace and without any ratio. **Right**, how far the learner has moved away
+from the policy that acted, as a Kullback-Leibler (KL) divergence:
 
 ![Older data costs return, with the correction and without](results/C7_lags.png)
 
-Four updates cost nothing, with or without. From 16 on some of the five seeds fail, either way; which way is
-better, five do not say. V-trace mends which *actions* count, not which *states* were visited; and the learner
-sees its errors late. Language models learn from old samples, too; here all texts can be enumerated:
+Four updates cost next to nothing, with or without. From 16 on some of the five seeds fail, either way; five
+are too few to say which way is better. V-trace mends how much *actions* count, not which *states* were
+visited; and the learner sees its errors late.
+
+Language models learn from old samples, too. In a small world all texts can be enumerated, so the bias of a
+gradient and its spread are exact. To the right the learner is further from the policy that wrote the texts:
 
 ![Bias and spread of a gradient from old texts, weighed by text, by token and not](results/C7_tokens.png)
 
-Weighed by the whole text's ratio the gradient is right on average; its spread grows until the learner is
-nearly sure. Each token's ratio, cut at 1, forgets how likely the text before it has become: a bias, but
-smaller than without weights.
+Weighed by the whole text's ratio the gradient is right on average, but its spread grows, until the learner is
+nearly sure. Each token's ratio, cut at 1, forgets how likely the text before it has become. That is a bias,
+but a smaller one than without weights, and until that last point the spread is the smallest.
 
 **The verdict.** A learner makes an older step its own by a weight: the action's chance now over its chance
-then. Uncut, that is right and noisy. Cut as in V-trace, it is calm, and learns the values of another policy,
-(4). For data of a few updates ago this hardly matters; for very old data it does not suffice: keep its age
-down. Processes pay where acting means waiting (`overlap`).
+then. Uncut, that is right on average, but noisy. Cut as in V-trace, it is calmer, but what is learnt is the
+value of another policy, (4). For data of a few updates ago this hardly matters. For very old data it does not
+suffice: keep its age down. Processes pay where an actor has to wait for its world (`overlap`).
 
 <!-- results: C7 -->
 
@@ -374,8 +390,8 @@ down. Processes pay where acting means waiting (`overlap`).
 
 <!-- /results -->
 
-**Break it.** With `rl break C7 value_added` errors grow instead of shrinking; with `rl break C7 forwards`
-they are carried the wrong way. `rl break C7 uncorrected` leaves every ratio out. Say first which claims fail.
+**Break it.** With `rl break C7 value_added` (1) adds $V(s_t)$ where it should subtract; with `rl break C7
+forwards` (2)'s loop runs forwards. `rl break C7 uncorrected` leaves every ratio out. Say first what fails.
 
 **Exercises.**
 
@@ -389,12 +405,13 @@ server wrote with older weights. Weigh each token's loss by
 
 $$\min\bigl(\bar\rho,\; \pi_\theta(y_t \mid y_{<t}) / \mu(y_t \mid y_{<t})\bigr) \cdot m_t \tag{E1}$$
 
-with $m_t = 0$ for padding. No gradient goes through the weight: else the loss could be lowered by lowering
-weights. `rl exercise C7.token_weights`.
+where $\mu$ is the server's policy and $m_t = 0$ for padding. No gradient goes through the weight: else the
+loss could be lowered by lowering weights. `rl exercise C7.token_weights`.
 
 <details><summary>Answer</summary>
 
-See "each token's ratio, at most 1" in the last figure: no longer right on average, but calm.
+See "each token's ratio, at most 1" in the last figure: it is no longer right on average, but up to the last
+point its spread is the smallest of the three.
 </details>
 
 *C7.3 · How old may data be?* (10 minutes, easy). `rl run C7 --lag 32`, then the same with `--learning-rate

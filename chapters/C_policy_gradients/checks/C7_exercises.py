@@ -50,8 +50,8 @@ A language model is trained on completions that a server wrote with older weight
 
 $$\min\bigl(\bar\rho,\; \pi_\theta(y_t \mid y_{<t}) / \mu(y_t \mid y_{<t})\bigr) \cdot m_t \tag{E1}$$
 
-with $m_t = 0$ for padding. No gradient goes through the weight: else the loss could be lowered by lowering
-weights.
+where $\mu$ is the server's policy and $m_t = 0$ for padding. No gradient goes through the weight: else the
+loss could be lowered by lowering weights.
 """,
         minutes=10,
         difficulty="easy",
@@ -95,7 +95,8 @@ weights.
             ),
         },
         answer=r"""
-See "each token's ratio, at most 1" in the last figure: no longer right on average, but calm.
+See "each token's ratio, at most 1" in the last figure: it is no longer right on average, but up to the last
+point its spread is the smallest of the three.
 """,
     ),
     "older": Exercise(
