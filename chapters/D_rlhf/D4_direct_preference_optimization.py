@@ -79,7 +79,7 @@ class Config:
     """A file of preferences of your own (JSON lines: prompt, chosen, rejected) in place of the reviews."""
 
 
-SMOKE = {"pretrain_steps": 20, "num_pairs": 16, "num_epochs": 1, "num_eval_texts": 28, "world_steps": 2}
+SMOKE = {"pretrain_steps": 20, "num_pairs": 16, "num_epochs": 1, "num_eval_texts": 14, "world_steps": 1}
 
 # %% [markdown]
 r"""
