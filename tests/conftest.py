@@ -137,6 +137,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=slow)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported to collect the tests stays to the end: no search for garbage looks through it."""
+    gc.freeze()
+
+
 class ByLesson(LoadScopeScheduling):
     """Each worker keeps to some lessons, so that what they import and run is imported and run once.
 
