@@ -82,7 +82,7 @@ class Config:
     """Environment steps of REINFORCE and A2C on the pendulum with five torques; PPO gets a quarter."""
 
 
-SMOKE = {"num_pendulum_steps": 8192, "num_stage_steps": 12_800}
+SMOKE = {"num_pendulum_steps": 4096, "num_stage_steps": 8192}
 
 
 def version(name: str) -> ModuleType:
