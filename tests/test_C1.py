@@ -45,7 +45,8 @@ def wrongness(module, probe, folder, **changes):
 
 @each_probe(ANSWERS)
 def test_learner_solves_probe(probe, tmp_path):
-    assert wrongness(lesson, probe, tmp_path) < (0.5 if probe == "Endless" else 0.1)
+    changes = {} if probe == "CutShort" else {"num_env_steps": 8000}  # that one takes twice as long to learn
+    assert wrongness(lesson, probe, tmp_path, **changes) < (0.5 if probe == "Endless" else 0.1)
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ class Target(gym.Env):
 def distance_to_target(module, folder):
     """(how far the mean action is from the best one after a brief training, the largest width)."""
     envs = gym.vector.SyncVectorEnv([Target] * 8, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
-    agent = trained(module, folder, envs, num_env_steps=12_800, learning_rate=3e-3)
+    agent = trained(module, folder, envs, learning_rate=3e-3)
     mean = agent.greedy()(np.zeros((1, 1), dtype=np.float32))[0]
     return float(np.abs(mean - [0.5, -1.0]).max()), float(agent.head.log_std.detach().exp().max())
 
