@@ -88,23 +88,28 @@ SMOKE = {"num_env_steps": 2048, "eval_every": 1024, "num_eval_episodes": 5}
 r"""
 ## 1. What a new policy gains
 
-A policy $\pi$ has gathered data; another, $\pi'$, is on offer. How much more does it earn ($J$)? By C2's
-*performance difference lemma* (`kakade2002approximately`) $\pi$'s advantages $A^\pi$ add up over its
-discounted time, $1/(1 - \gamma)$ in all, of which it spends the share $d^{\pi'}(s)$ in state $s$:
+A policy $\pi$ has gathered data; another, $\pi'$, is on offer. How much more does it earn ($J$)? Each action
+that it takes is better or worse than what $\pi$ would have done there, by $\pi$'s advantage $A^\pi$. These
+add up over all the time that $\pi'$ acts. That is C2's *performance difference lemma*
+(`kakade2002approximately`). Discounted, the time is $1/(1 - \gamma)$ in all, and $\pi'$ spends the share
+$d^{\pi'}(s)$ of it in state $s$:
 
 $$J(\pi') - J(\pi) = \frac{1}{1 - \gamma} \sum_s d^{\pi'}(s) \sum_a \pi'(a \mid s)\, A^\pi(s, a) \tag{1}$$
 
-But nobody has been where the *new* policy goes. The *surrogate* $L(\pi')$ puts $d^\pi$ in its place: of that
-there are data. At $\pi' = \pi$ its value and slope are right. Its error grows as $\alpha^2$, $\alpha$ the
-chance to choose differently: one $\alpha$ for having parted before, one for choosing differently now. And
-$\alpha^2$ is at most the largest Kullback–Leibler divergence (KL) of any state (`schulman2015trpo`):
+But nobody has been where the *new* policy goes. So the *surrogate* $L(\pi')$ puts $d^\pi$ in the place of
+$d^{\pi'}$: where the old one goes, there are data. At $\pi' = \pi$ its value and slope are right; further off
+it errs. Let $\alpha$ be the chance that the two choose differently, in the state where it is largest. The
+error grows as $\alpha^2$: one $\alpha$ for having parted before, one for choosing differently now. And
+$\alpha^2$ is at most the largest Kullback–Leibler divergence (KL) of any state. So this much is guaranteed
+(`schulman2015trpo`):
 
 $$J(\pi') - J(\pi) \;\ge\; L(\pi') - C \max_s \mathrm{KL}\bigl(\pi(\cdot \mid s) \,\Vert\,
 \pi'(\cdot \mid s)\bigr), \qquad C = \frac{4\,\gamma\,\max|A^\pi|}{(1 - \gamma)^2} \tag{2}$$
 
-At $\pi' = \pi$ the right side is 0; raise it and gain. *By hand*: one state, two actions that pay 1 and 0,
-$\gamma = ½$. A coin earns $½ + ¼ + \dots = 1$; the advantages are $\pm ½$, and $C = 4$. Going to ⅝ and ⅜
-gains $2 (⅝ \cdot ½ - ⅜ \cdot ½) = ¼$ at a KL of 0.032: 0.12 is guaranteed. ⅞ gains ¾; guaranteed is -0.9.
+At $\pi' = \pi$ the right side is 0. What raises it is sure to gain. *By hand*: one state, two actions that
+pay 1 and 0, $\gamma = ½$. Tossing a coin earns $½ + ¼ + \dots = 1$; the advantages are $\pm ½$, and $C = 4$.
+Going to ⅝ and ⅜ gains $2 (⅝ \cdot ½ - ⅜ \cdot ½) = ¼$, at a KL of 0.032: (2) guarantees 0.12. Going to ⅞ and
+⅛ gains ¾, but so far from the coin (2) guarantees only -0.9.
 
 ```python
 >>> coin = MDP(np.ones((1, 2, 1)), np.array([[1.0, 0.0]]), np.array([False]), gamma=0.5)
@@ -134,15 +139,16 @@ r"""
 ## 2. The direction: a natural gradient
 
 At $\gamma = 0.99$, $C$ is 39,600 times the largest advantage: steps for which (2) promises a gain are tiny.
-*Trust region policy optimisation* (TRPO) keeps the form and drops the price: raise the surrogate as far as a
-*mean* KL of $\delta$ allows. For a small step $\Delta$ of the weights the surrogate is a line of slope $g$,
-and the KL a bowl, curved by the *Fisher matrix*: the mean outer product of the scores $\nabla \log \pi$ (C0).
+*Trust region policy optimisation* (TRPO) puts a limit in the place of the price: raise the surrogate as far
+as a *mean* KL of $\delta$ over the visited states allows. For a small step $\Delta$ of the weights the
+surrogate is a line of slope $g$, and the mean KL a bowl. The bowl's curvature is the *Fisher matrix* $F$, the
+mean outer product of the scores $\nabla \log \pi$ (C0).
 
 $$\overline{\mathrm{KL}} \approx ½\, \Delta^\top F \Delta, \qquad F = \mathbb E_{s \sim d^\pi,\, a \sim \pi}
 \bigl[\nabla \log \pi(a \mid s)\; \nabla \log \pi(a \mid s)^\top\bigr] \tag{3}$$
 
-Of all steps with $½ \Delta^\top F \Delta = \delta$ the one along the *natural gradient* $x$ gains most,
-$g^\top \Delta$ (`kakade2001natural`):
+Of all steps with $½ \Delta^\top F \Delta = \delta$ the one along the *natural gradient* $x$ has the largest
+gain, $g^\top \Delta$ (`kakade2001natural`). The root makes it as long as that allows:
 
 $$\Delta = \sqrt{2 \delta \,/\, x^\top F x}\;\; x, \qquad F x = g \tag{4}$$
 
@@ -151,10 +157,11 @@ policy happens to be written down. KL asks what the policy *does*. With a logit 
 
 $$x(s, a) = A^\pi(s, a) \,/\, (1 - \gamma) \tag{5}$$
 
-up to a number for each state, which a softmax ignores. By (5) every action is pushed by its advantage. *By
-hand*: one state, $\gamma = 0$, probabilities 0.9 and 0.1, advantages -0.1 and 0.9. Being nearly sure of the
-wrong action, this policy learns slowly from $g = 0.09 \cdot (-1, 1)$. But $F = 0.09 \bigl(\begin{smallmatrix}
-1 & -1 \\ -1 & 1 \end{smallmatrix}\bigr)$: times the advantages that is $g$, so $F x = g$ finds them again.
+up to a number for each state, which a softmax ignores. By (5) every action is pushed by its advantage,
+however rare it is. *By hand*: one state, $\gamma = 0$, probabilities 0.9 and 0.1, advantages -0.1 and 0.9.
+Nearly sure of the wrong action, this policy would learn slowly from $g = 0.09 \cdot (-1, 1)$. But $F = 0.09
+\bigl(\begin{smallmatrix} 1 & -1 \\ -1 & 1 \end{smallmatrix}\bigr)$, and $F$ times the advantages is $g$. So
+whoever solves $F x = g$ has the advantages back, in full size.
 
 ## 3. Without ever writing the matrix down
 
@@ -164,9 +171,10 @@ the KL's second derivative: a product is the slope of a slope, two backward pass
 $$F v = \nabla_\theta \bigl(v^\top \nabla_\theta\, \overline{\mathrm{KL}}(\pi_\text{old} \,\Vert\,
 \pi_\theta)\bigr) \quad\text{at } \theta = \theta_\text{old} \tag{6}$$
 
-*Conjugate gradients* solve $F x = g$ from products. Each step goes to the bottom of the bowl $½ x^\top F x -
-g^\top x$, along a direction that undoes nothing of earlier steps: $P$ steps suffice, ten bring most.
-*Damping*, $F v + c v$ ($c$: `damping`), keeps $x$ short where $F$ is nearly 0. *By hand*: $\bigl(
+*Conjugate gradients* solve $F x = g$ from products. The solution is the lowest point of the bowl
+$½ x^\top F x - g^\top x$. Each step goes to the lowest point along one direction, chosen such that it undoes
+nothing of earlier steps. $P$ steps would suffice, and the first ten bring most. *Damping* takes $F v + c v$
+for $F v$ ($c$: `damping`), and so keeps $x$ short where $F$ is nearly 0. *By hand*: $\bigl(
 \begin{smallmatrix} 2 & 1 \\ 1 & 2 \end{smallmatrix}\bigr) x = (3, 0)$. The first step goes along $(3, 0)$ to
 $(1.5, 0)$, the second to $(2, -1)$.
 
@@ -176,14 +184,15 @@ $(1.5, 0)$, the second to $(2, -1)$.
 [[1.5, 0.0], [2.0, -1.0]]
 ```
 
-The bowl (3) is an approximation, so the step may go too far. A *line search* looks. Of the whole step, half
-of it, a quarter and so on it takes the first that (7) allows; if none is, the policy stays.
+The bowl (3) is an approximation, so the step may go too far. A *line search* measures: of the whole step,
+half of it, a quarter and so on, it takes the first that (7) allows. If none is allowed, the policy stays.
 
 $$L(\theta_\text{old} + 2^{-k} \Delta) > L(\theta_\text{old}) \quad\text{and}\quad
 \overline{\mathrm{KL}} \le \delta \tag{7}$$
 
-Here $L$ is a rollout's mean of C3's ratio times normalised advantage (generalised advantage estimation, GAE),
-without $1/(1 - \gamma)$ and, as in C0, $\gamma^t$. The critic is fitted to the returns.
+Here $L$ is estimated: it is a rollout's mean of C3's ratio times advantage. The advantages come from
+generalised advantage estimation (GAE) and are normalised. $1/(1 - \gamma)$ is left out, and so, as in C0, is
+$\gamma^t$: early and late steps count alike. The critic is fitted to the returns.
 """
 
 
@@ -312,19 +321,22 @@ r"""
 
 ![The surrogate rises on where the truth turns; TRPO's updates stay below delta; CartPole](results/C5.png)
 
-**Left**, one weight for two states: action 1 pays in the first, leads to the second, and costs there. At one
-time in ten the second is hardly seen: the surrogate rises on where the truth turns. **Middle**, no update of
-TRPO passes $\delta$; PPO's shrink with its step size (below 1e-5: drawn there). **Right**, both on ten seeds.
+**Left**, a policy with one weight: it takes action 1 with the same chance in both of two states. In the first
+action 1 pays, but leads to the second, where it costs. The old policy takes it one time in ten and hardly
+sees the second state: the surrogate goes on rising where the truth turns, and (2) soon guarantees nothing.
+**Middle**, one run: no update of TRPO passes $\delta$, as many would without the line search. PPO's can; they
+shrink with its step size (what is below 1e-5 is drawn there). **Right**, both on ten seeds.
 
 ![Steps and CPU seconds to three checks of 475 in a row; dots: seeds, bars: medians](results/C5_race.png)
 
 **The verdict.** A policy may move as far as the surrogate can be believed, and should go where what it *does*
-changes least for the gain: the plain gradient, held to the same $\delta$, needs far more steps. The guarantee
-holds, but [charges a thousand times the error](results/C5_bound.png). TRPO puts $\delta$ in its place, a
-promise for the mean of a batch; single states move much further (`worst_state`). PPO keeps the surrogate, the
-ratio and the wish to stay near. Matrix, conjugate gradients and line search are gone; on CartPole TRPO with
-them needs about as many steps and seconds (as in `engstrom2020implementation`). Damping 0.1, which libraries
-take, changes nothing.
+changes least for the gain. The plain gradient, held to the same $\delta$, needs far more steps. The guarantee
+holds, but [charges about a thousand times the error](results/C5_bound.png). TRPO puts $\delta$ in its place.
+That is a promise for the mean of a batch; single states move much further (`worst_state`).
+
+Of all this PPO keeps the surrogate with its ratio, and the wish to stay near. It does without matrix,
+conjugate gradients and line search. On CartPole TRPO with all three needs about as many steps and seconds (as
+in `engstrom2020implementation`). Damping 0.1, which libraries take, makes hardly a difference.
 
 <!-- results: C5 -->
 
@@ -391,7 +403,8 @@ take, changes nothing.
 <!-- /results -->
 
 **Break it.** `rl break C5 no_line_search`: which promise falls, and does CartPole mind? `rl break C5
-plain_gradient`: held to the same $\delta$, and late. `rl break C5 downhill`: see who refuses to go.
+plain_gradient` goes along $g$, held to the same $\delta$: when does it arrive? `rl break C5 downhill` turns
+the step round: which function refuses to take it?
 
 **Exercises.**
 
@@ -402,9 +415,9 @@ and the line search, from (7). `rl exercise C5.conjugate_gradients`, `rl exercis
 exercise C5.line_search`.
 
 *C5.2 · A guarantee in the mean* (20 minutes, medium). TRPO bounds a mean over visited states, but (2) takes
-the worst state's KL. The following takes a mean (`achiam2017cpo`; its maximum is over states). With $\bar
-A(s) = \sum_a \pi'(a \mid s) A^\pi(s, a)$ and half the sum of absolute differences, $\mathrm{TV}(s) = ½ \sum_a
-|\pi'(a \mid s) - \pi(a \mid s)|$,
+the worst state's KL. The bound (E1) takes a mean of distances (`achiam2017cpo`); its maximum is over states.
+With the new policy's mean advantage, $\bar A(s) = \sum_a \pi'(a \mid s) A^\pi(s, a)$, and the total
+variation, half the sum of absolute differences, $\mathrm{TV}(s) = ½ \sum_a |\pi'(a \mid s) - \pi(a \mid s)|$,
 
 $$J(\pi') - J(\pi) \;\ge\; \frac{1}{1 - \gamma} \sum_s d^\pi(s) \Bigl[\bar A(s) - \frac{2 \gamma
 \max|\bar A|}{1 - \gamma}\, \mathrm{TV}(s)\Bigr] \tag{E1}$$
@@ -413,10 +426,10 @@ Write its right side. `rl exercise C5.cautious_gain`.
 
 <details><summary>Answer</summary>
 
-Pinsker's inequality, $\mathrm{TV} \le \sqrt{\mathrm{KL}/2}$, and Jensen's then give a bound in the mean KL
-that TRPO holds: if the surrogate rises within $\delta$, nothing worse can happen than a loss of $\sqrt{2
+Pinsker's inequality, $\mathrm{TV} \le \sqrt{\mathrm{KL}/2}$, and Jensen's then give a bound in the mean KL,
+which TRPO limits: if the surrogate rises within $\delta$, nothing worse can happen than a loss of $\sqrt{2
 \delta}\, \gamma \max|\bar A| / (1 - \gamma)^2$. At $\gamma = 0.99$ and $\delta = 0.01$ that is still 1,400
-times $\max|\bar A|$: a bound, no plan.
+times $\max|\bar A|$: true, but no help in choosing a step.
 </details>
 
 *C5.3 · Continuous actions* (15 minutes, easy). Beyond what C3 asks of a policy, TRPO needs its KL. For
@@ -434,11 +447,11 @@ $\sum_a \pi'(a) A(a) - \frac1\eta \mathrm{KL}(\pi' \Vert \pi)$? Compare it with 
 
 <details><summary>Answer</summary>
 
-$\pi'(a) \propto \pi(a)\, e^{\eta A(a)}$: the objective is a constant less $\frac1\eta$ times the KL from
-$\pi'$ to it. (That KL runs against (3)'s; for small steps they agree.) Adding $\eta A(a)$ to each logit does
-the same: a step along the natural gradient *is* the best step under a KL penalty. With a reward model in
-place of $A$ and a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta}
-/ Z$.
+The best is proportional to $\pi(a)\, e^{\eta A(a)}$: the objective is a constant less $\frac1\eta$ times the
+KL from $\pi'$ to that distribution. (This KL has its arguments the other way round than (3)'s; for small
+steps the two agree.) The step along (5) adds $\eta A(a)$ to each logit, which gives the same distribution: a
+step along the natural gradient *is* the best step under a KL penalty. With a reward model in place of $A$ and
+a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta} / Z$.
 </details>
 
 *C5.5 · Find the bug* (10 minutes). `rl exercise C5.bug` writes a function of this lesson with a mistake in

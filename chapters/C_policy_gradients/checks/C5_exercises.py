@@ -77,9 +77,10 @@ Write conjugate gradients, the step (4) with them, and the line search, from (7)
     "cautious_gain": Exercise(
         title="A guarantee in the mean",
         task=r"""
-TRPO bounds a mean over visited states, but (2) takes the worst state's KL. The following takes a mean
-(`achiam2017cpo`; its maximum is over states). With $\bar A(s) = \sum_a \pi'(a \mid s) A^\pi(s, a)$ and half
-the sum of absolute differences, $\mathrm{TV}(s) = ½ \sum_a |\pi'(a \mid s) - \pi(a \mid s)|$,
+TRPO bounds a mean over visited states, but (2) takes the worst state's KL. The bound (E1) takes a mean of
+distances (`achiam2017cpo`); its maximum is over states. With the new policy's mean advantage, $\bar A(s) =
+\sum_a \pi'(a \mid s) A^\pi(s, a)$, and the total variation, half the sum of absolute differences,
+$\mathrm{TV}(s) = ½ \sum_a |\pi'(a \mid s) - \pi(a \mid s)|$,
 
 $$J(\pi') - J(\pi) \;\ge\; \frac{1}{1 - \gamma} \sum_s d^\pi(s) \Bigl[\bar A(s) - \frac{2 \gamma
 \max|\bar A|}{1 - \gamma}\, \mathrm{TV}(s)\Bigr] \tag{E1}$$
@@ -123,10 +124,10 @@ Write its right side.
             ),
         },
         answer=r"""
-Pinsker's inequality, $\mathrm{TV} \le \sqrt{\mathrm{KL}/2}$, and Jensen's then give a bound in the mean KL
-that TRPO holds: if the surrogate rises within $\delta$, nothing worse can happen than a loss of $\sqrt{2
+Pinsker's inequality, $\mathrm{TV} \le \sqrt{\mathrm{KL}/2}$, and Jensen's then give a bound in the mean KL,
+which TRPO limits: if the surrogate rises within $\delta$, nothing worse can happen than a loss of $\sqrt{2
 \delta}\, \gamma \max|\bar A| / (1 - \gamma)^2$. At $\gamma = 0.99$ and $\delta = 0.01$ that is still 1,400
-times $\max|\bar A|$: a bound, no plan.
+times $\max|\bar A|$: true, but no help in choosing a step.
 """,
     ),
     "gaussian_kl": Exercise(
@@ -186,11 +187,11 @@ In one state, which distribution $\pi'$ maximises $\sum_a \pi'(a) A(a) - \frac1\
         minutes=15,
         difficulty="medium",
         answer=r"""
-$\pi'(a) \propto \pi(a)\, e^{\eta A(a)}$: the objective is a constant less $\frac1\eta$ times the KL from
-$\pi'$ to it. (That KL runs against (3)'s; for small steps they agree.) Adding $\eta A(a)$ to each logit does
-the same: a step along the natural gradient *is* the best step under a KL penalty. With a reward model in
-place of $A$ and a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta}
-/ Z$.
+The best is proportional to $\pi(a)\, e^{\eta A(a)}$: the objective is a constant less $\frac1\eta$ times the
+KL from $\pi'$ to that distribution. (This KL has its arguments the other way round than (3)'s; for small
+steps the two agree.) The step along (5) adds $\eta A(a)$ to each logit, which gives the same distribution: a
+step along the natural gradient *is* the best step under a KL penalty. With a reward model in place of $A$ and
+a reference in place of $\pi$ it is the optimum of D2 and D4, $\pi_\text{ref}\, e^{r / \beta} / Z$.
 """,
     ),
 }
