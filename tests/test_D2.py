@@ -227,6 +227,8 @@ def test_sampling_with_a_cache_is_sampling_without(tiny):
 
 def test_another_model_is_not_held_to_the_grammar(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "ablate", lambda *_: None)  # on the token world, whatever the model
+    generator = torch.Generator().manual_seed(0)  # eight texts tell as much as 256 which claims are made
+    monkeypatch.setattr(lesson, "fresh", lambda *those: lesson.collect(*those[:3], generator, those[3]))
     tiny.model.save_pretrained(tmp_path / "model")
     tiny.tokenizer.save_pretrained(tmp_path / "model")
     cfg = dataclasses.replace(lesson.Config(**lesson.SMOKE), model=str(tmp_path / "model"))
