@@ -2,7 +2,7 @@
 r"""
 # D12 · The sampler is not the trainer
 
-**Question.** A server writes the texts, in its own arithmetic, or with weights that are a few updates old.
+**Question.** A server writes the texts, in its own arithmetic, or with parameters that are a few updates old.
 Which weights on the samples make up for it, what do they cost, and where does a learner end with the others?
 
 **Before this:** D15 (the token world's exact ends), C7 (the same question for values). **Changes from D15:**
@@ -83,10 +83,10 @@ SMOKE = {"num_updates": 3, "group_size": 8}
 r"""
 ## 1. Two policies where there should be one
 
-The trainer here is a frozen reference with an *adapter*: numbers added to the logits, a row for each last
-token, so that a few weights serve many texts, as in a language model. The server computes the same logits in
-its own way: another kernel, coarser numbers, a forgotten temperature. Its *noise* is drawn once for each
-prefix, so it does not average out; far larger than in a good server, but our texts have four tokens only.
+The trainer here is a frozen reference with an *adapter*: a row of numbers for each last token, added to the
+logits, so that a few parameters serve many texts, as in a language model. The server computes the same logits
+in its own way: other kernels (our *noise*), coarser numbers, a forgotten temperature. The noise is drawn once
+for each prefix: it does not average out. It is larger than a good server's, as our texts have four tokens.
 
 ## 2. What a token counts
 
@@ -98,11 +98,11 @@ $$\hat g(y) = \textstyle\sum_t m_t\, \omega_t\, \hat A(y)\, \nabla \log \pi_\the
 $$w_t = \frac{\pi(y_t \mid y_{<t})}{\mu(y_t \mid y_{<t})}, \qquad
 W = \textstyle\prod_t w_t^{m_t} = \frac{\pi(y)}{\mu(y)} \tag{2}$$
 
-With $\omega_t = W$ the mean is right, since $\mu(y)\, W = \pi(y)$. *Token* weights, $\omega_t = w_t$, set
-right how often this token is chosen, but not how often its prefix was written, nor what came after. Both can
-be huge, $W$ sooner, so one *truncates*, $\min(C, \cdot)$ (`yao2025offpolicy`), or *masks*: what is above $C$
-counts 0. GSPO (group sequence policy optimisation, `zheng2025gspo`) takes the geometric mean of a text's
-ratios. So $\omega_t$ is one of
+Here $\pi$ is the trainer as the batch finds it. With $\omega_t = W$ the mean is right, since $\mu(y)\, W =
+\pi(y)$. *Token* weights, $\omega_t = w_t$, set right how often this token is chosen, but not how often its
+prefix was written, nor what came after. Either can be huge, $W$ sooner. So one *truncates* it, $\min(C,
+\cdot)$ (`yao2025offpolicy`), or *masks* it: above $C$ it counts 0. GSPO (group sequence policy optimisation,
+`zheng2025gspo`) takes the geometric mean of a text's ratios. So $\omega_t$ is one of
 
 $$1,\quad w_t,\quad W,\quad \min(C, w_t),\quad \min(C, W),\quad w_t\, 1[w_t \le C],\quad W\, 1[W \le C],\quad
 W^{1 / \sum_s m_s} \tag{3}$$
@@ -157,10 +157,10 @@ $$\ell_t = -\,\omega_t(\pi_\text{prox}, \mu)\, \min\bigl(\rho_t \hat A,\;
 
 At the first pass $\pi_\theta = \pi_\text{prox}$: each $\rho_t$ is 1, no clip acts, and the gradient is that
 of (1). So a clip around the trainer corrects *nothing*. A clip around the sampler ($\pi_\text{prox} = \mu$,
-then all $\omega_t$ are 1) is no correction either: it weighs tokens by $w_t$, and a token whose $w_t$ is
-outside already, on the side that pays, is silent before the first step.
+then all $\omega_t$ are 1) is no correction either: $\rho_t$ is $w_t$, which weighs the token, and where $w_t$
+is outside the range already, on the side that pays, the token gets no gradient from the first step on.
 
-The penalty is taken from the reward, as in D15, by the *trainer's* numbers:
+The penalty is taken from the reward, as in D15 (a constant, without a gradient), by the *trainer's* numbers:
 
 $$\tilde r = r - \beta \textstyle\sum_t m_t \bigl[\log \pi_\theta - \log \pi_\text{ref}\bigr], \qquad
 \hat A = \tilde r - \text{its mean in the group} \tag{5}$$
@@ -188,19 +188,19 @@ r"""
 ## 4. Bias and variance, by enumeration
 
 All texts after all prompts can be listed, so mean and variance of (1) are sums. The loss (4) depends on
-$\theta$ through the tokens' log-probabilities alone: its slope along each, times the gradient of that
-log-probability (`scores`), is a text's estimate.
+$\theta$ only through the tokens' log-probabilities. Minus its slope along each, times the gradient of that
+log-probability (`scores`), summed over the tokens, is a text's $\hat g(y)$.
 
 $$\mathbb E_\mu[\hat g] = \textstyle\sum_y \mu(y)\, \hat g(y), \qquad
 \mathrm{Var} = \sum_y \mu(y)\, \lVert \hat g(y) \rVert^2 - \lVert \mathbb E_\mu[\hat g] \rVert^2 \tag{6}$$
 
-The mean of an endless group is the mean under $\mu$. To see where a learner *ends*, walk along
-$\mathbb E_\mu[\hat g]$ until nothing is left of it (`exact_end`).
+For the group's mean in (5) stands the mean under $\mu$, that of an endless group. To see where a learner
+*ends*, `exact_end` walks along $\mathbb E_\mu[\hat g]$ until little of it is left.
 
 ## 5. The learner
 
-A sampler is asked with weights and answers with texts, C7's way: in the evidence it is a process of its own.
-Batch $i$ is written by the weights after $\max(0, i - $ `lag`$)$ updates, whoever writes it. It sends
+A sampler is sent parameters and answers with texts, as in C7; in the evidence it is a process of its own.
+Either way, batch $i$ is written with the parameters after $\max(0, i - $ `lag`$)$ updates. The sampler sends
 $\log \mu$ of each token along: *its* numbers, never recomputed by the trainer.
 """
 
@@ -286,22 +286,22 @@ r"""
 ![Bias against spread of nine estimators; how far from the best adapter each ends](results/D12.png)
 
 *Left*, halfway to the best adapter: only the whole text's ratio has no bias, and it has the largest spread.
-*Right*, how far below the best each ends: a bias that stays moves the end. On all seeds, and other faults:
+*Right*, how far below the best each ends: bias moves the end, if in another order. All seeds, more faults:
 
 ![Where learners end: a noisy server, a forgotten temperature, old texts](results/D12_ends.png)
 
 A mismatch is there at each update. Staleness is not: at rest the old policy *is* the new one, every ratio is
-1, and all end at one place (right panel; if steps are large for that age, some still swing about it). Masking
-can be worse than doing nothing: where the server is too sharp, large ratios mark what it writes too seldom.
-A clip around the sampler silences good tokens that are written too seldom, and bad ones written too often.
+1, and all end at one place (right panel; with larger steps, some still swing about it, as in the last panel
+of "age" below). Masking can be worse than doing nothing: it drops just what the server writes too seldom. A
+clip around the sampler silences good tokens that are written too seldom, and bad ones written too often.
 
 ![Bias and spread against the size of the mismatch](results/D12_mismatch.png)
 ![Bias and spread against the age of texts; several passes over old texts](results/D12_stale.png)
 ![What length costs, and what age brings](results/D12_cost.png)
 
-The price of $W$ grows with a text's length, at least like $e$ to the divergence, which adds up over tokens
-(`square_above_kl`). What age buys: neither side waits for the other. A policy that could write *any* text
-as often as it likes ends right even without weights (`table_end`): there $\tilde r$ is the same for all.
+The mean square of $W$ is at least $e$ to the divergence (`square_above_kl`), which adds up over tokens: $W$
+costs more on long texts (a zigzag: each length is another world). Age buys speed: neither side waits. A
+policy that can write *any* distribution ends right without weights (`table_end`): every $\hat A$ is 0 there.
 
 **What libraries do by default.** Transformer Reinforcement Learning (TRL) 1.12.0 (a test reads its source),
 with vLLM as the server: `vllm_importance_sampling_correction` on, mode `sequence_mask`, $C = 3$, clip around
@@ -310,9 +310,9 @@ the trainer; a penalty in its loss is not weighed. As of August 2026: verl (`she
 unless asked, then tokens cut to 0.5 to 5, so small weights are *raised*; AReaL (`fu2025areal`, 2.0.0):
 decoupled loss and staleness off, a clip around the *sampler*, by its numbers.
 
-**The verdict.** Only with the ratio of the whole text a mismatch leaves the end where it was; it costs
-spread, the more the longer a text. Truncated, it is calmer and ends near; other weights and none end farther
-off, a clip around the sampler farthest. Staleness bends the way only. Weigh by the *sampler's* numbers.
+**The verdict.** Only the ratio of the whole text leaves the end in place despite a mismatch. It costs spread,
+more on longer texts. Truncated, it spreads less and ends near; other weights, or none, end farther off, a
+clip around the sampler farthest. Staleness alone does not move the end. Weigh by the *sampler's* numbers.
 
 <!-- results: D12 -->
 
@@ -385,7 +385,7 @@ by the server's numbers. Without an edit: `rl run D12 --weighting sequence_maske
 and variance of (6). `rl exercise D12.weights`, `rl exercise D12.surrogate`, `rl exercise D12.moments`.
 
 *D12.2 · How many texts are these worth?* (15 minutes, easy). A log has the log-ratio of each token, trainer
-to sampler. Which share of the $B$ texts would do as well, had the trainer written them itself?
+to sampler. If the trainer had written texts itself, which share of $B$ would have done as well?
 
 $$\frac{1}{B}\, \frac{\bigl(\sum_i W_i\bigr)^2}{\sum_i W_i^2} \tag{E1}$$
 
@@ -401,8 +401,8 @@ Try $\chi^2$ of 0.01 and 0.001 with a budget of 2. `rl exercise D12.longest_text
 
 <details><summary>Answer</summary>
 
-69 and 693 tokens. So on long texts the ratio of the whole is not affordable even for a good server, and one
-pays with bias: by token, or by a cap.
+69 and 693 tokens. So on long texts nobody can afford the ratio of the whole, even with a good server. One
+pays with bias instead: weights by token, or a cap.
 </details>
 
 *D12.4 · A ratio of 1 in the log* (5 minutes, easy). A trainer gets texts from a server without their

@@ -59,8 +59,8 @@ Write the weights of (3), the loss of (4), and the exact mean and variance of (6
     "effective_share": Exercise(
         title="How many texts are these worth?",
         task=r"""
-A log has the log-ratio of each token, trainer to sampler. Which share of the $B$ texts would do as well, had
-the trainer written them itself?
+A log has the log-ratio of each token, trainer to sampler. If the trainer had written texts itself, which
+share of $B$ would have done as well?
 
 $$\frac{1}{B}\, \frac{\bigl(\sum_i W_i\bigr)^2}{\sum_i W_i^2} \tag{E1}$$
 
@@ -136,8 +136,8 @@ Try $\chi^2$ of 0.01 and 0.001 with a budget of 2.
             ),
         },
         answer=r"""
-69 and 693 tokens. So on long texts the ratio of the whole is not affordable even for a good server, and one
-pays with bias: by token, or by a cap.
+69 and 693 tokens. So on long texts nobody can afford the ratio of the whole, even with a good server. One
+pays with bias instead: weights by token, or a cap.
 """,
     ),
     "invisible": Exercise(
