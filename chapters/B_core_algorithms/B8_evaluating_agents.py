@@ -59,7 +59,8 @@ the *distribution* that they come from: its mean or median, with an interval. A 
 whose outcome holds the true value in 95 % of experiments. That promise can be tested: invent a distribution,
 so that the truth is known, make ten thousand experiments, and count. The share is the recipe's *coverage*.
 
-**Student's t**, for the mean; $\hat\sigma$ is the standard deviation with n - 1 for a divisor:
+**Student's t**, for the mean; $\hat\sigma$ is the standard deviation with n - 1 for a divisor, and $t_{n-1}$
+the number that Student's distribution with n - 1 degrees of freedom exceeds in 2.5 % of cases:
 
 $$\bar x \pm t_{n-1}\,\frac{\hat\sigma}{\sqrt n}, \qquad t_4 = 2.78 \text{ for 95 \% and } n = 5 \tag{1}$$
 
@@ -73,13 +74,15 @@ mean $\bar x^*$, do that B times. The middle 95 % of these means are the interva
 
 $$\bigl[\,\bar x^*_{(2.5\,\%)},\; \bar x^*_{(97.5\,\%)}\,\bigr] \tag{2}$$
 
-But these means spread as if n were the divisor, too little by $\sqrt{(n - 1)/n}$, and 95 % of them end near
-1.96 deviations, not at Student's 2.78. So (2) holds the mean of normal returns about as often as $|t_{n-1}|
-\le 1.96 \sqrt{(n-1)/n}$: for five seeds, 85 %. (*BCa* shifts the two levels for skew: exercise B8.2.)
+But these means spread too little, by $\sqrt{(n - 1)/n}$: as if n were the divisor in $\hat\sigma$. And 95 %
+of them lie within about 1.96 of their deviations, where Student needs 2.78. So (2) holds the mean of normal
+returns about as often as a draw $T$ from Student's distribution fulfils $|T| \le 1.96 \sqrt{(n-1)/n}$: for
+five seeds, 85 %. (*BCa* is a bootstrap that shifts the two levels for skew: exercise B8.2.)
 
-**Order statistics**, for the *median*. A value lies below the median with chance 1/2 (with less where values
-tie). So all five lie below it with chance $2^{-5}$, all above it likewise, *whatever the distribution*, and
-their range holds it with $1 - 2 \cdot 2^{-5}$. In general, from the k-th lowest to the k-th highest:
+**Order statistics**, for the *median*. A value lies below the median with chance 1/2 (or less, where values
+can equal it). So all five lie below it with chance $2^{-5}$, and all above it likewise, *whatever the
+distribution*. Otherwise their range holds it: with chance $1 - 2 \cdot 2^{-5}$. In general, from the k-th
+lowest to the k-th highest:
 
 $$\text{coverage}(n, k) = 1 - 2 \sum_{i = 0}^{k - 1} \binom{n}{i}\, 2^{-n} \tag{3}$$
 
@@ -169,7 +172,8 @@ r"""
 ## 2. Many games, one number
 
 Scores of different games get one scale: 0 for a random player, 1 for a person (*human-normalised*). You may
-meet a table that gives the "mean" over 57 Atari games of deep Q-networks (DQN, B4) and their successors:
+meet a table that gives the "mean" over 57 Atari games of deep Q-networks (DQN, B4) and their successors. It
+is the first row here; below it stands what the papers print:
 
 | in % of a person's score | DQN | double DQN | dueling | Rainbow |
 |---|---|---|---|---|
@@ -177,18 +181,20 @@ meet a table that gives the "mean" over 57 Atari games of deep Q-networks (DQN, 
 | the median, in print | 79.1 | 117.8 | 151.5 | 223 |
 | the mean, in print | 227.9 | 307.3 | 373.1 | not given |
 
-They are *medians* (121 is neither), and the means are two to three times as high (`wang2016dueling`, table 1;
-for Rainbow `hessel2018rainbow`, table 2). Neither says much. Half of DQN's mean, 433 in section 5's picture,
-is *one game*: in Video Pinball a person scores hardly more than a random player, so the divisor is tiny.
-(With 0 for a random player there it is 227.7, nearly as printed.) And the median is the 29th of 57 games: the
-28 below could all fall to 0 and it would not move. Between the two stands the **interquartile mean** (IQM;
+So the first row shows *medians* (121 is neither), and the means are two to three times as high
+(`wang2016dueling`, table 1; for Rainbow `hessel2018rainbow`, table 2). Neither says much. From the published
+scores, game by game, DQN's mean comes out as 433 (section 5's picture). Half of that is *one game*: in Video
+Pinball a person scores hardly more than a random player, so one divides by next to nothing. (With 0 for the
+random player there the mean is 227.7, nearly as printed.) And the median is the 29th of 57 games: the 28
+below could all fall to 0 and it would not move. Between the two stands the **interquartile mean** (IQM;
 `agarwal2021rliable`): sort the $N = nM$ scores of n runs on M tasks, cut a quarter off both ends, average the
 rest.
 
 $$\text{IQM} = \frac{1}{N - 2c} \sum_{i = c + 1}^{N - c} x_{(i)}, \qquad c = \lfloor N / 4 \rfloor \tag{4}$$
 
-*By hand*: of 1 to 8 it keeps 3 to 6 and is 4.5, also if the 8 becomes 800. To compare X with Y, the
-**probability of improvement**: how often a run of X beats a run of Y on the same task; a tie counts half.
+*By hand*: of 1 to 8 it keeps 3 to 6 and is 4.5, also if the 8 becomes 800. To compare n runs of X with k runs
+of Y, take the **probability of improvement**: how often a run of X beats a run of Y on the same task. A tie
+counts half; $[\cdot]$ is 1 where it is true, else 0:
 
 $$P(X > Y) = \frac{1}{M} \sum_{m} \frac{1}{n k} \sum_{i, j}
 \Bigl( [\, x_{im} > y_{jm}\,] + \tfrac12\, [\, x_{im} = y_{jm}\,] \Bigr) \tag{5}$$
@@ -219,7 +225,8 @@ r"""
 ## 3. How many seeds does a claim need?
 
 Let two algorithms differ by a *gap* of $\delta$ standard deviations. The chance that a t-test with n seeds
-each sees it is its **power** (`colas2018howmany`), exact on normal returns; $t_{2n-2}$ is a number as in (1):
+each sees it is its **power** (`colas2018howmany`). On normal returns (6) is exact: the gap pushes the test's
+statistic $T$ off 0 (*noncentral* t), and it must get beyond $t_{2n-2}$, a number as in (1):
 
 $$\text{power} = P\bigl(|T| > t_{2n-2}\bigr), \qquad
 T \sim \text{noncentral } t\bigl(2n - 2;\; \delta \sqrt{n/2}\bigr) \tag{6}$$
@@ -263,9 +270,10 @@ $$q = s\,p + (1 - c)(1 - p) \quad\Longrightarrow\quad p = \frac{q + c - 1}{s + c
 0.64
 ```
 
-Where length sways the judge, $s$ and $c$ differ between pairs in which ours is longer and the rest. Correct
-each group by its own, and weigh the groups by their shares. (Rates of both together will do if their mix is
-the judged one and $p$ the same in both.) Another mix leaves a bias, which (8) divides by $s + c - 1 < 1$.
+Where length sways the judge, pairs in which ours is longer have another $s$ and $c$ than the rest. Correct
+each group by its own, and weigh the groups by their shares. One $s$ and $c$ for both will do only if they
+come from the judged mix of lengths, and $p$ is the same in both. Any other mix leaves a bias, and (8) makes
+it larger: it divides by $s + c - 1 < 1$.
 """
 
 
@@ -285,27 +293,29 @@ def corrected_rate(observed, sensitivity, specificity):
 r"""
 ## 5. Look, break, write
 
-![With few seeds the bootstrap holds the mean much less often than it promises, Student's t only on normal
-returns; the interval for the median covers what equation 3 says on both](results/B8.png)
+![With few seeds the bootstrap holds the mean less often than it promises on both kinds of returns, Student's
+t on bimodal ones; the interval for the median covers what (3) says on both](results/B8.png)
 
-**Student's t** keeps its promise on normal returns, **the bootstrap** not even there, and where seeds fail
-neither can. **The interval for the median** covers what (3) says, on both. Its weakness is the median's own:
-of ten seeds one may fail, and median and interval are spotless. So the tables of this course show the median
-with (3)'s interval and, where a claim fails on a seed beyond it, the worst value. An audit in the evidence
-takes the recorded seeds of each quantity for the whole population and draws five of them again and again:
+**Student's t** keeps its promise on normal returns, **the bootstrap** not even there; where a fifth of the
+seeds fails, neither does. **The interval for the median** covers what (3) says, on both. Its weakness is the
+median's own: of ten seeds one may fail, and median and interval look spotless. So the tables of this course
+show the median with (3)'s interval and, where a claim fails on a seed beyond it, the worst value. An audit in
+the evidence takes the recorded seeds of each quantity of this course for a whole population, from which five
+are drawn. How often do their intervals hold its mean, or its median?
 
-![Coverage over all recorded quantities, each curve sorted: bootstrap far below its promise, Student's t
-below, the interval for the median at 94 %, or above it where values tie](results/B8_audit.png)
+![Coverage of each recorded quantity, each curve sorted: the bootstrap far below its promise, Student's t
+mostly below, the interval for the median at 94 %, or above where draws may equal it](results/B8_audit.png)
 
-Over many games no number alone will do; a *profile* shows the share of games above each level. An IQM's
-interval comes from a *stratified* bootstrap, which draws runs game by game: of five runs on ten games 91 %
-hold it. And the judge, on two equally good models of which ours writes the longer answer four times in five:
+Over many games no number alone will do; a *profile* shows the share of games above each level. For an IQM
+take a *stratified* bootstrap, which resamples the runs of each game by itself: with five runs on each of ten
+games, 91 % of its intervals hold the true IQM. Last the judge, given two equally good models of which ours
+writes the longer answer four times in five:
 
 ![Left: profiles of two published agents, with median, IQM and mean. Right: the judge's win rates;
-swapping helps, error rates of an even mix overshoot, those by length give one half](results/B8_games.png)
+swapping helps, error rates of an even mix do harm, those by length give one half](results/B8_games.png)
 
-**The verdict.** Five seeds are worth an interval for the median, their range, at 94 %; and no 95 % for a
-mean, unless returns are known to be normal. Over many games show the profile, and the IQM with a stratified
+**The verdict.** Five seeds give an interval for the median, their range, at 94 %. They give none at 95 % for
+a mean, unless returns are known to be normal. Over many games show the profile, and the IQM with a stratified
 interval. A judge's win rate is worth nothing as it stands; swapped, and corrected by error rates from pairs
 like those it judged, it is right up to an error that one can state (exercise B8.4).
 
@@ -410,9 +420,10 @@ corrected win rate, (8). `rl exercise B8.t_interval`, `rl exercise B8.median_ran
 B8.probability_of_improvement`, `rl exercise B8.corrected_rate`.
 
 *B8.2 · The bootstrap, corrected* (30 minutes, hard). *BCa* (bias-corrected and accelerated,
-`efron1993bootstrap`) takes other quantiles of the resampled means than $\alpha = 2.5$ % and $97.5$ %. With
-$z_0$ the normal quantile of the share of resampled means below the mean (equal ones count half), $\bar
-x_{(-i)}$ the mean without value $i$ and $d_i = \bar x - \bar x_{(-i)}$:
+`efron1993bootstrap`) does not take the quantiles of the resampled means at $\alpha = 2.5$ % and $97.5$ %, but
+at levels that it shifts for bias, by $z_0$, and for skew, by $a$. Let $z_0$ be the normal quantile of the
+share of resampled means below the mean (equal ones count half), $\bar x_{(-i)}$ the mean without value $i$
+and $d_i = \bar x - \bar x_{(-i)}$:
 
 $$\alpha \;\mapsto\; \Phi\Bigl(z_0 + \frac{z}{1 - a\, z}\Bigr), \qquad z = z_0 + \Phi^{-1}(\alpha) \tag{E1}$$
 
@@ -426,32 +437,33 @@ The percentile interval. On normal returns it therefore gains nothing: with five
 the percentile bootstrap, and estimates of $z_0$ and $a$ from five numbers are noise.
 </details>
 
-*B8.3 · Five of five* (20 minutes, medium). A claim holds on $h$ of $n$ recorded seeds. What share $p$ of
-*all* seeds holds it? If $p$ were small, so many successes would be unlikely. The smallest share that is
+*B8.3 · Five of five* (20 minutes, medium). A claim holds on $h$ of $n$ recorded seeds. On what share $p$ of
+*all* seeds does it hold? If $p$ were small, so many successes would be unlikely. The smallest share that is
 credible at 95 % makes them just 5 % likely:
 
 $$\sum_{i = h}^{n} \binom{n}{i}\, p^i\, (1 - p)^{n - i} = 0.05 \tag{E3}$$
 
 and it is 0 if $h = 0$. Write it, by halving or by a quantile of the beta distribution. *By hand*, all of
-five: $p^5 = 0.05$, so $p = 0.55$. What do ten of ten show, and
-what twenty of twenty? `rl exercise B8.least_share`.
+five: $p^5 = 0.05$, so $p = 0.55$.
+
+What do ten of ten show, and what twenty of twenty? `rl exercise B8.least_share`.
 
 <details><summary>Answer</summary>
 
-Ten of ten show that at least 74 % of all seeds hold the claim, twenty of twenty 86 %. So "5/5" in a table of
-this course means *more than half*, and "10/10" about *three quarters*, no more; hence the fresh seeds that
-every lesson is also run on.
+Ten of ten show that the claim holds on at least 74 % of all seeds, twenty of twenty on 86 %. So "5/5" in a
+table of this course means *more than half*, and "10/10" about *three quarters*, no more. Hence every lesson
+is also run on fresh seeds.
 </details>
 
 *B8.4 · Errors of the errors* (20 minutes, medium). In (8) $q$ comes from $n$ judged pairs, $s$ from $n_s$
 pairs in which ours is known to be better, and $c$ from $n_c$ in which it is known to be worse. All three
-scatter, and $p$ with them. To first order:
+scatter, and so does $p$. To first order its standard error is
 
 $$\text{error}^2 = \frac{1}{(s + c - 1)^2} \Bigl[ \frac{q (1 - q)}{n} + p^2\, \frac{s (1 - s)}{n_s}
 + (1 - p)^2\, \frac{c (1 - c)}{n_c} \Bigr] \tag{E4}$$
 
 Derive it from (8) by its three derivatives, and write it. Then: a hundred thousand pairs are judged, but only
-a hundred were checked by people. Which term counts? `rl exercise B8.corrected_error`.
+a hundred were checked by people. Which terms count? `rl exercise B8.corrected_error`.
 
 <details><summary>Answer</summary>
 

@@ -125,9 +125,10 @@ the median, (3); the probability of improvement, (5); and the corrected win rate
     "bca_interval": Exercise(
         title="The bootstrap, corrected",
         task=r"""
-*BCa* (bias-corrected and accelerated, `efron1993bootstrap`) takes other quantiles of the resampled means than
-$\alpha = 2.5$ % and $97.5$ %. With $z_0$ the normal quantile of the share of resampled means below the mean
-(equal ones count half), $\bar x_{(-i)}$ the mean without value $i$ and $d_i = \bar x - \bar x_{(-i)}$:
+*BCa* (bias-corrected and accelerated, `efron1993bootstrap`) does not take the quantiles of the resampled
+means at $\alpha = 2.5$ % and $97.5$ %, but at levels that it shifts for bias, by $z_0$, and for skew, by $a$.
+Let $z_0$ be the normal quantile of the share of resampled means below the mean (equal ones count half), $\bar
+x_{(-i)}$ the mean without value $i$ and $d_i = \bar x - \bar x_{(-i)}$:
 
 $$\alpha \;\mapsto\; \Phi\Bigl(z_0 + \frac{z}{1 - a\, z}\Bigr), \qquad z = z_0 + \Phi^{-1}(\alpha) \tag{E1}$$
 
@@ -178,14 +179,15 @@ the percentile bootstrap, and estimates of $z_0$ and $a$ from five numbers are n
     "least_share": Exercise(
         title="Five of five",
         task=r"""
-A claim holds on $h$ of $n$ recorded seeds. What share $p$ of *all* seeds holds it? If $p$ were small, so many
-successes would be unlikely. The smallest share that is credible at 95 % makes them just 5 % likely:
+A claim holds on $h$ of $n$ recorded seeds. On what share $p$ of *all* seeds does it hold? If $p$ were small,
+so many successes would be unlikely. The smallest share that is credible at 95 % makes them just 5 % likely:
 
 $$\sum_{i = h}^{n} \binom{n}{i}\, p^i\, (1 - p)^{n - i} = 0.05 \tag{E3}$$
 
 and it is 0 if $h = 0$. Write it, by halving or by a quantile of the beta distribution. *By hand*, all of
-five: $p^5 = 0.05$, so $p = 0.55$. What do ten of ten show, and
-what twenty of twenty?
+five: $p^5 = 0.05$, so $p = 0.55$.
+
+What do ten of ten show, and what twenty of twenty?
 """,
         minutes=20,
         difficulty="medium",
@@ -223,22 +225,23 @@ what twenty of twenty?
             ),
         },
         answer="""
-Ten of ten show that at least 74 % of all seeds hold the claim, twenty of twenty 86 %. So "5/5" in a table of
-this course means *more than half*, and "10/10" about *three quarters*, no more; hence the fresh seeds that
-every lesson is also run on.
+Ten of ten show that the claim holds on at least 74 % of all seeds, twenty of twenty on 86 %. So "5/5" in a
+table of this course means *more than half*, and "10/10" about *three quarters*, no more. Hence every lesson
+is also run on fresh seeds.
 """,
     ),
     "corrected_error": Exercise(
         title="Errors of the errors",
         task=r"""
 In (8) $q$ comes from $n$ judged pairs, $s$ from $n_s$ pairs in which ours is known to be better, and $c$ from
-$n_c$ in which it is known to be worse. All three scatter, and $p$ with them. To first order:
+$n_c$ in which it is known to be worse. All three scatter, and so does $p$. To first order its standard error
+is
 
 $$\text{error}^2 = \frac{1}{(s + c - 1)^2} \Bigl[ \frac{q (1 - q)}{n} + p^2\, \frac{s (1 - s)}{n_s}
 + (1 - p)^2\, \frac{c (1 - c)}{n_c} \Bigr] \tag{E4}$$
 
 Derive it from (8) by its three derivatives, and write it. Then: a hundred thousand pairs are judged, but only
-a hundred were checked by people. Which term counts?
+a hundred were checked by people. Which terms count?
 """,
         minutes=20,
         difficulty="medium",
