@@ -79,9 +79,10 @@ each corridor led. What actions lead to and pay is a **model**; to improve a pol
 $$y = r + \gamma\,(1 - \text{terminated}) \max_{a'} Q(s', a'), \qquad
 Q(s,a) \leftarrow Q(s,a) + \alpha\,\bigl(y - Q(s,a)\bigr) \tag{1}$$
 
-*By hand*: an agent has walked once through a corridor of three cells, to the goal on the right. Only its last
-step has learned anything: $Q(1, \text{right}) = 1$. One imagined step from cell 0 carries the news back. In
-the code $R$ agents learn at once, each with a world and a table of its own: a curve is the mean over them.
+*By hand*, with $\alpha = 1$: an agent has walked once through a corridor of three cells, to the goal on the
+right. Only its last step has learned anything: $Q(1, \text{right}) = 1$. One imagined step from cell 0
+carries the news back. In the code $R$ agents learn at once, each with a world and a table of its own: a curve
+is the mean over them.
 
 ```python
 >>> q = np.array([[[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])  # one agent, three cells, left and right
@@ -96,7 +97,8 @@ the code $R$ agents learn at once, each with a world and a table of its own: a c
 A model that was right yesterday may be wrong today. If it promises too much, the agent goes there, is
 disappointed and corrects it. If it promises too *little*, because a shortcut has opened, nothing ever
 disappoints, and the agent does not look. **Dyna-Q+** pays itself, in imagination, for what it has not tried
-for $\tau$ real steps, and imagines untried actions too, as if they stayed in place and paid 0:
+for $\tau$ real steps. It imagines untried actions too, as if they had been tried at time 0, stayed in place
+and paid 0:
 
 $$r^+ = r + \kappa \sqrt{\tau} \tag{2}$$
 
@@ -179,16 +181,17 @@ def learn(
 r"""
 ## 3. Plan where it matters: prioritised sweeping
 
-At first all values are 0, and only pairs before the goal have anything to learn: most random draws are
-wasted. **Prioritised sweeping** (`moore1993prioritized`) always backs up the pair that would change most,
-then puts those that lead to its state in line. With A3's $P$ and $R(s, a)$, given or counted (B7.3), and 0
-after the end, a pair's priority is its error's size
+At first all values are 0. Of all pairs of state and action, only those right before the goal have anything to
+learn: most random draws are wasted. **Prioritised sweeping** (`moore1993prioritized`) always backs up the
+pair that would change most, then puts those that lead to its state in line. A pair's priority is the size of
+its error, by A3's $P$ and $R(s, a)$, which are given or counted (B7.3). After the end values are 0:
 
 $$\delta(s, a) = R(s, a) + \gamma \sum_{s'} P(s' \mid s, a) \max_{a'} Q(s', a') - Q(s, a) \tag{3}$$
 
 Where nothing is random and only the goal pays, a pair from which the goal is $d$ steps away gets the error
-$\gamma^{d-1}$. So pairs come up in order of their distance, each when its successor is final, and *once*:
-this is Dijkstra's shortest path algorithm (`dijkstra1959note`). In the corridor, with A3's four moves:
+$\gamma^{d-1}$. So pairs come up in order of their distance, each when its successor's value is final, and
+*once*: this is Dijkstra's shortest path algorithm (`dijkstra1959note`). In the corridor, with A3's four moves
+in each of two cells, it makes eight backups:
 
 ```python
 >>> q, order = prioritised_sweeping(grid_mdp(["..G"], gamma=0.9), theta=1e-9)
@@ -228,48 +231,64 @@ def prioritised_sweeping(mdp: MDP, theta: float) -> tuple[Float[np.ndarray, "S A
 r"""
 ## 4. How wrong may a model be?
 
-Let rewards be known, between 0 and $r_\text{max}$, and let the model's next states err for each pair by at
-most $\epsilon_P$ in **total variation**: half the sum of the absolute differences of the probabilities. Walk
-in world and model by one policy, and draw both next states *together*: two distributions that far apart can
-be drawn so that they agree with chance $1 - \epsilon_P$ or more. Up to the first difference both walks earn
-the same. At worst (later is cheaper) they part at step $t$ with chance $(1-\epsilon_P)^{t-1} \epsilon_P$, and
-from there differ by at most $r_\text{max}/(1-\gamma)$, discounted by $\gamma^t$. Summed over $t \ge 1$:
+Let rewards be known, between 0 and $r_\text{max}$. For each pair let the model's probabilities of next states
+be wrong by at most $\epsilon_P$ in **total variation**: half the sum of their absolute differences.
+
+Now walk by one policy in the world and in the model, and draw both next states *together*: two distributions
+that far apart can be drawn so that they agree with chance $1 - \epsilon_P$ or more. As long as they agree,
+both walks earn the same. To part later is cheaper, so at worst they part at step $t$ with chance
+$(1-\epsilon_P)^{t-1} \epsilon_P$. What they earn from there on differs by at most $r_\text{max}/(1-\gamma)$,
+discounted by $\gamma^t$. Summed over $t \ge 1$:
 
 $$\bigl| V^\pi_{\hat P}(s) - V^\pi_P(s) \bigr| \;\le\;
 \frac{\gamma\, \epsilon_P}{1 - \gamma (1 - \epsilon_P)} \cdot \frac{r_\text{max}}{1 - \gamma}
 \;\le\; \frac{\gamma\, \epsilon_P\, r_\text{max}}{(1 - \gamma)^2} \tag{4}$$
 
-On the right stands the *simulation bound*, (1) of E2 (`kearns2002simulation` prove a like one). The middle
-cannot be improved: a world that pays 1 for ever, and a model in which that breaks with chance $\epsilon_P$ at
-each step, meet it. With $\gamma = 0.9$, one step in a hundred wrong may cost $0.009 / 0.109 \cdot 10 = 0.83$
-of a value of 10. The square says: ten times as far needs, for the same error, a model a hundred times as good
-(ten for the same share of value). Hence later methods imagine few steps, from real states (`janner2019mbpo`).
+On the right stands the *simulation bound*, (1) of E2 (`kearns2002simulation` prove a similar one). The middle
+cannot be improved: it is met by a world that pays 1 for ever, and a model in which that ends with chance
+$\epsilon_P$ at each step. With $\gamma = 0.9$ and one step in a hundred wrong, a value of 10 may be off by
+$0.009 / 0.109 \cdot 10 = 0.83$. Who acts by the model's best plan may lose twice the bound: the model can
+overrate this plan and underrate the best policy.
+
+The square says: to look ten times as far ($1 / (1 - \gamma)$ steps) with the same error takes a model a
+hundred times as good (ten times for the same share of the value). Hence later methods imagine few steps, from
+real states (`janner2019mbpo`).
 
 ## 5. Look, break, write
 
 ![Steps to the goal fall within three episodes for n = 50, six for n = 5, thirty for n = 0](results/B7.png)
 
 The maze is the book's example 8.1, with a shortest path of 14 steps. After one walk to the goal $n = 50$
-carries the news back within an episode or two; without planning it moves by about a cell an episode. The
+carries the news back within an episode or two. Without planning it moves by about a cell an episode. The
 dashed line is exact: the best policy that takes a tenth of its steps at random.
 
-![Solved exactly, the memories of agents that never planned hold the shortest path](results/B7_plans.png)
+![Left: shares of agents whose path is the shortest, and whose memory holds it: nearly all that never planned.
+Right: backups of prioritised sweeping, and in random order](results/B7_plans.png)
 
-**Left**, why curves end above the dashed line. Blue: the remembered model is solved exactly. With $n =
-50$ nothing is left to plan, who keeps to a detour has not *seen* anything shorter. Agents that never planned
-wandered, saw all and used little. **Right**, prioritised sweeping of the true model, on ever finer mazes.
+**Left**, why curves end above the dashed line. Orange: agents that have learned the shortest path. Blue:
+agents that would find it if they solved their remembered model exactly. With $n = 50$ nothing is left to
+plan: who keeps to a detour has not *seen* anything shorter. Agents that never planned wandered and saw enough
+for the shortest path, but most have not learned it. **Right**, on ever finer mazes, prioritised sweeping of
+the true model makes one backup for each pair; random order makes many times as many.
 
-![After the change Dyna-Q's regret goes on rising, that of Dyna-Q+ far more slowly](results/B7_changes.png)
+![Regret when a shortcut opens and when the way is blocked: Dyna-Q's goes on rising, that of Dyna-Q+ soon far
+more slowly](results/B7_changes.png)
 
-Examples 8.3 and 8.2. *Regret*: goals by which the best policy that explores as much is ahead. Dyna-Q passes
-the shortcut by: only a run of random steps leads there. When its way is blocked, cells still promise each
-other a goal; that fades by $\gamma$ an update, but stays above 0, the worth of the unknown behind the new
-gap: half of the agents or more then earn nothing (in the book they do find the gap). Dyna-Q+ goes and looks,
-for ever: a slope stays. (`B7_bound.png`: models counted from $m$ tries err as $1/\sqrt m$, far below (4).)
+These are the book's examples 8.3 and 8.2. *Regret*: the goals by which the best policy that explores as much
+is ahead. Dyna-Q passes the shortcut by: only a run of random steps leads there. When its way is blocked, it
+walks among cells that still promise each other a goal. The promise fades by $\gamma$ an update, but stays
+above 0, and 0 is what the unknown behind the new gap is worth. Half of the agents or more then earn nothing
+(in the book they do find the gap). Dyna-Q+ goes and looks, for ever: a slope stays.
+
+![Against the tries that a model is counted from: how far its values are off and what acting on it loses fall,
+and the bound of (4) lies far above](results/B7_bound.png)
+
+A model counted from $m$ tries of each pair errs as $1/\sqrt m$, far below (4).
 
 **The verdict.** With fifty imagined steps for each real one, three episodes do the work of thirty; what is
-missing then is knowledge, not planning. A wrong model may cost up to (4). One that has become too gloomy is
-hardly found out by following it: the agent must be paid to look.
+missing then is knowledge, not planning. A wrong model may misjudge a policy by up to (4), and acting on it
+may lose twice that. One that has become too gloomy is hardly found out by following it: the agent must be
+paid to look.
 
 <!-- results: B7 -->
 
@@ -339,13 +358,13 @@ hardly found out by following it: the agent must be paid to look.
 
 <!-- exercises: B7 -->
 
-*B7.1 · The heart of it* (35 minutes, medium). Write the update that serves life and imagination alike, (1),
-and the sweeping that always takes the largest error of (3). `rl exercise B7.q_update`, `rl exercise
+*B7.1 · The heart of it* (35 minutes, medium). Write the update that serves lived and imagined steps alike,
+(1), and the sweeping that always takes the largest error of (3). `rl exercise B7.q_update`, `rl exercise
 B7.prioritised_sweeping`.
 
-*B7.2 · Who knows more?* (10 minutes, easy). Agents that never planned wander longest, and yet *their* memory
-is the one in which every plan finds the shortest path. Why? What would you do with a new world of which you
-may see 10,000 steps?
+*B7.2 · Who knows more?* (10 minutes, easy). Agents that never planned wander longest, and yet it is in
+*their* memory that planning to the end finds the shortest path. Why? What would you do with a new world of
+which you may see 10,000 steps?
 
 <details><summary>Answer</summary>
 
@@ -355,8 +374,8 @@ other's way, however well one plans. So: explore first, for the model's sake (or
 and plan to the end afterwards.
 </details>
 
-*B7.3 · Count* (20 minutes, medium). On a slippery floor the last outcome says little. Count, then: of all
-models the one that makes what was seen most likely is
+*B7.3 · Count* (20 minutes, medium). On a slippery floor the last outcome says little. So count all of them.
+The model that makes what was seen most likely is
 
 $$\hat P(s' \mid s, a) = \frac{N(s, a, s')}{N(s, a)}, \qquad
 \hat R(s, a) = \text{mean reward of the } N(s, a) \text{ tries} \tag{E1}$$
@@ -365,9 +384,9 @@ A pair that was never tried has $\hat P = 0$ for each $s'$, and $\hat R = 0$.
 The evidence plans in such a model. `rl exercise B7.counted_model`.
 
 *B7.4 · When curiosity wins* (15 minutes, easy). Dyna-Q+ stands before a wall that it last tried $\tau$ steps
-ago: the model says "stays in place, pays 0". From here its way is worth $V$. Planned to the end, trying the
-wall is worth $\kappa\sqrt\tau + \gamma V$, for afterwards the way is still there. So it tries the wall again
-once $\tau$ exceeds
+ago: the model says "stays in place, pays 0". To go its usual way from here is worth $V$. To try the wall
+first is worth $\kappa\sqrt\tau + \gamma V$ in the model: it earns the bonus, and the usual way is still there
+afterwards. So it tries the wall once $\tau$ exceeds
 
 $$\tau^\ast = \Bigl( \frac{(1 - \gamma)\, V}{\kappa} \Bigr)^2 \tag{E2}$$
 
@@ -376,9 +395,9 @@ goal, and what becomes of it with twice the $\kappa$? `rl exercise B7.waiting_ti
 
 <details><summary>Answer</summary>
 
-$\kappa\sqrt\tau + \gamma V > V$. With $V = 0.95^{15} = 0.46$ and $\kappa = 5 \cdot 10^{-4}$, 2,146 steps.
-Twice the $\kappa$ makes a quarter of it, and four times as many looks at old walls for ever after: hence a
-tiny $\kappa$ does.
+Trying is better when $\kappa\sqrt\tau + \gamma V > V$; solve that for $\tau$. With $V = 0.95^{15} = 0.46$ and
+$\kappa = 5 \cdot 10^{-4}$ it waits 2,146 steps. With twice the $\kappa$ it waits a quarter as long, and looks
+at old walls four times as often, for ever after. Hence a tiny $\kappa$.
 </details>
 
 *B7.5 · Find the bug* (10 minutes). `rl exercise B7.bug` writes a function of this lesson with a mistake in

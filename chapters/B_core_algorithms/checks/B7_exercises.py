@@ -68,8 +68,8 @@ EXERCISES = {
     "heart": Exercise(
         title="The heart of it",
         task="""
-Write the update that serves life and imagination alike, (1), and the sweeping that always takes the largest
-error of (3).
+Write the update that serves lived and imagined steps alike, (1), and the sweeping that always takes the
+largest error of (3).
 """,
         minutes=35,
         difficulty="medium",
@@ -78,7 +78,7 @@ error of (3).
     "who_knows": Exercise(
         title="Who knows more?",
         task="""
-Agents that never planned wander longest, and yet *their* memory is the one in which every plan finds the
+Agents that never planned wander longest, and yet it is in *their* memory that planning to the end finds the
 shortest path. Why? What would you do with a new world of which you may see 10,000 steps?
 """,
         minutes=10,
@@ -93,7 +93,7 @@ and plan to the end afterwards.
     "counted_model": Exercise(
         title="Count",
         task=r"""
-On a slippery floor the last outcome says little. Count, then: of all models the one that makes what was seen
+On a slippery floor the last outcome says little. So count all of them. The model that makes what was seen
 most likely is
 
 $$\hat P(s' \mid s, a) = \frac{N(s, a, s')}{N(s, a)}, \qquad
@@ -148,8 +148,9 @@ The evidence plans in such a model.
         title="When curiosity wins",
         task=r"""
 Dyna-Q+ stands before a wall that it last tried $\tau$ steps ago: the model says "stays in place, pays 0".
-From here its way is worth $V$. Planned to the end, trying the wall is worth $\kappa\sqrt\tau + \gamma V$, for
-afterwards the way is still there. So it tries the wall again once $\tau$ exceeds
+To go its usual way from here is worth $V$. To try the wall first is worth $\kappa\sqrt\tau + \gamma V$ in the
+model: it earns the bonus, and the usual way is still there afterwards. So it tries the wall once $\tau$
+exceeds
 
 $$\tau^\ast = \Bigl( \frac{(1 - \gamma)\, V}{\kappa} \Bigr)^2 \tag{E2}$$
 
@@ -186,9 +187,9 @@ goal, and what becomes of it with twice the $\kappa$?
             ),
         },
         answer=r"""
-$\kappa\sqrt\tau + \gamma V > V$. With $V = 0.95^{15} = 0.46$ and $\kappa = 5 \cdot 10^{-4}$, 2,146 steps.
-Twice the $\kappa$ makes a quarter of it, and four times as many looks at old walls for ever after: hence a
-tiny $\kappa$ does.
+Trying is better when $\kappa\sqrt\tau + \gamma V > V$; solve that for $\tau$. With $V = 0.95^{15} = 0.46$ and
+$\kappa = 5 \cdot 10^{-4}$ it waits 2,146 steps. With twice the $\kappa$ it waits a quarter as long, and looks
+at old walls four times as often, for ever after. Hence a tiny $\kappa$.
 """,
     ),
 }
