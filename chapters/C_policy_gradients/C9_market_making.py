@@ -70,34 +70,39 @@ r"""
 
 A share's *mid price* $S_t$ lies halfway between what is asked and what is bid for it. A *market maker* offers
 two *quotes*: to sell at $S_t + \delta^a$, the *ask*, and to buy at $S_t - \delta^b$, the *bid*. The distance
-$\delta$ is the quote's *depth*: the pay for waiting, from whoever wants to trade at once and takes (*fills*)
-it. A sale and a purchase earn $\delta^a + \delta^b$ and leave nothing behind. But they do not come in pairs:
-in between one holds an *inventory* of $q$ shares (below 0: sold, and owed), and the price moves.
+$\delta$ is the quote's *depth*. Whoever wants to trade at once takes (*fills*) the quote and pays the depth:
+that is what a market maker waits for. A sale and a purchase earn $\delta^a + \delta^b$ and leave nothing
+behind. But they do not come in pairs. In between one holds an *inventory* of $q$ shares (below 0: sold, and
+owed), and the price moves.
 
 A *session* is an hour in $T = 50$ steps of $\Delta$ hours. In a step a buyer comes with probability
-$\lambda\Delta$, and a seller likewise. Each pays any depth up to one that is random, exponential with mean
-$1/\kappa$. So a quote is filled with probability (`avellaneda2008market`)
+$\lambda\Delta$, and a seller likewise. Each accepts depths up to a largest one, which is random: exponential
+with mean $1/\kappa$. So a quote is filled with probability (`avellaneda2008market`)
 
 $$p(\delta) = \lambda \Delta\, e^{-\kappa\delta}, \qquad \delta \ge 0 \tag{1}$$
 
 *By hand*, with $\lambda = 20$ and $\kappa = 1.5$: at the mid price a quote is filled in 4 of 10 steps, and
-earns nothing; at $1/\kappa = 0.67$ cents in $4/e = 1.5$ of 10. A fill ($f = 1$, else 0) earns its depth: the
-rest only swaps cash for a share. Then the price moves; and a penalty is charged for the risk of holding:
+earns nothing; at $1/\kappa = 0.67$ cents in $4/e = 1.5$ of 10. A fill ($f = 1$, else 0) earns its depth; the
+rest of the price only swaps cash for a share. Then the price moves, and with it what is held. And a penalty
+is charged for the risk of holding:
 
 $$r_t = \delta^a_t f^a_t + \delta^b_t f^b_t + q_{t+1}\,(S_{t+1} - S_t) - \phi\Delta\, q_t^2, \qquad
 q_{t+1} = q_t - f^a_t + f^b_t \tag{2}$$
 
-The last one also loses $\alpha q_T^2$, the cost of getting rid of what is left ($\phi = 0.2$, $\alpha = 0.1$
-cents); with 8 shares held or owed one side is closed. The *utility* of quotes is the mean of the sum. The
-price is a Gaussian random walk, 1 cent wide after an hour, whatever we hold: its term in (2) has mean 0. What
-matters is time and inventory, $50 \times 17$ cells, so dynamic programming (A3) finds the best quotes, and
-the exact utility of any: `exact/market.py`.
+The last reward also loses $\alpha q_T^2$, the cost of getting rid of what is left ($\phi = 0.2$, $\alpha =
+0.1$ cents). With 8 shares held, or owed, the side that would add to them is closed. The *utility* of quotes
+is a session's mean sum of rewards. The price is a Gaussian random walk, with a standard deviation of 1 cent
+after an hour, whatever we hold: its term in (2) has mean 0. So only time and inventory matter. In these
+$50 \times 17$ cells dynamic programming (A3) finds the best quotes, and the exact utility of any
+(`exact/market.py`).
 
 ## 2. The best quotes as a matrix exponential
 
 For short steps there is a formula (`cartea2015algorithmic`; `gueant2013dealing` for another utility). Let
-$h(t, q)$ be the mean sum still to come, $t$ now in hours and $T = 1$. By the Hamilton–Jacobi–Bellman equation
-it grows backwards from $h(T, q) = -\alpha q^2$: less the penalty, plus what each side that is open brings.
+$h(t, q)$ be the mean sum still to come, $t$ now in hours and $T = 1$. At the end $h(T, q) = -\alpha q^2$. The
+Hamilton–Jacobi–Bellman equation, Bellman's in continuous time, says by how much $h$ grows for each hour
+further from the end. It loses the penalty, and gains what each open side brings: $\lambda e^{-\kappa\delta}$
+fills an hour, each of which earns $\delta$ and changes the inventory by one.
 
 $$-\frac{\partial h}{\partial t} = -\phi q^2 + \max_\delta \lambda e^{-\kappa\delta}\bigl(\delta + h(q - 1) -
 h(q)\bigr) + \max_\delta \lambda e^{-\kappa\delta}\bigl(\delta + h(q + 1) - h(q)\bigr) \tag{3}$$
@@ -107,17 +112,19 @@ The best depths are where the slope in $\delta$ is zero; where (4) is below 0, o
 $$\delta^a = \frac1\kappa + h(q) - h(q - 1), \qquad \delta^b = \frac1\kappa + h(q) - h(q + 1) \tag{4}$$
 
 $1/\kappa$ is what one would ask if inventory cost nothing; what the trade costs later is added. Who holds
-too much sells cheaply to be rid of it, and bids low. By (4) each maximum is $\tfrac{\lambda}{e\kappa}
-e^{\kappa (h(q \mp 1) - h(q))}$: not linear in $h$, but in $\omega = e^{\kappa h}$. Multiply (3) by
-$\kappa\omega$: a linear system is left, whose solution is an exponential of a matrix.
+too much sells cheaply to be rid of it, and bids low. With (4) put in, each maximum of (3) is
+$\tfrac{\lambda}{e\kappa} e^{\kappa (h(q \mp 1) - h(q))}$. That is not linear in $h$. But multiply (3) by
+$\kappa\omega$, with $\omega = e^{\kappa h}$, and all is linear in $\omega$: the solution is the exponential
+of a matrix.
 
 $$-\frac{d\omega}{dt} = M\omega, \quad M_{q,q} = -\kappa\phi q^2, \quad M_{q,q \pm 1} = \lambda / e \tag{5}$$
 
 $$h = \tfrac1\kappa \log \omega, \qquad \omega(t) = e^{M (T - t)}\, \omega(T), \qquad
 \omega(T, q) = e^{-\kappa\alpha q^2} \tag{6}$$
 
-*For example*, ask and bid at the start with no share (row 8) and with one. With one both *prices* are lower:
-the ask is nearer to the mid price. With none both are deeper than 0.67: any trade leaves something.
+*For example*, the depths of ask and bid at the start, with no share (row 8 of 17) and with one. With one both
+*prices* are lower: the ask is nearer to the mid price, the bid further away. With none both are deeper than
+0.67, since any trade leaves an inventory.
 
 ```python
 >>> depths_from_values(closed_form_values(Market()), depth_decay=1.5)[0, 8:10].round(2).tolist()
@@ -156,14 +163,15 @@ r"""
 ## 3. A policy that learns them
 
 Now forget $\lambda$, $\kappa$ and section 2. A network sees time and inventory and gives two mean depths
-$\mu_\theta(t, q)$. Tried are Gaussian depths around them, of standard deviation $\sigma$; below 0 counts as
-0:
+$\mu_\theta(t, q)$. The depths that are tried are Gaussian around them, with standard deviation $\sigma$ (one
+below 0 is quoted as 0):
 
 $$\log \pi_\theta(\delta \mid t, q) = -\sum_{\text{ask, bid}} \frac{(\delta - \mu_\theta(t, q))^2}{2\sigma^2}
 + \text{const} \tag{7}$$
 
 Of 2,000 sessions side by side hundreds hold the same inventory at the same time, so the critic can be a
 table: from the last step back, average in each cell what was paid and the estimate for the cell it led to.
+If $n_t(q)$ sessions $i$ hold $q$ shares at step $t$:
 
 $$\hat V_t(q) = \frac1{n_t(q)} \sum_{i:\, q^i_t = q} \bigl(r^i_t + \hat V_{t+1}(q^i_{t+1})\bigr), \qquad
 \hat V_T = 0 \tag{8}$$
@@ -171,9 +179,10 @@ $$\hat V_t(q) = \frac1{n_t(q)} \sum_{i:\, q^i_t = q} \bigl(r^i_t + \hat V_{t+1}(
 $$\hat A^i_t = r^i_t + \hat V_{t+1}(q^i_{t+1}) - \hat V_t(q^i_t) \tag{9}$$
 
 A session's end is an end, no time limit: what is left is paid for in the last reward, and nothing follows.
-The advantage (9) says how much better a step turned out than its cell's average. What a share more costs
-later comes from the mean over many sessions: the noise of this session's later prices is left out.
-*By hand*, one step of three sessions: one sells at 1 cent, one buys at 1, one trades with nobody.
+The advantage (9) says how much better a step turned out than its cell's average. What one more share costs
+later is part of $\hat V_{t+1}$, a mean over many sessions: the noise of this session's later prices is left
+out. *By hand*, one step of three sessions: one sells at 1 cent, one buys at 1, one trades with nobody. The
+average is ⅔.
 
 ```python
 >>> held, rewards = np.array([[0, 0, 0], [-1, 1, 0]]), np.array([[1.0, 1.0, 0.0]])
@@ -266,7 +275,8 @@ r"""
 Sessions differ far more than good quotes do: one has luck with the price, one with its buyers. So let policy
 and optimum meet the *same* sessions. Who comes, what they would pay and how the price moves is drawn before
 anybody quotes (*common random numbers*), and luck cancels. If session $i$ of $n$ pays the policy $x_i$ and
-the optimum $y_i$, the policy earns the part $\hat\rho = \bar x / \bar y$ of it, with the 95 % interval
+the optimum $y_i$, the policy earns the part $\hat\rho = \bar x / \bar y$ of the optimum's utility, with this
+95 % interval (sd: standard deviation):
 
 $$\hat\rho \pm 1.96\; \mathrm{sd}(x_i - \hat\rho\, y_i) \,/\, (\sqrt n\, |\bar y|) \tag{11}$$
 """
@@ -284,24 +294,26 @@ def paired_share(ours: Float[np.ndarray, " N"], best: Float[np.ndarray, " N"]) -
 r"""
 ## 5. Look, break, write
 
-![Learned quotes lie on the optimal ones; only a critic that sees the inventory gets there](results/C9.png)
+![Learned quotes lie near the optimal ones; only a critic that sees the inventory gets there](results/C9.png)
 
 **Left**, what is quoted halfway through a session. Nobody told the policy of (4), and it slopes as (4) does.
-Far out, where hardly a session comes, it errs, and hardly pays for it. **Right**, the utility lost. With a
-critic that does not see the inventory the policy hardly beats the best constant depth. Returns to the end of
-the session in place of (9) tell what a share costs, too, but with the noise of every later price.
+Far out, where hardly a session comes, its deep quotes are mostly too deep, at little cost. **Right**,
+the utility lost. With a critic that does not see the inventory the policy hardly beats the best constant
+depth. Returns to the end of the session, in place of what (9) takes for the rest, also tell what a share
+costs, but with the noise of every later price.
 
-![One session: quotes lean against the inventory; nine of ten stay within two shares](results/C9_session.png)
+![One session: quotes lean against the inventory; nine of ten hold two shares at most](results/C9_session.png)
 
 And in another market? The best quotes of one market are taken to others; their utility there is exact:
 
 ![A wrong decay costs much, a wrong rate little; informed traders take everything](results/C9_misfit.png)
 
-**Left**, a wrong $\kappa'$. Were inventory free, quotes at $1/\kappa'$ would by (1) earn $x e^{1 - x}$ of the
-optimum, $x = \kappa / \kappa'$ (dashed): nearly the whole effect. **Middle**, a wrong $\lambda$ moves the
-depths (4) through later values alone, and costs little. **Right**, *informed* traders (`cartea2014buy`): each
-buyer moves the price up, each seller down, so what was sold was sold too low. Where that takes $1/\kappa$
-from each fill, one trades all day for nothing, while the simulator promises what it always did.
+**Left**, quotes for a wrong $\kappa'$. Were inventory free, quotes at $1/\kappa'$ would by (1) earn
+$x e^{1 - x}$ of the optimum, $x = \kappa / \kappa'$ (dashed). That is nearly the whole effect. **Middle**, a
+wrong $\lambda$ moves the depths (4) through later values alone, and costs little. **Right**, *informed*
+traders (`cartea2014buy`): each buyer moves the price up and each seller down, so what was sold was sold too
+low, and what was bought too high. Where that takes $1/\kappa$ from each fill, one trades for an hour and
+earns nothing, while the simulator promises what it always did.
 
 **The verdict.** A policy gradient finds quotes that earn nearly all that the best could, without the model,
 if its critic sees the inventory. In another market two things in the simulator decide what they are worth:
@@ -371,7 +383,8 @@ inside the simulator shows it. (Real markets also have queues, fees and rivals: 
 <!-- /results -->
 
 **Break it.** `rl break C9 blind_critic`: the critic knows the time only. `rl break C9 wrong_way`: (4) with
-its signs turned. `rl break C9 nothing_follows`: the critic averages rewards. Say first which claims fail.
+its signs turned. `rl break C9 nothing_follows`: the critic averages single rewards, without the estimate of
+what follows. Say first which claims fail.
 
 **Exercises.**
 
@@ -382,8 +395,8 @@ advantage, from (4), (8) and (9). `rl exercise C9.depths_from_values`, `rl exerc
 exercise C9.advantages`.
 
 *C9.2 · Exploring costs, and moves the answer* (20 minutes, medium). While the learner tries Gaussian depths
-with standard deviation $\sigma$, it raises the gain of the *noisy* quote. On one side, with $c$ for what a
-fill changes in later value:
+with standard deviation $\sigma$, what it raises is the mean gain of the *noisy* quotes. On one side, with $c$
+for what a fill changes in later value:
 
 $$\max_m\; \mathbb{E}_{\delta \sim \mathcal N(m, \sigma^2)} [e^{-\kappa\delta}(\delta + c)] \tag{E1}$$
 
@@ -391,9 +404,8 @@ Which $m$ is best? What does that say of `--scale`? `rl exercise C9.best_noisy_m
 
 <details><summary>Answer</summary>
 
-$m = 1/\kappa - c + \kappa\sigma^2$: at the last scale, 0.1 cents, all that is learned is 0.015 cents too
-deep, which costs next to nothing; at the first, 0.3, it would be 0.135. So the scale falls while the policy
-learns.
+$m = 1/\kappa - c + \kappa\sigma^2$. At the last scale, 0.1 cents, that is 0.015 cents deeper than (4), which
+costs next to nothing; at the first, 0.3, it would be 0.135. So the scale falls while the policy learns.
 </details>
 
 *C9.3 · Which market is this?* (15 minutes, easy). The simulator's $\lambda$ and $\kappa$ were wrong, and you

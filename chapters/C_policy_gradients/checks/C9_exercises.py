@@ -60,8 +60,8 @@ Write the best depths from the values, the critic and the advantage, from (4), (
     "best_noisy_mean": Exercise(
         title="Exploring costs, and moves the answer",
         task=r"""
-While the learner tries Gaussian depths with standard deviation $\sigma$, it raises the gain of the *noisy*
-quote. On one side, with $c$ for what a fill changes in later value:
+While the learner tries Gaussian depths with standard deviation $\sigma$, what it raises is the mean gain of
+the *noisy* quotes. On one side, with $c$ for what a fill changes in later value:
 
 $$\max_m\; \mathbb{E}_{\delta \sim \mathcal N(m, \sigma^2)} [e^{-\kappa\delta}(\delta + c)] \tag{E1}$$
 
@@ -103,9 +103,8 @@ Which $m$ is best? What does that say of `--scale`?
             ),
         },
         answer=r"""
-$m = 1/\kappa - c + \kappa\sigma^2$: at the last scale, 0.1 cents, all that is learned is 0.015 cents too
-deep, which costs next to nothing; at the first, 0.3, it would be 0.135. So the scale falls while the policy
-learns.
+$m = 1/\kappa - c + \kappa\sigma^2$. At the last scale, 0.1 cents, that is 0.015 cents deeper than (4), which
+costs next to nothing; at the first, 0.3, it would be 0.135. So the scale falls while the policy learns.
 """,
     ),
     "fitted_market": Exercise(
