@@ -13,8 +13,8 @@ from D4:** the loss has knobs now, and pairs may be written by the policy itself
 References: `azar2024ipo`, `ethayarajh2024kto`, `meng2024simpo`, `pang2024rpo`, `guo2024online`,
 `park2024length`.
 
-Symbols: $s$ score, $|y|$ tokens of an answer, $\gamma$ margin (no discount), $q$ chance to be liked, $z$
-reference point, $c$ a constant of the prompt; $h$ log-ratio to the reference, $\beta$ as in D4.
+Symbols: $s$ score, $|y|$ tokens of an answer, $\rho$, $k$, $\gamma$, $\alpha$ knobs, $p$ label, $q$ chance to
+be liked, $z$ reference point, $c$ a constant of the prompt; $h$ log-ratio to the reference, $\beta$ as in D4.
 """
 
 # %%
@@ -84,7 +84,7 @@ weight $\alpha$ (as in reasoning preference optimisation, RPO, of `pang2024rpo`)
 $$L_\text{SFT} = -\frac{\sum p \log \pi(y_w) + (1 - p) \log \pi(y_l)}
 {\sum p\,|y_w| + (1 - p)\,|y_l|} \tag{3}$$
 
-SFT is supervised fine-tuning; the sums run over a batch. *By hand.* Twice the tokens, twice the log-ratio:
+SFT is supervised fine-tuning; the sums run over a batch. *By hand*, with log-ratios 1 and -2, $\beta = 0.5$:
 
 ```python
 >>> log_probs, reference = torch.tensor([[-2.0, -6.0]]), torch.tensor([[-3.0, -4.0]])
@@ -95,7 +95,7 @@ SFT is supervised fine-tuning; the sums run over a batch. *By hand.* Twice the t
 tensor([0.6931])
 ```
 
-Count the *answer's* tokens: in a sum the prompt's cancel (D4), in a mean they do not.
+Count the *answer's* tokens alone: the prompt's cancel in a sum (D4), but would make the divisor larger.
 """
 
 
@@ -141,17 +141,17 @@ def likelihood_loss(
 r"""
 ## 2. Where each of them ends
 
-Let the labels be Bradley and Terry's chances and any pair possible. With $\gamma = 0$ each term of (2) is
-least where $s_w - s_l = r_w - r_l$, so all are where $s = r + c$. Solved for the policy:
+Let the labels be Bradley and Terry's chances and any pair possible. With $\gamma = 0$ the loss (2) of a pair
+is least where $s_w - s_l = r_w - r_l$, so that of all pairs where $s = r + c$. Solved for the policy:
 
 $$\log \pi(y \mid x) = \rho \log \pi_\text{ref}(y \mid x)
 + \tfrac{1}{\beta} |y|^k \bigl(r(x, y) + c(x)\bigr) \tag{4}$$
 
-and $c$ makes it sum to 1. DPO: D4's optimum. Length-normalised: a long answer is tilted more, up or down.
-SimPO: the reference is gone; what it never wrote, being no language, is as welcome as any other.
+and $c$ makes it sum to 1. DPO ends at D4's optimum. Length-normalised, a long answer is tilted more, up or
+down. SimPO has lost the reference: what that never wrote, being no language, is as welcome as any other.
 
-Identity preference optimisation (IPO, D4) has a squared margin. It ends at a tilt by the chance to win over
-the reference's answers, at most 1 however sure the labels are (`azar2024ipo`):
+Identity preference optimisation (IPO, D4) has a squared margin. It tilts by an answer's chance to win over
+the reference's, which is at most 1 however sure the labels are (`azar2024ipo`):
 
 $$h(y) = \tfrac{1}{\beta} P(y \succ y'), \quad y' \sim \pi_\text{ref}, \quad \text{up to a constant} \tag{5}$$
 
@@ -162,12 +162,12 @@ z = \max(0, \operatorname{mean} h) \tag{6}$$
 
 The *reference point* $z$ stands for $\mathrm{KL}(\pi \Vert \pi_\text{ref})$: a mean over answers that belong
 to *other* prompts, and a constant, without a gradient. If $y$ is liked with chance $q$, (6) is on average a
-constant minus $(2q - 1)\,\sigma(\beta(h - z))$. For $q < \frac12$ nothing ends the fall: the answer is lost.
-For the others the sum to 1 does, with one multiplier $c$ for all of them:
+constant minus $(2q - 1)\,\sigma(\beta(h - z))$. For $q < \frac12$ the loss falls as $h$ does: the answer is
+lost. For the others the sum to 1 sets an end, with one Lagrange multiplier $e^{-c}$ for them all:
 
 $$(2q - 1)\,\beta\,\sigma'\bigl(\beta (h - z)\bigr) = e^{\,h - c} \tag{7}$$
 
-*By hand.* Rewards 0 and $\log 3$, equally likely before: DPO at $\beta = 1$ trebles the odds.
+*By hand.* Rewards 0 and $\log 3$, equally likely: DPO ($\beta = 1$) trebles the odds, KTO keeps one answer.
 
 ```python
 >>> half, rewards = torch.full((1, 2), 0.5).log(), torch.tensor([[0.0, 1.0986]])
@@ -211,9 +211,9 @@ r"""
 ## 3. Which pairs: fixed, or the policy's own
 
 D4's pairs were written by the reference, once; what is learnt by heart from them, no other pair corrects.
-*Online* DPO (`guo2024online`) labels pairs of the policy as it is now, *iterative* DPO every few thousand.
-The end stays: (2) is least at (4) for any pairs that can be all pairs. The reference must stay, too. If each
-round took the last policy for it, the tilts would add up, after $K$ rounds to that of $\beta / K$.
+*Online* DPO (`guo2024online`) has the policy write each batch as it is now; *iterative* DPO, new pairs every
+few thousand. The end stays: (2) is least at (4) if every pair can occur. The reference must stay, too. If
+each round took the last policy for it, the tilts would add up, after $K$ rounds to that of $\beta / K$.
 """
 
 
@@ -262,11 +262,11 @@ r"""
 ## 4. What length does
 
 Say that a judge adds a bonus $b$ for each token: $r + b|y|$. By (4) DPO then ends at the optimum times
-$e^{b|y|/\beta}$, and the expected length grows with $b$: its slope is a variance. A reward model that is
-fitted to these labels learns the bonus, too. Three remedies are in use. The length-normalised loss has
+$e^{b|y|/\beta}$, normalised. The expected length grows with $b$: its slope is $\mathrm{Var}(|y|) / \beta$. A
+reward model of these labels learns the bonus, too. Three remedies are in use. The length-normalised loss has
 $k = 1$. A penalty in the margin (`park2024length`, exercise D14.2) subtracts a bonus of a size to be guessed.
-In *balanced data*, among pairs of the same two lengths the longer answer wins as often as the shorter. If $S$
-is the share of their weight $w$ that the first one wins, by labels $p$,
+In *balanced data*, among pairs of the same two lengths the longer answer wins as often as the shorter. If, of
+their weight $w$, the first one's length wins the share $S$, by labels $p$,
 
 $$w \leftarrow w\, \Bigl(\frac{p}{2S} + \frac{1 - p}{2(1 - S)}\Bigr), \qquad
 p \leftarrow \frac{p / S}{p / S + (1 - p) / (1 - S)} \tag{8}$$
@@ -301,23 +301,23 @@ r"""
 
 ![Ends of five losses beside the best possible; fixed pairs against the policy's own](results/D14.png)
 
-*Left*, 127 answers, with rewards in which length is worth nothing. SimPO, without a reference, pays more
-divergence for its reward than it need. IPO's tilt is bounded. KTO has lost what is liked less than half of
-the time; its $z$, as (6) estimates it, is 0. *Right*, 2,801 answers: after one or two passes over fixed pairs
-the policy is more than half-way, then it unlearns; its own pairs go on teaching.
+*Left*, 127 answers, with rewards in which length is worth nothing. SimPO and KTO pay more divergence than
+their rewards need: the one has no reference, the other lost what is liked less than half of the time (its
+$z$, as (6) estimates it, is 0). IPO's tilt is bounded: it stays near. *Right*, 2,801 answers: after one or
+two passes over fixed pairs the policy is more than half-way, then it unlearns; its own pairs go on teaching.
 
 ![Shares of the gap closed by each kind of pairs](results/D14_pairs.png)
 
-Own pairs lead with no more labels, too, and further than the reference's: it matters *where* labels are.
+Own pairs beat fixed ones at equal labels, and the reference's fresh ones at equal steps: it matters *where*.
 
 ![Expected length and what it costs, by each remedy](results/D14_lengths.png)
 
 A judge who likes length makes DPO's answers longer. As far from the reference, losses that divide by length
 write shorter ones, with the bonus still in them. Balanced pairs take most of it out, and any truth in it.
 
-![True reward when one reward model, or the most doubtful of five, is maximised](results/D14_ensembles.png)
+![True reward when one reward model, or the lowest score of five, is maximised](results/D14_ensembles.png)
 
-Five reward models on the *same* 100 pairs are no sure gain over one: ask what else they were given.
+Five reward models on the *same* 100 pairs are no sure gain over one. Nor are five on 500 pairs here.
 
 **The verdict.** The loss decides where training would end, by a formula; the pairs, whether it gets there.
 Ask first which pairs can still be labelled, and look at length before you look at a win rate.
@@ -399,8 +399,8 @@ Ask first which pairs can still be labelled, and look at length before you look 
 D14.kto_loss`, `rl exercise D14.reference_point`.
 
 *D14.2 · A penalty for length* (20 minutes, medium). Let the reward be $r - \lambda |y|$, with $\lambda$ a
-rate of your choice (`park2024length`). Its optimum has $\beta h = r - \lambda |y|$ plus a constant, so what
-preferences for $r$ tell of is $\beta h + \lambda |y|$:
+rate of your choice (`park2024length`). Its optimum has $\beta h = r - \lambda |y|$ plus a constant. So
+preferences by $r$ are preferences by $\beta h + \lambda |y|$:
 
 $$L = -p \log \sigma(g) - (1 - p) \log \sigma(-g), \quad
 g = \beta (h_w - h_l) + \lambda (|y_w| - |y_l|) \tag{E1}$$
@@ -411,8 +411,8 @@ At which rate does a judge's bonus of 0.2 a token vanish? `rl exercise D14.lengt
 
 <details><summary>Answer</summary>
 
-At 0.2: judged rewards $r + 0.2 |y|$, less $0.2 |y|$, are $r$, and (E1) ends at the optimum exactly. Nobody
-tells that number; too large a rate makes the answers too short.
+At 0.2: judged rewards $r + 0.2 |y|$, less $0.2 |y|$, are $r$, and (E1) ends at the optimum exactly. In
+practice nobody tells you that number; too large a rate makes the answers too short.
 </details>
 
 *D14.3 · Thumbs* (15 minutes, hard). In a product one answer in five is given a thumb, and nine of ten thumbs
@@ -423,8 +423,8 @@ of 10? What would weights for ups and downs change?
 
 The end knows the chance to be liked, $q$, alone: 0.8 stays and 0.4 is lost, although the usual answer is
 liked in 9 of 10 cases. With weights $w_u$ and $w_d$ the border $q = \frac12$ moves to $w_u q = w_d (1 - q)$.
-`ethayarajh2024kto` advises to balance the totals: here $w_d = 9 w_u$, a border at 0.9. And an answer without
-a thumb says nothing, unless silence depends on quality.
+`ethayarajh2024kto` advises to balance the totals: here $w_d = 9 w_u$, a border at 0.9, so that 0.8 is lost,
+too. An answer without a thumb says nothing, unless silence depends on quality.
 </details>
 
 *D14.4 · Find the bug* (10 minutes). `rl exercise D14.bug` writes a function of this lesson with a mistake in

@@ -57,7 +57,7 @@ EXERCISES = {
         title="A penalty for length",
         task=r"""
 Let the reward be $r - \lambda |y|$, with $\lambda$ a rate of your choice (`park2024length`). Its optimum has
-$\beta h = r - \lambda |y|$ plus a constant, so what preferences for $r$ tell of is $\beta h + \lambda |y|$:
+$\beta h = r - \lambda |y|$ plus a constant. So preferences by $r$ are preferences by $\beta h + \lambda |y|$:
 
 $$L = -p \log \sigma(g) - (1 - p) \log \sigma(-g), \quad
 g = \beta (h_w - h_l) + \lambda (|y_w| - |y_l|) \tag{E1}$$
@@ -108,8 +108,8 @@ At which rate does a judge's bonus of 0.2 a token vanish?
             ),
         },
         answer=r"""
-At 0.2: judged rewards $r + 0.2 |y|$, less $0.2 |y|$, are $r$, and (E1) ends at the optimum exactly. Nobody
-tells that number; too large a rate makes the answers too short.
+At 0.2: judged rewards $r + 0.2 |y|$, less $0.2 |y|$, are $r$, and (E1) ends at the optimum exactly. In
+practice nobody tells you that number; too large a rate makes the answers too short.
 """,
     ),
     "thumbs": Exercise(
@@ -124,8 +124,8 @@ and downs change?
         answer=r"""
 The end knows the chance to be liked, $q$, alone: 0.8 stays and 0.4 is lost, although the usual answer is
 liked in 9 of 10 cases. With weights $w_u$ and $w_d$ the border $q = \frac12$ moves to $w_u q = w_d (1 - q)$.
-`ethayarajh2024kto` advises to balance the totals: here $w_d = 9 w_u$, a border at 0.9. And an answer without
-a thumb says nothing, unless silence depends on quality.
+`ethayarajh2024kto` advises to balance the totals: here $w_d = 9 w_u$, a border at 0.9, so that 0.8 is lost,
+too. An answer without a thumb says nothing, unless silence depends on quality.
 """,
     ),
 }
