@@ -14,7 +14,7 @@ References: `silver2014dpg`, `lillicrap2016ddpg`, `fujimoto2018td3`, `haarnoja20
 `haarnoja2018applications`.
 
 Symbols: `N` environments, `B` transitions in a minibatch, `D` observation size, `A` numbers in an action, `C`
-critics; $\mu$ a policy, $u$ a raw action, $L$ the largest, $\alpha$ the temperature; $^-$ a slow copy.
+critics; $\mu$ a policy, $u$ a raw action, $L$ its limit, $\alpha$ the temperature; $^-$ a slow copy.
 """
 
 # %%
@@ -139,25 +139,25 @@ r"""
 *Soft actor-critic* (SAC, `haarnoja2018sac`) changes the goal: each reward comes with $\alpha \mathcal H$, the
 policy's entropy times a price, the *temperature*. Entropy is the mean of $-\log\pi$: hence the last term of
 (4). The best policy is then $\pi(a \mid s) \propto e^{Q(s, a) / \alpha}$: wide where the action hardly
-matters, narrow where it does. If $x' = A x + B u$ and the reward is $-(x^\top Q x + u^\top R u)$, it is a
-normal distribution: around the best action, $-Kx$, the value falls like a parabola of steepness $M$.
+matters, narrow where it does. One case is known exactly: $x' = A x + B u$ with the reward $-(x^\top Q x +
+u^\top R u)$, where $Q$ and $R$ are matrices. A state is then worth $-x^\top P x$, up to a constant. Away from
+the best action, $-Kx$, the value falls like a parabola of steepness $M$, so $\pi$ is a normal distribution.
 Riccati's equation gives $K$ and $P$ (exercise C6.2, `chapters/exact/lqr.py`):
 
 $$\pi(u \mid x) = \mathcal N(-Kx,\; \tfrac12 \alpha M^{-1}), \qquad M = R + \gamma B^\top P B \tag{6}$$
 
 In general the actor gives a mean $m$ and a width $\sigma$; it squashes a sample $u = m + \sigma\varepsilon$,
-so (2) has a slope to follow (*reparametrisation*). Squashing crowds samples at the limits:
+so (2) has a slope to follow (*reparametrisation*). The density of $u$ is then divided by the slope of (3):
 
 $$\log\pi(a \mid s) = \log\mathcal N(u; m, \sigma^2) - \textstyle\sum_j \log(1 - \tanh^2(u_j / L_j)) \tag{7}$$
 
-SAC keeps the twins. Its samples are blur enough; it has no slow actor. The actor climbs (4) by current
-critics (TD3's: the first). And $\alpha$? One names an entropy $\bar{\mathcal H}$, by habit $-1$ per number of
-an action in units of its limit (`haarnoja2018applications`). (8) lifts $\alpha$ below it, lowers it above:
+SAC keeps both critics; its samples are blur enough, and it has no slow actor. Its actor climbs (4), TD3's the
+first critic. And $\alpha$? One names an entropy $\bar{\mathcal H}$, by habit $-1$ per number of an action in
+units of its limit (`haarnoja2018applications`). Below it, a step down (8) raises $\alpha$; above, it lowers:
 
 $$\mathcal L(\log\alpha) = -\log\alpha \cdot \tfrac1B \textstyle\sum (\log\pi + \bar{\mathcal H}) \tag{8}$$
 
-The rest is B4's, its memory too: it keeps the true successor, and `terminated` without `truncated`, for (1).
-An `Ensemble` is several networks in one; a `Recipe` tells the three apart.
+The rest is B4's. An `Ensemble` is several networks in one; a `Recipe` tells the three algorithms apart.
 """
 
 
@@ -332,20 +332,20 @@ r"""
 ## 4. Look, break, write
 
 Dynamic programming tells Pendulum's best (`chapters/exact/pendulum.py`). How much less a policy earns from
-the same starts is its *regret*; discounting by 0.95 costs nearly half its bound. TD3's slow actor comes last.
+the same starts is its *regret*. TD3, whose actor moves at every second step only, is the last to come down.
 
 ![All three come near the best that can be done](results/C6.png)
 
-*Flattery.* On the linear system of (6), a mass with noisy rewards, policies' exact values are known. TD3's
-one critic believes more; the smaller of two less than it, erring either way. Early on both leave the picture:
+*Flattery.* On the linear system of (6), exact values are known. Rewards are noisy here. With one critic TD3
+believes too much, with the smaller of two less, at times too little. Early on both are far above the picture:
 
 ![One critic is above the exact value, the smaller of two is lower](results/C6_flattery.png)
 
 *Chance.* Without that noise, at a fixed temperature, SAC finds mean and width (one deviation) of (6), dashed:
 
-![SAC's mean and width lie on the exact ones](results/C6_linear.png)
+![SAC's mean and width lie close to the exact ones](results/C6_linear.png)
 
-*The field.* TD3 on HalfCheetah-v5, a body with six joints, among its authors' ten curves on HalfCheetah-v1:
+*The field.* TD3 on HalfCheetah-v5 and its authors' ten curves on v1. Some of our seeds end below all of them:
 
 ![The lesson's TD3 on HalfCheetah among the ten published curves](results/C6_cheetah.png)
 
