@@ -70,8 +70,8 @@ acts, and after its first mistake it stands where the expert never was, and wher
 Our road is the smallest world that shows it. Each step brings a bend to the left or to the right, as likely
 as not. Who steers wrongly leaves the road, and each step begun off it costs 1; the action `BACK` leads on to
 it again. Now and then fog hides the bend from the learner, though not from the expert, who never leaves the
-road and hence never shows how one comes back. Let a learner err on the road with chance $\epsilon$, and get
-back from off it with chance $\rho$. If $o_t$ is the chance to begin step $t$ off the road,
+road and hence never shows how one comes back. Let a learner err on the road with chance $\epsilon$, here half
+that of fog, and get back on to it with chance $\rho$. If $o_t$ is the chance to begin step $t$ off the road,
 
 $$o_1 = 0, \quad o_{t+1} = (1 - o_t)\, \epsilon + o_t\, (1 - \rho), \quad \text{cost} = \sum_t o_t \tag{1}$$
 
@@ -84,11 +84,11 @@ $\epsilon T$ the cost is $\epsilon\, T (T-1) / 2$. No policy with this error doe
 (0.29, 0.19)
 ```
 
-**DAgger** (data set aggregation, `ross2011dagger`) collects the missing states: in each round the *learner*
-drives, the expert says at each step what it would have done, and the learner is fitted anew to all labels so
-far. Its cost grows as $T$ times what one mistake costs if the expert then takes over, here 1. Where nothing
-leads back, that factor is $T$ itself, and nothing is gained. On-policy distillation (D13, `agarwal2024gkd`)
-is the same idea: the student writes, the teacher says what it would have written.
+**DAgger** (data set aggregation, `ross2011dagger`) collects the missing states. After a first round by the
+expert the *learner* drives. At each step the expert says what it would have done, and after each round the
+learner is fitted anew to all labels so far. Its cost grows as $\epsilon T$ times what one mistake costs if
+the expert then takes over, here 1. Where nothing leads back, that factor is up to $T$, and nothing is gained.
+On-policy distillation (D13, `agarwal2024gkd`) does so too: the student writes, the teacher corrects.
 """
 
 
@@ -159,9 +159,9 @@ below, $\phi$ says whether the cell is home, mud or water, and $w$ is how much t
 action then pays $R_t(s, a) = \sum_{s'} P(s' \mid s, a)\, w \cdot \phi(s')$ on average, the same at each $t$.
 
 "The gardener acts best" will not do: with $w = 0$ whatever one does is best. So take one who is *surer the
-more it matters*. Among all policies that collect as many features as were seen, it is the one with the most
-entropy (`ziebart2008maxent`; `ziebart2010causal` where the floor slips), and A3's recursion finds it,
-backwards from $V_T = 0$, with a soft maximum in place of the maximum:
+more it matters*: of all policies that collect as many features as were seen, the one with the most entropy
+(`ziebart2008maxent`; `ziebart2010causal` where moves may slip, as here). For some $w$ A3's recursion finds
+it, backwards from $V_T = 0$, with a soft maximum in place of the maximum:
 
 $$Q_t(s, a) = R_t(s, a) + \sum_{s'} P(s' \mid s, a)\, V_{t+1}(s'), \qquad
 V_t(s) = \log \sum_a e^{Q_t(s, a)}, \qquad \pi_t(a \mid s) = e^{Q_t(s, a) - V_t(s)} \tag{2}$$
@@ -218,20 +218,20 @@ def feature_counts(world: World, policy: Rewards) -> Weights:
 r"""
 ## 3. The gradient is a difference of counts
 
-Call $f^E$ what the expert collects. The weights under which the soft policy collects as much are the highest
-point of a concave function, the *dual* of that search for entropy, and its gradient could not be simpler:
+For which $w$? Call $f^E$ what the expert collects. The soft policy $\pi_w$ of (2) collects as much at the top
+of a concave function, the *dual* of that search for entropy. Its gradient could not be simpler:
 
 $$L(w) = w \cdot f^E - \sum_s \mu(s)\, V_0(s), \qquad \nabla L(w) = f^E - f^{\pi_w} \tag{5}$$
 
 *Why*: by (2) $\partial V_t(s) / \partial w$ is the mean over $\pi_t$ of $\partial Q_t(s, a) / \partial w$,
 which is the features of landing plus the same of what comes later: the features still to come. Where the
-expert meets less mud than the learner, the weight of mud falls, until both meet as much. On average over what
-the floor does, $L$ is the log-likelihood of the expert's actions: a language model's loss, once more.
+expert meets less mud than the learner, the weight of mud falls, until both meet as much. On average over
+slips, $L$ is the log-likelihood of the expert's actions: a language model's loss, with its sign turned.
 
 From $N$ demonstrations $f^E$ is a mean of $N$ sums, with an error that falls as $1/\sqrt N$. If they are so
-few that nobody steps into the water, $L$ rises for ever as its weight falls. So we add what we hold likely
-before we look, a standard normal $w$, to the log-likelihood of all: to $L$, its mean over the $N$,
-$-|w|^2 / 2N$. With exact counts nothing is added.
+few that nobody steps into the water, $L$ rises for ever as its weight falls. So we add a prior: $w$ is
+standard normal, with log-density $-|w|^2 / 2$. That counts once for all demonstrations. $L$ is a mean over
+them, so it gets $-|w|^2 / 2N$ (the `ridge`). With exact counts nothing is added.
 
 ## 4. What no behaviour can tell
 
@@ -239,12 +239,12 @@ Pay on top what a step gains in a potential $\Phi_t(s)$ that is 0 when the time 
 
 $$R'_t(s, a) = R_t(s, a) + \sum_{s'} P(s' \mid s, a)\, \Phi_{t+1}(s') - \Phi_t(s), \qquad \Phi_T = 0 \tag{6}$$
 
-Along an episode this adds $-\Phi_0(s_0)$, whatever is done (A3, `ng1999shaping`): the same policy, by (2) the
-soft one too. So behaviour in one world leaves rewards open up to such gains, and they are all that it leaves
-open (`cao2021identifiability`). Take $\Phi = V$: then $R'_t = Q_t - V_t = \log \pi_t$. "It wants to do what
-it does" is a reward as good as any, and to plan by it is to clone. Features close the gap, because a number
-for mud may not depend on where the mud lies. Where those of every cell add up to one, a constant stays open:
-all episodes collect it alike.
+Over an episode this adds $-\Phi_0(s_0)$ on average, whatever is done (A3, `ng1999shaping`): the best
+policy stays, and by (2) the soft one too. Behaviour in one world leaves rewards open up to such gains, and
+nothing else (`cao2021identifiability`). Take $\Phi = V$: then $R'_t = Q_t - V_t = \log \pi_t$. "It wants to
+do what it does" explains as well as any reward, and its soft plan is a clone. Features close the gap, as a
+number for mud may not depend on where the mud lies. One thing may stay open: if the features of each cell
+add up to 1, a constant added to all weights changes nothing, since all episodes collect it alike.
 """
 
 
@@ -280,24 +280,24 @@ r"""
 
 ![The clone's cost grows as the square of the horizon, DAgger's in proportion to it](results/E11.png)
 
-Both drivers got the same number of labels and err in the fog alike; lines are (1) with each table's own
-$\epsilon$ and $\rho$. The clone copies no worse; it has nothing to say off the road. (Where nothing leads
-back, DAgger's cost grows as the square too.)
+Both drivers got the same number of labels and err in the fog alike; lines are (1) with each driver's own
+$\epsilon$ and $\rho$. The clone copies no worse, but off the road it does not know what to do. (Where nothing
+leads back, DAgger's cost grows as the square too.)
 
 ![Old garden, and the new one with a plan for recovered wishes and with a copy](results/E11_gardens.png)
 
 Arrows show the likeliest move at the start of an episode (seed 0). In the new garden home and mud lie
 elsewhere, and a wall is in the way. In the titles 0 % is a random walk, 100 % the best plan for the true
-wishes. Weights from demonstrations, planned with, gain nearly all of it. A perfect copy walks to where home
-was; a plan for the reward $\log \pi_t$, which explains what was seen exactly as well, gains as little.
+wishes. A plan for weights from demonstrations gains nearly all of it. A perfect copy walks to where home was.
+A plan for the reward $\log \pi_t$, which explains what was seen exactly as well, gains little too.
 
-![The error of recovered weights falls as one over the root of their number](results/E11_error.png)
+![The error of recovered weights falls as one over the root of the demonstrations](results/E11_error.png)
 
-From exact counts the weights come back to the digits that the ascent was asked for. From $N$ demonstrations
-they miss by an amount that can be foretold: $f^E$ scatters with a covariance $C$ per demonstration, the
-ascent turns that into weights by the inverse of $L$'s curvature $H$, and the root of
-$\operatorname{tr}(H^{-1} C H^{-1}) / N$ is the dashed line. $H$ is the part of $C$ that the gardener's
-choices make; the rest is the doing of the floor and of the first cell, and tells nothing of wishes.
+From exact counts the weights come back as exactly as the ascent was asked for. From $N$ demonstrations they
+miss by an amount that can be foretold. What one demonstration collects has a covariance $C$. The inverse of
+$L$'s curvature $H$ turns errors of $f^E$ into errors of $w$, and the dashed line is the root of
+$\operatorname{tr}(H^{-1} C H^{-1}) / N$. $H$ is the part of $C$ that comes from the gardener's choices. The
+rest comes from slips and from the first cell, and tells nothing of wishes.
 
 **The verdict.** Copying is enough where mistakes are cheap or episodes short: its cost grows as the square of
 the horizon. Asking again makes that linear, if the expert can get back from where the learner goes. The
@@ -362,8 +362,8 @@ leave open. Without features behaviour says nothing that a copy does not.
 
 <!-- /results -->
 
-**Break it.** `rl break E11 expert_drives`: DAgger that never lets the learner drive. `rl break E11
-own_labels`: nobody is asked. `rl break E11 no_way_back`. `rl break E11 best_for_soft`: A3's maximum.
+**Break it.** `rl break E11 expert_drives`: the learner never drives. `rl break E11 own_labels`: nobody is
+asked. `rl break E11 no_way_back`: no action leads back. `rl break E11 best_for_soft`: A3's maximum.
 
 **Exercises.**
 
@@ -385,14 +385,14 @@ G_t(s, a) = \sum_{s'} P(s' \mid s, a) \bigl( \phi(s') + g_{t+1}(s') \bigr), \qua
 g_t(s) = \sum_a \pi_t(a \mid s)\, G_t(s, a) \tag{E1}$$
 
 with $g_T = 0$: features still to come after the action, less those to come before it was chosen. Write it.
-Which of the two needs fewer demonstrations for the same error?
-And when do they need as many? `rl exercise E11.likelihood_gradient`.
+Which needs fewer demonstrations for the same error, the counts or this likelihood?
+And when do both need as many? `rl exercise E11.likelihood_gradient`.
 
 <details><summary>Answer</summary>
 
 The likelihood: its error has the covariance $H^{-1} / N$, the counts' $H^{-1} C H^{-1} / N$, and $C$ is $H$
-plus what the floor and the first cell do. In the old garden, with the wishes of seed 0, the counts need 2.3
-times as many demonstrations. If the floor is firm and the first cell is given, $C = H$: as many.
+plus what slips and the first cell add. In the old garden, with the wishes of seed 0, the counts need 2.3
+times as many demonstrations. If nothing slips and the first cell is given, $C = H$: as many.
 </details>
 
 *E11.4 · One who never errs* (10 minutes, medium). A gardener always takes a best action. What do the weights

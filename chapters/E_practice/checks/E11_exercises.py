@@ -84,8 +84,8 @@ G_t(s, a) = \sum_{s'} P(s' \mid s, a) \bigl( \phi(s') + g_{t+1}(s') \bigr), \qua
 g_t(s) = \sum_a \pi_t(a \mid s)\, G_t(s, a) \tag{E1}$$
 
 with $g_T = 0$: features still to come after the action, less those to come before it was chosen. Write it.
-Which of the two needs fewer demonstrations for the same error?
-And when do they need as many?
+Which needs fewer demonstrations for the same error, the counts or this likelihood?
+And when do both need as many?
 """,
         minutes=30,
         difficulty="hard",
@@ -130,8 +130,8 @@ And when do they need as many?
         },
         answer=r"""
 The likelihood: its error has the covariance $H^{-1} / N$, the counts' $H^{-1} C H^{-1} / N$, and $C$ is $H$
-plus what the floor and the first cell do. In the old garden, with the wishes of seed 0, the counts need 2.3
-times as many demonstrations. If the floor is firm and the first cell is given, $C = H$: as many.
+plus what slips and the first cell add. In the old garden, with the wishes of seed 0, the counts need 2.3
+times as many demonstrations. If nothing slips and the first cell is given, $C = H$: as many.
 """,
     ),
     "always_best": Exercise(
