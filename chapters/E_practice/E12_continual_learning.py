@@ -87,7 +87,7 @@ ever was. Neither says whether anything was learnt: who stands still forgets not
 [0.667, -0.35, 0.4]
 ```
 
-Task 1 rose from 0.9 to 1.0 before it was lost: forgetting counts 0.7, backward transfer 0.6.
+Task 1 rose from 0.9 to 1.0 before it was lost: forgetting counts 0.7 for it, backward transfer -0.6.
 """
 
 
@@ -120,28 +120,28 @@ $$J(\pi) = \mu \cdot (I - \gamma P_\pi)^{-1} R_\pi \tag{2}$$
 
 and automatic differentiation of (2), in `goal_task`, is the policy gradient of C1 without its noise:
 whatever a score loses here, it loses by forgetting. A **score** is the share of what the best policy gains
-over a random walk. 1 is best; below 0 is a policy that runs to the wrong goal.
+over a random walk. 1 is best; below 0 is worse than the walk, such as running to the wrong goal.
 """
 
 # %% [markdown]
 r"""
 ## 3. Old weights: elastic weight consolidation
 
-Bayes' rule says what an old task should leave behind. What is believed of the weights after two tasks is
+Bayes' rule says what an old task should leave behind. After the data 1 and 2 of two tasks one believes
 
 $$\log p(\theta \mid 1, 2) = \log p(2 \mid \theta) + \log p(\theta \mid 1) + \text{const} \tag{3}$$
 
-In (3) the old data are needed only through $\log p(\theta \mid 1)$. **Elastic weight consolidation** (EWC,
-`kirkpatrick2017ewc`) replaces it by a parabola about where the old task ended, $\theta^\ast$. With the new
-loss $\mathcal L_2 = -\log p(2 \mid \theta)$ it lowers
+In (3) the old data come in only through $\log p(\theta \mid 1)$. **Elastic weight consolidation** (EWC,
+`kirkpatrick2017ewc`) puts a parabola in its place, about where the old task ended, $\theta^\ast$, and with a
+curvature $\Lambda$. With the new loss $\mathcal L_2 = -\log p(2 \mid \theta)$ it lowers
 
 $$\mathcal L_2(\theta) + \tfrac\lambda2 (\theta - \theta^\ast)^\top \Lambda (\theta - \theta^\ast) \tag{4}$$
 
 If losses *are* parabolas with curvatures $A$ and $B$, then $\Lambda = A$ and $\lambda = 1$ lose nothing: (4)
-is the sum of both losses, up to a constant. Then add $B$ to $\Lambda$ and move $\theta^\ast$ to where you
-are: one parabola, about the newest weights, holds all that was (`huszar2018note`; one for each task, about
-its own end, counts the older twice). A million weights allow no full matrix, so EWC keeps the diagonal of
-$A$. That loses nothing if weights do not interact; if they do, exercise 2 tells exactly how much.
+is the sum of both losses, up to a constant. Before a third task, add $B$ to $\Lambda$ and move $\theta^\ast$
+to where you are: one parabola holds all that was. (A parabola for each task, about that task's own end,
+counts the older twice, `huszar2018note`.) A million weights allow no full matrix, so EWC keeps the diagonal
+of $A$. That loses nothing if weights do not interact; if they do, exercise 2 tells exactly how much.
 """
 
 
@@ -226,10 +226,10 @@ r"""
 training on them. `rolnick2019clear` does so for policies. InstructGPT mixes texts of pretraining into
 proximal policy optimisation (PPO-ptx, `ouyang2022instructgpt`): that is replay.
 
-**Distillation** (learning without forgetting, `li2016lwf`) keeps no data. It asks the *old network* what it
-would do in this cell, were the old goal meant, and stays near by the KL of (5) itself, not its parabola. The
-penalty that ties a policy to its reference (D2, D15) is the same idea with the other direction of the KL, and
-asks only about *new* prompts. With $x_m, y_m$ what replay kept and $x$ the old inputs, each old task adds
+**Distillation** (learning without forgetting, `li2016lwf`) keeps no old answers. It asks the *old network*
+what it would do in each cell, were the old goal meant, and stays near by the KL of (5) itself, not its
+parabola. The penalty that ties a policy to its reference (D2, D15) is the same idea with the KL turned round,
+but asks only about *new* prompts. With $x_m, y_m$ what replay kept and $x$ all old inputs, each old task adds
 
 $$\lambda\, \mathbb E_m \bigl[ -\log p_\theta(y_m \mid x_m) \bigr], \qquad \lambda\, \mathbb E_x\,
 \mathrm{KL}\bigl( p_{\theta^\ast}(\cdot \mid x) \,\|\, p_\theta(\cdot \mid x) \bigr) \tag{6}$$
@@ -296,27 +296,27 @@ r"""
 
 ![Four forgetting matrices: without a remedy a task is lost when the next is learnt](results/E12.png)
 
-Medians over seeds. Without a remedy the policy runs to the newest goal whichever is meant, which is worse
-than a random walk. How much replay keeps depends on which five cells of twenty it happened to keep.
+Medians over seeds. Without a remedy the policy runs to the newest goal whichever is meant: at the end it is
+worse at the old ones than a random walk. What replay keeps depends on which five cells of twenty it drew.
 
 ![Average accuracy of policies and of a language model with each remedy](results/E12_remedies.png)
 
 A dot is a seed, a bar the median, a thin line the interval of B8. (The dot near 0 on the left is a policy so
 sure of the old goal that it hardly learnt the last.) Right: a small GPT-2 learns three tables modulo 7 (`3 +
-5 =`; sums, differences, products). Replay keeps the quarter that it replays and guesses the rest: nothing
-carries over between entries of a table, as it does between cells of a room. EWC wins back little, with the
-whole matrix $F$ too, at any strength tried. Left, last row: a KL penalty that asks about *new* inputs alone,
-as that to a policy's reference does, holds the new goal back and still loses the old.
+5 =`; sums, differences, products). Replay keeps the quarter that it replays and guesses the rest: unlike
+cells of a room, entries of a table tell nothing of each other. EWC wins back little, even with the whole
+matrix $F$, at any strength tried. Left, last row: a KL penalty that asks about *new* inputs alone, as that
+to a policy's reference does, holds the new goal back and still loses much of the old.
 
 ![The KL of one logit and its parabola; a trace of F that vanishes](results/E12_sure.png)
 
 It is not the diagonal that fails the tables but the parabola: the KL that it stands for keeps nearly all.
-Right: once all answers are right $F$ goes with the doubt, and what $\lambda$ means depends on when you stop.
+Right: as doubt vanishes $F$ vanishes with it, so what $\lambda$ means depends on when you stop.
 
 ![Average accuracy against the strength of each remedy](results/E12_strengths.png)
 
-Each remedy had three strengths to choose from, on seed 0, and as many steps from the same first weights. A
-weak EWC forgets, a strong one learns nothing new; for the tables no strength between was enough.
+Each remedy had three strengths to choose from, by seed 0 alone, and as many steps from the same weights. For
+the policy (shown) EWC is best in the middle; for the tables none of its three was enough. Replay scatters.
 
 **The verdict.** The first task is lost unless the loss speaks for it. The old network's answers to old
 questions speak best, old data for what they cover. Old weights did for the policy and failed the language
@@ -392,8 +392,8 @@ model, without a sign before it was too late. So keep old prompts, or an old mod
 
 <!-- /results -->
 
-**Break it.** `rl break E12 batch_mean`: the model's own slopes cancel, and EWC keeps nothing.
-`rl break E12 about_zero`: decay by another name. `rl break E12 asks_itself`: the KL from itself.
+**Break it.** `rl break E12 batch_mean`: the model's own slopes cancel, and EWC keeps nothing. `rl break E12
+about_zero`: EWC becomes weight decay. `rl break E12 asks_itself`: the KL of a network from itself is 0.
 
 **Exercises.**
 
@@ -414,7 +414,7 @@ Write it. When is it nothing, and when is it large? `rl exercise E12.diagonal_lo
 
 <details><summary>Answer</summary>
 
-Nothing where $A$ has no other entries, and nothing if the new task leaves the old weights where they were,
+Nothing where $A$ is diagonal, and nothing if the new task leaves the old weights where they were,
 $\theta = a$. Large where the old loss is a narrow valley that lies aslant: seen along the axes its walls look
 as steep in all directions, so the way along the valley floor, which costs nothing, is barred.
 </details>

@@ -133,7 +133,7 @@ Write it. When is it nothing, and when is it large?
             ),
         },
         answer=r"""
-Nothing where $A$ has no other entries, and nothing if the new task leaves the old weights where they were,
+Nothing where $A$ is diagonal, and nothing if the new task leaves the old weights where they were,
 $\theta = a$. Large where the old loss is a narrow valley that lies aslant: seen along the axes its walls look
 as steep in all directions, so the way along the valley floor, which costs nothing, is barred.
 """,
