@@ -5,9 +5,8 @@ r"""
 **Question.** Which parts of a learner can be given to other machines, why do its numbers come out the same
 wherever they are computed and whatever dies on the way, and from how many workers on is one more a loss?
 
-**Before this:** C3, a learner that one core trains in seconds. **Changes from C3:** a learner without a
-gradient, whose parts hardly talk, and an engine, Ray, that carries them to free cores. **Next:**
-`rl sweep C3 --on ray`, which does with any lesson what this one does with a small learner of its own.
+**Before this:** C3, a learner that one core trains in seconds. **Changes from C3:** no gradient, parts that
+hardly talk, and an engine for them, Ray. **Next:** `rl sweep C3 --on ray`, the same for any lesson.
 
 **Extra.** `scale`: `uv sync --inexact --compile-bytecode --extra scale` adds Ray. No exercise needs it.
 
@@ -68,18 +67,19 @@ r"""
 ## 1. Chance with an address
 
 An *evolution strategy* (`salimans2017es`) climbs without a gradient. It plays $m$ *members*, policies with
-the weights $\theta + \sigma\epsilon_i$, and moves $\theta$ towards the noise of those that did well, (1).
-How well is said by ranks among all, from 0 to $m - 1$, where ties share theirs, (2):
+the weights $\theta + \sigma\epsilon_i$, and moves $\theta$ towards the noise of those that did well, (1), by
+a step size $\alpha$. How much a member's noise counts, $f_i$, comes from the rank of its return among all,
+from 0 to $m - 1$, (2). Ties share the mean of their ranks:
 
 $$\theta \leftarrow \theta + \frac{\alpha}{m\,\sigma} \sum_{i=1}^{m} f_i\, \epsilon_i \tag{1}$$
 
 $$f_i = \frac{\text{rank}_i}{m - 1} - \frac12 \tag{2}$$
 
 No member needs another, so they can be played anywhere, if one thing is right: **chance must depend on what
-is computed, not on who computes it.** Here it follows from an *address*: seed, iteration, number. A worker
-makes a member's noise itself, the driver makes it again, and only returns have to travel.
+is computed, not on who computes it.** Here it follows from an *address*: seed, iteration, and which pair (of
+members with opposite noise). A worker makes a member's noise itself, the driver again; only returns travel.
 
-*By hand.* Returns 10, 30, 30, 20 have the ranks 0, 2½, 2½, 1 and the weights −½, ⅓, ⅓, −⅙.
+*By hand.* Returns 10, 30, 30, 20 have the ranks 0, 2½, 2½, 1 and count −½, ⅓, ⅓, −⅙.
 
 ```python
 >>> centred_ranks(np.array([10.0, 30.0, 30.0, 20.0])).round(2).tolist()
@@ -201,7 +201,7 @@ r"""
 A task forgets. An *actor* is a process that keeps what it was made with and answers calls, one after another.
 So one learner can be spread too: each actor plays its share of the members, and a step waits for all of them.
 `ray.put` places $\theta$ in the object store once, and the workers of a node read one copy. Returns are put
-together in the order of the *members*, not of the answers: so (1) sums as on one core.
+together in the order of the *members*, not of the answers: each must meet its own noise in (1).
 """
 
 
@@ -244,8 +244,8 @@ r"""
 
 **A sweep.** A driver hands out a task every $d$ seconds; the next free worker takes it. How long do tasks of
 $c_1, \dots, c_n$ seconds take on $W$ workers? No less than all work shared evenly, the longest task, or
-handing all out. And not much more (`graham1969bounds`): from when the task that ends last was handed out
-until it began, no worker was idle. So
+handing all out. And not much more (`graham1969bounds`): the task that ends last is handed out by $n\,d$, and
+until it begins no worker is idle: it waits at most as long as the others take, shared evenly. So
 
 $$\max\Bigl(\tfrac1W \textstyle\sum_i c_i,\; \max_i c_i,\; n\,d\Bigr) \;\le\; T_W \;\le\;
 n\,d + \tfrac1W \sum_i c_i + \bigl(1 - \tfrac1W\bigr) \max_i c_i \tag{3}$$
@@ -361,27 +361,27 @@ r"""
 
 ![The tasks that each of two nodes did; after one is killed, the other does the rest](results/C8.png)
 
-Each bar is a task that came to its end; what was under way on node 2 is run again. Not a digit differs. Are
-two workers twice as fast as one? On a shared machine the wall clock tells how busy the others are. So a task
-counts by its *CPU seconds*, and what the engine adds, the gap until a worker's next task, by the clock, at
-the median. Start-up and waiting for a core are left out. Plain processes beside them, counted alike:
+Both nodes are on your machine. A bar is a task that came to its end; what was under way on node 2 is run
+again. Not a digit differs. Are two workers twice as fast as one? The wall clock tells too how busy other
+programs are. So we add up the *CPU seconds* of tasks, and for what the engine adds the median gap between two
+tasks of a worker. Start-up and waiting for a core are left out. Plain processes stand beside Ray's workers,
+counted alike. Then `makespan` and (4) draw, from measured costs, what more workers would bring:
 
 ![Seconds of one sweep on one worker and on two, of Ray and of plain processes](results/C8_race.png)
 
-What more workers would bring, the evidence draws from the costs that it measures:
-
 ![Times as fast as one core against workers, for sweeps and for one learner](results/C8_model.png)
 
-RLlib, on the same engine, at the settings of C3 (proximal policy optimisation, PPO) and C7, as many steps:
+RLlib is a library of learners on Ray. At the settings of C3 (proximal policy optimisation, PPO) and C7, for
+as many steps, it takes several times the CPU seconds. PPO ends as high; IMPALA scatters, theirs and ours:
 
 ![CPU seconds and final returns of C3's PPO and C7's IMPALA, and of RLlib's](results/C8_rllib.png)
 
 **The verdict.** Whole runs can go anywhere: they talk to nobody, and because chance has an address and a task
-changes nothing else, they can even be done twice. So a sweep gains nearly what its workers are, until the
-longest run or the one driver that hands out work is the limit. One learner must talk at every step. This one
-is so small that one core is best; were its play a thousand times as long, some dozens of workers would be,
-and beyond them each one more is a loss. On a humanoid, play is dear: 80 times the cores were worth 66
-(`salimans2017es`). Before you ask for a cluster, measure $e$ and $g$.
+changes nothing else, they can even be done twice. So $W$ workers do a sweep nearly $W$ times as fast, until
+its longest run or its one driver is the limit. One learner must talk at every step. This one is so small that
+one core is best; were its play a thousand times as long, some dozens of workers would be, and more are a
+loss. A humanoid's play is long: there 80 times the cores were 66 times as fast (`salimans2017es`). Before you
+ask for a cluster, measure $e$ and $g$.
 
 <!-- results: C8 -->
 
