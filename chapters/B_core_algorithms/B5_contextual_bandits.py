@@ -88,10 +88,11 @@ $$g = \frac{\Sigma x}{1 + x^\top \Sigma x}, \qquad \hat\theta \leftarrow \hat\th
 
 ## 2. Two ways to choose
 
-**LinUCB** is optimistic. The belief about an arm has the mean $x^\top \hat\theta$ and the variance $x^\top
-\Sigma x$; a Gaussian lies more than $\alpha$ deviations above its mean with a chance of at most $e^{-\alpha^2
-/ 2}$. Let that be $1/t$ after $t$ plays. (`li2010contextual` keeps $\alpha$ constant; what is proved of this
-rule for every $\theta$ needs a width of about $\sqrt d$ times ours.)
+**LinUCB** is optimistic: it scores an arm by what it may well pay. The belief about an arm has the mean
+$x^\top \hat\theta$ and the variance $x^\top \Sigma x$. A Gaussian lies more than $\alpha$ standard deviations
+above its mean with a chance of at most $e^{-\alpha^2 / 2}$. If that is to be $1/t$ after $t$ plays, then
+$\alpha_t$ is as in (3). (`li2010contextual` keeps $\alpha$ constant. Proofs that hold for every $\theta$ need
+a bonus about $\sqrt d$ times as large.)
 
 $$\text{score}_t(x) = x^\top \hat\theta + \alpha_t \sqrt{x^\top \Sigma\, x}, \qquad \alpha_t = \sqrt{2 \ln t}
 \tag{3}$$
@@ -152,28 +153,33 @@ r"""
 ## 3. How hard can it be?
 
 On one bandit, played ever longer, regret grows with $\ln T$ (B0). Ask instead: given $T$, how much is lost on
-the *worst* one? That needs no visitors: let the same arms be on offer at each play, $x \in \{-1, 1\}^d$, and
-$\theta \in \{-\Delta, \Delta\}^d$. A wrong sign costs $2 \Delta$ a play, and some $1 / \Delta^2$ plays show
-it: $2 / \Delta$ for each of $d$ features, but never over $2 \Delta T$. A wide gap is seen soon, a narrow one
-costs little; the worst is near $\Delta = 1 / \sqrt T$, where both come to $2 d \sqrt T$ in all. There, on
-average over the signs, *every* rule pays (`lattimore2020bandit`, theorem 24.1)
+the *worst* one? That needs no visitors. Let the same arms be on offer at each play, all $x \in \{-1, 1\}^d$,
+and let each weight be $\Delta$ or $-\Delta$: the best arm has the signs of $\theta$.
+
+A wrong sign costs $2 \Delta$ a play, and some $1 / \Delta^2$ plays show that it is wrong. So each of the $d$
+features costs some $2 / \Delta$, and never over $2 \Delta T$. A large $\Delta$ is seen soon, a small one
+costs little. The worst is near $\Delta = 1 / \sqrt T$, where both bounds come to $2 d \sqrt T$ for all
+features. There *every* rule loses, on average over the signs (`lattimore2020bandit`, theorem 24.1),
 
 $$R(T) \;\ge\; \frac{e^{-2}}{8}\, d \sqrt T \tag{5}$$
 
-since one sign turned changes the rewards of $T$ plays by a Kullback–Leibler divergence of $T (2 \Delta)^2 / 2
-= 2$: too little to be sure. Unlike B0's limit, (5) holds at each $T$, but only for the worst bandit.
+since one turned sign changes the rewards of $T$ plays by a Kullback–Leibler divergence of only
+$T (2 \Delta)^2 / 2 = 2$: too little to be sure which it is. Unlike B0's limit, (5) holds at each $T$, but
+only for the worst bandit.
 
 ## 4. A page that never ran
 
-A log holds who came ($x$, one of 20 types), which of 5 articles the old page $b$ showed, and whether it was
-clicked. What would a new page $\pi$, mostly each type's best article, earn, $V$ clicks per visit? The
-**direct method** asks a model $\hat q(x, a)$ of the click rates $q$:
+Now the data are a log: $n$ records of who came ($x_i$, one of 20 types), which of 5 articles the old page $b$
+showed ($a_i$), and whether it was clicked ($r_i$, 1 or 0). A new page $\pi$ would mostly show each type its
+best article. How many clicks per visit, $V$, would it earn? The **direct method** asks a model
+$\hat q(x, a)$ of the click rates $q$:
 
 $$\hat V_\text{DM} = \frac{1}{n} \sum_i \sum_a \pi(a \mid x_i)\, \hat q(x_i, a) \tag{6}$$
 
 **Inverse propensity scoring** (IPS; `horvitz1952generalization`) needs no model. It weighs what was seen by
-B2's importance ratio $w_i = \pi(a_i \mid x_i) / b(a_i \mid x_i)$, and is right on average if $b$ shows
-whatever $\pi$ shows. **Self-normalised** (SNIPS), it divides by the sum of ratios: calmer, a little biased.
+B2's importance ratio $w_i = \pi(a_i \mid x_i) / b(a_i \mid x_i)$. It is right on average if whatever $\pi$
+may show, $b$ shows with some chance. **Self-normalised** (SNIPS), it divides by the sum of the ratios, not by
+their number: that scatters less, and is a little biased.
 
 $$\hat V_\text{IPS} = \frac{1}{n} \sum_i w_i r_i, \qquad
 \hat V_\text{SNIPS} = \frac{\sum_i w_i r_i}{\sum_i w_i} \tag{7}$$
@@ -183,8 +189,9 @@ The **doubly robust** estimate (DR; `dudik2011doubly`) asks the model, and corre
 $$\hat V_\text{DR} = \frac{1}{n} \sum_i \Bigl[\, \sum_a \pi(a \mid x_i)\, \hat q(x_i, a)
 + w_i \bigl(r_i - \hat q(x_i, a_i)\bigr) \Bigr] \tag{8}$$
 
-With the true $b$ it is right on average *whatever* the model: $w_i\, \hat q(x_i, a_i)$ takes away on average
-what the first term put in. With the true $q$ it is right whatever the ratios: $r - q$ is 0 on average.
+It is right on average if either of two things is. With the true $b$, *whatever* the model:
+$w_i\, \hat q(x_i, a_i)$ takes away on average what the first term put in. With the true $q$, whatever the
+ratios: $r - q$ is 0 on average.
 
 *By hand*: one type of visitor; $b$ tosses a coin, $\pi$ always shows article 1, so $w$ is 0 or 2. Shown: 1,
 1, 1, 0; clicks: 1, 0, 1, 1; model: 0.5. IPS: $(2 + 2) / 4$; SNIPS: $4 / 6$; DR: $0.5 + (1 - 1 + 1) / 4$.
@@ -229,12 +236,14 @@ def doubly_robust(log: Log, policy: Table, logging: Table, model: Table) -> Term
 r"""
 ## 5. Where the noise comes from
 
-The scatter of (8) comes from who came ($V(x)$ is what $x$ brings), whether it was clicked, what was shown:
+The scatter of (8) has three sources: who came ($V(x)$ is what $\pi$ earns from $x$), whether they clicked,
+and what was shown to them. In this order:
 
 $$n \operatorname{Var}[\hat V_\text{DR}] = \operatorname{Var}_x\bigl[V(x)\bigr] + \mathbb E\bigl[w^2 q (1 -
 q)\bigr] + \mathbb E_x \operatorname{Var}_{a \sim b}\bigl[w\,(q - \hat q)\bigr] \tag{9}$$
 
-IPS has $\hat q = 0$. A model moves the last part alone; even one that is upside down, $1 - q$, is better.
+IPS is (8) with $\hat q = 0$. A model moves the last part alone. Here even one that is upside down, $1 - q$,
+is better than none.
 
 **Fit no model on the log that it corrects.** If $\hat q$ is the log's own table of mean clicks, the errors in
 (8) sum to 0 in each cell (type, article). So DR *is* the direct method, and a cell that was never shown
@@ -242,21 +251,27 @@ counts 0. *Cross-fitting* mends it: fit on one half, correct on the other, chang
 
 ![Only one part of the variance depends on the model; cross-fitting takes the bias off](results/B5_logs.png)
 
+Left, (9) computed exactly, with five models from none to the true one. Right, the bias of DR with the log's
+own table: clicks are missed, the fewer records the more. Cross-fitted, none is to be seen.
+
 ## 6. Look, break, write
 
 ![DR is right on average and narrower than IPS; the worst regret grows with the root of T](results/B5.png)
 
 **Left**, a bar holds what nine of ten logs say. The model knows how often each article is clicked, but not by
-whom: alone it is off, and sure of it; corrected, it is right on average and narrower than IPS. SNIPS is
-narrower still, like DR with $\hat q = V$; its bias falls as $1/n$: one record has the *old* page's value.
+whom: alone it is off, and scatters so little that it seems sure. Corrected, it is right on average and
+narrower than IPS. SNIPS is narrower still: for long logs it is much like DR with the constant $\hat q = V$.
+Its bias falls as $1/n$. (With one record the ratio cancels, so it says on average what the *old* page earns.)
 
-**Right**, at each $T$ the worst of fifteen gaps. LinUCB and Thompson stay near $d \sqrt T$ (LinUCB's growing
-width adds a root of a logarithm). Greedy can stay with a wrong arm for good. The evidence shows all gaps:
+**Right**, at each $T$ the worst of fifteen gaps $\Delta$. LinUCB and Thompson stay near $d \sqrt T$; LinUCB's
+grows a little faster, since its width grows with the root of $\ln T$. Greedy can stay with a wrong arm for
+good. All gaps, as the evidence shows them:
 
-![Regret over d root T by gap times root T: one hump at every T, but no end for greedy](results/B5_gaps.png)
+![Regret over d root T by gap times root T: LinUCB and Thompson have a hump, greedy none](results/B5_gaps.png)
 
-*One* bandit is easier: its gap stays while $T$ grows, so it moves right, off the hump. And where each visitor
-brings new features, they explore for you: there greedy loses less than LinUCB (`bastani2021mostly`).
+In these units all $T$ nearly share one curve, whose top is the worst gap. *One* bandit is easier: its gap
+stays while $T$ grows, so it moves right, off the hump. And where each visitor brings new features, these do
+the exploring: there greedy loses less than LinUCB (`bastani2021mostly`).
 
 **The verdict.** Choose by a belief, with a bonus or a draw for what it does not know: on the worst of these
 bandits the loss grows with the root of the plays, as it must; greed loses a share of every play. Of a page
