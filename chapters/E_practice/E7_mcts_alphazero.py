@@ -68,47 +68,47 @@ SMOKE = {"num_iterations": 2, "num_games": 8, "num_simulations": 6, "num_playing
 r"""
 ## 1. Whose value?
 
-Two players lay stones in turns; three of one's own in a line win. Our boards are seen by **the player to
-move**: its stones come first, and after a move the sides change places, so that one network can play both
+Two players lay stones in turns; at tic-tac-toe three in a line win. A board is stored as **the player to
+move** sees it: its own stones first. After a move the sides change places, so one network can play both
 colours. A value is what a board brings the player to move, from $-1$ to 1; the other gets its negative:
 
 $$v(s) = \max_a -v(s_a), \qquad v(s) = -1 \text{ or } 0 \text{ if the game has ended in } s, \tag{1}$$
 
 with $s_a$ the board after move $a$, seen by the *other*. An ended game is never worth $+1$: only a last move
 makes a line, so whoever would be next has lost, or nobody has. `chapters/exact` solves (1) for all 5,478
-boards of tic-tac-toe, the full ones first. Bits count up the columns; here both have two cells of a column:
+boards of tic-tac-toe, the full ones first. Three bits are a column; here each player has two stones in one:
 
 ```python
 >>> own, other = 0b000_000_011, 0b000_011_000
->>> games.solve(tic_tac_toe()).of(np.array([[own, other]]))[0]  # a win, a way out, three losses
+>>> games.solve(tic_tac_toe()).of(np.array([[own, other]]))[0]  # nan: taken; a win, a draw, three losses
 array([nan, nan,  1., nan, nan,  0., -1., -1., -1.])
 ```
 
 ## 2. Monte Carlo tree search: a bandit at every board
 
-**Monte Carlo tree search** (MCTS, `coulom2006mcts`) grows the part of the tree that matters. A **simulation**
-adds one board: *walk* down from the root, always by the move with the highest score, until a board is new;
-*evaluate* it; *carry* its value back up. At each board the moves are a bandit's arms (B0). Upper confidence
-bounds for trees (UCT, `kocsis2006uct`) score them as `auer2002finite` does,
+**Monte Carlo tree search** (MCTS, `coulom2006mcts`) grows a tree of boards from the one at hand, its root,
+and only where that matters. A **simulation** adds one board: *walk* down, always by the move with the highest
+score, until a board is new; *evaluate* it; *back up* its value. At each board the moves are a bandit's arms
+(B0). Upper confidence bounds for trees (UCT, `kocsis2006uct`) score them as `auer2002finite` does,
 
 $$\frac{W(s, a)}{N(s, a)} + c\, \sqrt{\frac{\ln \sum_b N(s, b)}{N(s, a)}}, \tag{2}$$
 
-infinite for a move not tried yet. A new board is evaluated by a **rollout**: both play at random to the end,
-which says how good a board is for random players. On the way up the sign changes at every step: if the leaf
-is worth $z$ to the player to move there, the move made $k$ steps above it (1 is the one that led there) gets
+infinite for a move not tried yet. The new board, a leaf, is evaluated by a **rollout**: both play at random
+to the end, which says how good a board is for random players. On the way up the sign changes at every step:
+if the leaf is worth $v$ to the player to move there, the $k$-th move above it ($k = 1$ led to it) gets
 
-$$N(s, a) \leftarrow N(s, a) + 1, \qquad W(s, a) \leftarrow W(s, a) + (-1)^k z. \tag{3}$$
+$$N(s, a) \leftarrow N(s, a) + 1, \qquad W(s, a) \leftarrow W(s, a) + (-1)^k v. \tag{3}$$
 
 ## 3. A network in the search
 
 UCT must try each move of a board before it can prefer one; a strong player looks at few. Let a network say
-beforehand how likely each is the best, the **prior** $P(s, a)$, and what the board is worth, in place of the
-rollout. PUCT (predictor and UCT: `rosin2011puct`, in the form of `silver2017alphagozero`) scores moves by
+how likely each move is to be the best, the **prior** $P(s, a)$, and, in place of a rollout, what the board is
+worth. PUCT (predictor and UCT: `rosin2011puct`, in the form of `silver2017alphagozero`) scores moves by
 
 $$\frac{W(s, a)}{N(s, a)} + c P(s, a) \frac{\sqrt{N(s)}}{1 + N(s, a)}, \; N(s) = 1 + \sum_b N(s, b), \tag{4}$$
 
-with 0, a draw, as the mean of a move not tried. $N(s)$ counts the board's visits, the first one too: with the
-sum alone, as printed there, first choices are blind to the prior. What seems hopeless need not be tried.
+with 0, a draw, as the mean of a move not tried. $N(s)$ counts the board's visits, the first one too. The sum
+alone, which that paper has, is 0 at first, and then so is the prior's term. A hopeless move needs no try.
 
 ```python
 >>> prior, visits, totals = np.array([[[0.5, 0.25, 0.25]], [[2, 0, 1]], [[1, 0, -1]]])
@@ -201,11 +201,11 @@ def search(
 r"""
 ## 4. Self-play: the search teaches the network
 
-AlphaGo (`silver2016alphago`) began with games of people, and mixed rollouts into its values; AlphaGo Zero
-(`silver2017alphagozero`) dropped both, AlphaZero (`silver2018alphazero`) went on to chess and shogi. Search
-plays both sides, moves drawn in proportion to the *square* of their visits, lest results tell of careless
-play. The network's **policy** learns the shares $\pi(a) = N(s, a) / \sum_b N(s, b)$: what it thinks *after*
-thinking. Its **value** learns how the game ended, to who was to move: if $l$ moves led from $s$ to the end,
+AlphaGo (`silver2016alphago`) began with games of people and used rollouts. AlphaGo Zero
+(`silver2017alphagozero`) dropped both; AlphaZero (`silver2018alphazero`) went on to chess and shogi. Search
+plays both sides. Moves are drawn in proportion to the *square* of their visits: games differ, but careless
+moves are few. The **policy** learns what search made of it, the shares $\pi(a) = N(s, a) / \sum_b N(s, b)$.
+The **value** learns how the game ended for the player to move: if $l$ moves led from $s$ to the end,
 
 $$z(s) = (-1)^l\, v(s_\text{end}), \qquad L = -\sum_a \pi(a) \ln P(s, a) + (v(s) - z)^2. \tag{5}$$
 
@@ -216,8 +216,8 @@ $$P(s, a) \leftarrow (1 - \epsilon) P(s, a) + \epsilon\, \xi(a), \; \xi \sim \te
 
 where $\xi$ is as likely to be one list of shares (none negative, of legal moves only, with the sum 1) as any
 other: now and then a move gets a chance that the network would not give it. And most games open with **random
-moves**, so that boards come up which good players avoid. All are learned mirrored and turned as well, where
-the game allows. In earnest the agent plays the most visited move.
+moves**, so that boards come up which good players avoid. Each board is learned mirrored and turned as well,
+where the game allows it. In earnest there is no noise, and the most visited move is played.
 """
 
 
@@ -303,25 +303,25 @@ r"""
 Wins against a few opponents prove little. Tic-tac-toe is small enough for **every** opponent: the agent moves
 where it is its turn, and *all* legal replies are played where it is not. Each sequence of replies is one
 **line**; whoever could beat the agent would do so in one. Besides, (1) says which moves are best. We count
-how often one is found on **decisive** boards, where some legal move is worth less than another, and draw as
-many of each ply (stones on the board): else the many late ones would drown the early ones.
+how often one is found on **decisive** boards, where some legal move is worth less than another: 60 for each
+number of stones, or all if fewer, lest the many late ones drown the early ones.
 
 ![The search finds best moves more often than the network in it](results/E7.png)
 
-The search beats the network in it from the first game on: untrained, too, it sees the wins and the losses
-within its reach. That lead is what the network learns from; better guesses then let the search look further.
+The search, of 24 simulations, is ahead of its network from the start: even with an untrained one it sees wins
+and losses within reach. The network learns from that lead; better guesses then let search look further.
 
 ![Connect-4 on 4 x 4: net, search, plain search; tic-tac-toe: lines lost](results/E7_others.png)
 
-**Left**, Connect-4 on 4 x 4 cells, all 161,029 boards solved. Here the network stays below its search: what
-lies many moves deep is easier to look up than to guess. *Plain* is tree search by (2) with rollouts.
-**Right**, lines lost at tic-tac-toe: with 100 simulations plain search loses some, the trained network none.
-Trained without random openings the agent finds fewer best moves. On film the solver (orange) sets traps:
-![It begins against an untrained network, a trained one, and the search with it](results/E7_film.gif)
+**Left**, Connect-4 on 4 x 4 cells, all 161,029 boards solved. Here the network stays far below its search:
+what lies many moves deep is easier to find than to guess. *Plain* is tree search by (2) with rollouts.
+**Right**, lines lost at tic-tac-toe: plain search loses some, the trained network none, even alone. Not
+drawn: without random openings the agent finds fewer best moves. On film the solver (orange) sets traps:
+![At Connect-4, against an untrained network, a trained one, and the search with it](results/E7_film.gif)
 
-**The verdict.** Far enough to lose to nobody, where that can be tried: from the rules alone, in 2,048
-games, it learns to lose no line of tic-tac-toe with 100 simulations. In the larger game neither gets so far:
-the network finds fewer best moves, and so does search with rollouts in four times as many simulations.
+**The verdict.** Far enough to lose to nobody, where that can be tried: from the rules alone, in 2,048 games,
+they learn to lose no line of tic-tac-toe with 100 simulations. In the larger game each is weaker alone: the
+network finds fewer best moves, and so does search with rollouts, in four times as many simulations.
 
 <!-- results: E7 -->
 
