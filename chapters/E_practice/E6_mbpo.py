@@ -15,7 +15,7 @@ References: `janner2019mbpo`, `chua2018pets`, `asadi2018lipschitz`, `kearns2002s
 
 Symbols: `C` members, `B` transitions, `D` numbers of an observation, `A` of an action, `O` = `D` + 1; $f_c$ a
 member, $n_{ic}$ how often transition $i$ counts for it, $u$ disagreement, $k$ steps of a branch, $\epsilon_P$
-the model's error in chances, $\epsilon$ in distance, $L$ how far a step can pull two states apart.
+the model's error in chances, $\epsilon$ in distance, $L$ the factor by which a step can pull states apart.
 """
 
 # %%
@@ -96,7 +96,7 @@ r"""
 
 To learn a *model* is supervised learning: state and action go in, the next state and the reward come out. A
 step changes little, so "all stays as it is" is nearly right, and useless: what an action does lies in the
-small rest. So a network $f$ foresees the **change**, in units of how much each number varies:
+small rest. So a network $f$ foresees the **change** and the reward, their mean and deviation taken out:
 
 $$y = (s' - s,\; r), \qquad f(s, a) \approx (y - \bar y) / \sigma_y \tag{1}$$
 
@@ -109,8 +109,8 @@ $$\mathcal L = \sum_c \tfrac1B \sum_i n_{ic}\, \tfrac1O
 \bigl| f_c(s_i, a_i) - (y_i - \bar y) / \sigma_y \bigr|^2 \tag{2}$$
 
 What was seen often, all members say alike. Elsewhere each makes up something else, and how far apart they are
-tells where nothing is known. With $\Delta_c$ for the change that member $c$ foresees, their **disagreement**
-is the root mean square distance to their mean $\hat s$:
+tells where nothing is known. With $\Delta_c$ for the change that member $c$ foresees, in the state's own
+units, their **disagreement** is the root mean square distance to their mean $\hat s$:
 
 $$\hat s_c = s + \Delta_c(s, a), \quad u(s, a)^2 = \tfrac1C \textstyle\sum_c | \hat s_c - \hat s |^2 \tag{3}$$
 
@@ -188,17 +188,17 @@ class Model:
 r"""
 ## 2. How long to trust it: two bounds
 
-A **branch** begins in a state that was really met and takes $k$ steps in the model, with today's policy. Then
-values speak. How wrong is the sum? Each step misleads with chance $\epsilon_P$ at most (the total variation
-between $\hat P$ and $P$). At stake is a future worth between 0 and $r_\text{max} / (1 - \gamma)$:
+A **branch** begins in a state that was really met and takes $k$ steps in the model, with today's policy. A
+value stands for the rest. How wrong is the sum, if values and rewards are exact? Each step misleads with
+chance $\epsilon_P$ at most (the total variation between $\hat P$ and $P$). At stake is a future worth between
+0 and $r_\text{max} / (1 - \gamma)$:
 
 $$\Bigl| \mathbb E_{\hat P} \Bigl[ \sum_{i < k} \gamma^i r_i + \gamma^k V^\pi(s_k) \Bigr] - V^\pi(s) \Bigr|
 \;\le\; \sum_{i < k} \gamma^{i + 1} \epsilon_P \frac{r_\text{max}}{1 - \gamma}
 = \gamma\, \epsilon_P\, r_\text{max}\, \frac{1 - \gamma^k}{(1 - \gamma)^2} \tag{4}$$
 
-For $k \to \infty$ this is (1) of E2. `janner2019mbpo` have a like bound, with the policy's change in it, and
-say what is wrong with it: it is lowest at $k = 0$, so by it one would never use a model. It charges the worst
-case at each step, and does not know that a model is also right a little beside its data.
+For $k \to \infty$ this is (1) of E2. `janner2019mbpo` have a like bound. By it one would never use a model,
+since it is lowest at $k = 0$. It charges the worst case at each step; most models do better (section 4).
 
 And where the world rolls no dice (4) is empty: next states that differ by a hair are different outcomes, so
 $\epsilon_P = 1$. There one asks how *far* a branch strays (`asadi2018lipschitz`). Let no imagined step miss
@@ -216,17 +216,17 @@ $$e_{t+1} \le L e_t + \epsilon, \qquad e_k \le \epsilon\, (1 + L + \dots + L^{k-
 
 ## 3. Branches for SAC
 
-**Model-based policy optimisation** (MBPO, `janner2019mbpo`) is Dyna with an ensemble, for SAC. After each
-round in the world it draws states from *all* that were met, branches $k$ steps off each, and takes many
-gradient steps on what it imagined. A member is drawn anew for each step: no branch can build on one's error.
-Ten environments show ten starts; branches of many rounds are kept, for what the policy visits no more.
+**Model-based policy optimisation** (MBPO, `janner2019mbpo`) is Dyna (B7) with an ensemble, for SAC. After
+each round, a step in each of ten environments, it draws states from *all* that were met, branches $k$ steps
+off each, and takes many gradient steps on what it imagined. A member is drawn anew for each step: no branch
+can build on one's error. Branches of 24 rounds are kept, lest critics forget where the policy was.
 
 $$\hat s_0 \sim \text{replay}, \quad a_t \sim \pi(\cdot \mid \hat s_t), \quad (\hat s_{t+1}, \hat r_t) =
 \text{what a random member foresees}, \quad t < k \tag{6}$$
 
 A branch that stops at $k$ has not *ended*: its last state's value counts, as behind any time limit. What ends
 an episode is known, a function `ends`, as in the paper; on Pendulum nothing does. The paper's members foresee
-a spread, too, and a few real transitions join each minibatch: a world without dice needs neither.
+a spread, too, for worlds that roll dice, and some real transitions join each minibatch; we do without both.
 """
 
 
@@ -347,23 +347,23 @@ r"""
 
 ![Left: MBPO reaches the goal long before C6's SAC; right: branches stray, under the bound](results/E6.png)
 
-*Left.* With the same seeds and checks MBPO needs at most a third of the real steps of C6's SAC. Is it the
-model? SAC that takes MBPO's gradient steps on *real* transitions alone comes between, nearer to MBPO: most of
-what C6's lacks is practice, and old transitions serve for that (`chen2021redq`, on larger tasks); imagination
-saves a further part. Dashed, seed 0: one model of the 400 random steps, never fitted again,
-trusted for 100; its policy stays behind.
+*Left.* With the same seeds MBPO needs at most a third of the real steps of C6's SAC. Is it the model? SAC
+with MBPO's gradient steps on *real* transitions comes between, nearer to MBPO: most of what C6's lacks is
+practice, and old transitions do for it (`chen2021redq`). Imagination saves a further part. Orange, seed 0:
+one model of the 400 random steps, never fitted again, is trusted for 100 steps. Its policy stays poor.
 
-*Right.* Half of the branches stay near the world's path for some steps. Upright, an unstable place, a miss
-doubles in four steps ($L = 1.21$). (5) holds, and is careful: most steps miss by far less than the worst.
+*Right.* Half of the branches stay below the blue line, 19 of 20 below the orange one. Upright, where the
+pendulum is unstable, a miss doubles within four steps ($L = 1.21$). (5) holds with much room: most steps miss
+by far less than the worst.
 
 ![Left: what a branch misses, beside (4); right: how wrong a gradient through it is](results/E6_bounds.png)
 
-*Left.* A model that takes a sound world for one that may break comes up to (4); counted models of random
-worlds lie far below. *Right.* On C6's linear system the ensemble's slopes are the system's, and a plan made
-with them costs what Riccati's does; a gradient through branches also needs the reward's, and is less exact.
+*Left.* A model in which a sound world may break meets (4) at one step; counted models of random worlds stay
+far below. *Right.* On C6's linear system the ensemble's slopes are nearly the system's, and a plan made with
+them is nearly the best. A gradient through branches also needs the reward's slopes: it is far less exact.
 
 **The verdict.** Trust a model for as many steps as its misses stay small; disagreement tells where they do
-not. Practice saves real steps; imagination is one way to practise, here somewhat better than memory alone.
+not. MBPO saves over two thirds of C6's real steps, most of them by practice, some by imagination.
 
 <!-- results: E6 -->
 
@@ -453,10 +453,10 @@ model would still be worth its price.
 
 <details><summary>Answer</summary>
 
-On Pendulum it does, but not many: most of what C6's learner lacked was practice, and old transitions will do
-for that. A model is worth more where a policy must learn of actions that nobody tried in a state: replay has
-nothing to say of them, and a critic makes it up. And where the task changes: a new reward, or a new discount,
-needs no new step in the world if the model is at hand.
+On Pendulum it does, on most seeds not many: most of what C6's learner lacked was practice, and old
+transitions will do for that. A model is worth more where a policy must learn of actions that nobody tried in
+a state: replay has nothing to say of them, and a critic makes it up. And where the task changes: a new
+reward, or a new discount, needs no new step in the world if the model is at hand.
 </details>
 
 *E6.6 · Find the bug* (10 minutes). `rl exercise E6.bug` writes a function of this lesson with a mistake in

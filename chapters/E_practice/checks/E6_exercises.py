@@ -133,10 +133,10 @@ Does it need more real steps? Name two cases in which a model would still be wor
         minutes=10,
         difficulty="medium",
         answer=r"""
-On Pendulum it does, but not many: most of what C6's learner lacked was practice, and old transitions will do
-for that. A model is worth more where a policy must learn of actions that nobody tried in a state: replay has
-nothing to say of them, and a critic makes it up. And where the task changes: a new reward, or a new discount,
-needs no new step in the world if the model is at hand.
+On Pendulum it does, on most seeds not many: most of what C6's learner lacked was practice, and old
+transitions will do for that. A model is worth more where a policy must learn of actions that nobody tried in
+a state: replay has nothing to say of them, and a critic makes it up. And where the task changes: a new
+reward, or a new discount, needs no new step in the world if the model is at hand.
 """,
     ),
 }
