@@ -6,7 +6,7 @@ r"""
 from it than by copying, what goes wrong, and can one know how good it is before it is ever let loose?
 
 **Before this:** B4 (deep Q-networks, DQN), A3 (values by a linear solve), E11 (cloning). **Changes from B4:**
-no new data ever come to correct a wrong value. **Next:** E2, other comforts to lose.
+no new data ever come to correct a wrong value. **Next:** E2, what else may be missing.
 
 **Time.** 30 s on 2 cores; with all evidence 120 s.
 
@@ -92,10 +92,10 @@ and by (1) it spreads. In B4 the agent would now go there, and learn better. Her
 *extrapolation error* (`fujimoto2019bcq`); `levine2020offline` surveys the field, `fu2020d4rl` its tasks.
 
 We pay $1 - \gamma$ a step, so a pole that never falls is worth 1, and **no policy is worth more**. Our first
-log is a good controller's on CartPole: one push in twenty wrong, no fall. What can (1) learn? Every step pays
-and none ends, so *the same 1 for both pushes, everywhere, solves it*. All that speaks for a push is that the
-controller did it. The second log is from a test bench, where attempts begin anywhere: two machines are wired
-rightly, and eight do the opposite of what is good four times in five. (A time limit cuts nothing in (1).)
+log is a good controller's on CartPole: one push in twenty is wrong, none falls. Every step pays and none ends
+(a time limit is no end), so *the same 1 for both pushes, everywhere*, solves (1): $1 = 1 - \gamma + \gamma$.
+All that speaks for a push is that the controller did it. The second log is from a test bench, where attempts
+begin anywhere: two machines are wired rightly, eight do the opposite of what is good four times in five.
 
 ## 2. Pessimism: CQL
 
@@ -108,20 +108,21 @@ You know the bracket: a language model's cross-entropy, with $Q(s, \cdot)$ for l
 for the label. CQL is cloning and (1) in one network; $\alpha = 0$ is DQN.
 
 *Where does it end?* Take a table, evaluate a fixed $\pi$, and pull down in proportion to $\pi$. In each cell
-the loss is level where $Q$ lies below its backup by a price, as if each action *cost* something:
+the slope of the loss, $\pi_\beta (Q - y) + \alpha (\pi - \pi_\beta)$, is 0 where $Q$ lies below its backup
+$y$ by a price, as if each action *cost* something:
 
 $$\hat Q(s, a) = R(s, a) - \alpha\, c(s, a) + \gamma \sum_{s', b} P(s' \mid s, a)\, \pi(b \mid s')\,
 \hat Q(s', b), \qquad c(s, a) = \frac{\pi(a \mid s)}{\pi_\beta(a \mid s)} - 1 \tag{3}$$
 
-What the log seldom did is dear; what it did more often than $\pi$ would is *subsidised*, so a single
+What $\pi$ does more often than the log is dear; what it does less often is *subsidised*, so a single
 $\hat Q(s, a)$ may lie above the truth. But averaged over $\pi$ the price cannot be negative,
 
 $$\sum_a \pi(a \mid s)\, c(s, a) = \sum_a \frac{\bigl(\pi(a \mid s) - \pi_\beta(a \mid s)\bigr)^2}
 {\pi_\beta(a \mid s)} = \chi^2(s) \ge 0, \tag{4}$$
 
 so **$\hat V(s) = \sum_a \pi(a \mid s) \hat Q(s, a)$ is a lower bound in every state** (theorem 3.2 there),
-too low by $\alpha$ times the $\chi^2$ that $\pi$ will meet, discounted. Without the push upwards $c$ is
-$\pi / \pi_\beta \ge 0$: then each *action* is bounded too (theorem 3.1), and $\hat V$ is lower still.
+too low by $\alpha$ times the discounted sum of the $\chi^2$ that $\pi$ will meet. Without the push upwards
+$c$ is $\pi / \pi_\beta \ge 0$: then each *action* is bounded too (theorem 3.1), and $\hat V$ is lower still.
 
 *By hand.* The log acts by (0.8, 0.2) and $\pi$ by (0.5, 0.5): the mean of its prices, (4), is 0.5625.
 
@@ -130,8 +131,8 @@ $\pi / \pi_\beta \ge 0$: then each *action* is bounded too (theorem 3.1), and $\
 array([[-0.375,  1.5  ]])
 ```
 
-All this is for exact backups and a $\pi$ that stands still. In (2) the softmax of $Q$ takes $\pi$'s place, in
-(1) a maximum: there the bound asks that the policy change slowly (theorem 3.3), and we promise nothing.
+All this is for exact backups and a $\pi$ that stands still. But (2) pulls down by the softmax of $Q$, and (1)
+takes a maximum. There the bound asks that the policy change slowly (theorem 3.3), and we promise nothing.
 
 Chapter D's Kullback–Leibler (KL) penalty is the same pessimism with another distance: a policy pays, in each
 state that it meets, for leaving the one that wrote the data. Direct preference optimisation (D4) learns from
@@ -166,21 +167,21 @@ r"""
 ## 3. Never ask for what is not there: IQL
 
 **Implicit Q-learning** (IQL, `kostrikov2022iql`) takes no maximum at all. A second network $V$ is fitted to
-the values of actions *in the log*, by a lopsided square; what it finds in a table is their **expectile** $m$,
-a mean that leans to the upper side:
+the values of actions *in the log* by a lopsided square, (5). In a table it finds their **expectile** $m$,
+(6): a mean that leans to the upper side.
 
 $$\ell_\tau(u) = \bigl|\tau - \mathbf 1[u < 0]\bigr|\, u^2, \qquad u = Q(s, a) - V(s) \tag{5}$$
 
 $$m = \frac{\sum_a p_a\, Q(s, a)}{\sum_a p_a}, \qquad
 p_a = \pi_\beta(a \mid s)\, \bigl|\tau - \mathbf 1[Q(s, a) < m]\bigr| \tag{6}$$
 
-At $\tau = 0.5$ it is the mean; as $\tau \to 1$ it becomes the best action *that the log took*. *By hand:* two
-actions worth 0 and 1, the better one taken once in four times, $\tau = 0.9$. They count $0.75 \cdot 0.1 =
-0.075$ and $0.25 \cdot 0.9 = 0.225$, so by (6) $m = 0.225 / 0.3 = 0.75$, three times the mean.
+At $\tau = 0.5$ it is the mean; as $\tau \to 1$ it nears the best value *in the log*. *By hand:* two actions
+worth 0 and 1, the better one taken once in four times, $\tau = 0.9$. They count $0.75 \cdot 0.1 = 0.075$ and
+$0.25 \cdot 0.9 = 0.225$, so by (6) $m = 0.225 / 0.3 = 0.75$, three times the mean.
 
-Then (1), with $v = V$. Why not lean in (1) at once, without $V$? One must lean over *actions*, which one can
-choose, and never over where luck leads; $Q$ averages luck out first. Last, the policy is a clone for which
-good actions count more (`peng2019awr`), up to a limit:
+$Q$ then learns by (1), with $v = V$. Why not lean in (1) at once, without $V$? One must lean over *actions*,
+which one can choose, and never over where luck leads; $Q$ averages luck out first. Last, the policy is a
+clone for which good actions count more (`peng2019awr`), up to a limit:
 
 $$L_\pi = -w\, \log \pi(a \mid s), \qquad w = \min\bigl(e^{u / \eta},\; w_{\max}\bigr) \tag{7}$$
 
@@ -295,21 +296,22 @@ r"""
 
 ![Returns of four learners on two logs: DQN falls on the good one, the clone on the other](results/E10.png)
 
-On the good log DQN lets the pole fall at once. What it prefers is made up: its values run far beyond 1. The
-same network with (2), or with (5) to (7), holds the pole, as the clone does. On the other log the clone does
-what most machines did; Q-learning saw what came of that, and earns more. No log says how much pessimism is
-right: we found $\alpha$ by trying in the world itself, and half of it fell short of 475 on some seeds.
+On the good log DQN lets the pole fall at once. Its values, made up, run far beyond 1. With (2), or (5) to
+(7), the same network holds the pole, as the clone does. On the other log the clone does what was done most;
+the others saw what came of it, and earn more. DQN earns most, on all seeds but one: pessimism has a price. No
+log says how much is right: we tried in the world, and half of our $\alpha$ fell short of 475 on some seeds.
 
 ![Returns against the share of machines that are wired rightly](results/E10_share.png)
 
-How much of the log must be good? Some of it: where no machine shows how it is done both learners fail. But
-CQL makes more than the clone of each share that is neither nothing nor all.
+How much of the log must be good? Some of it: where no machine shows how it is done both learners fail. But at
+each share that we tried between none and all CQL earns more than the clone.
 
 ![Forecasts of fitted evaluation against measured values](results/E10_fitted.png)
 
 From the bench's log, which shows falls of every kind, forecasts lie near what was measured. From the good log
 the forecast of a policy whose pushes it lacks runs off (crosses): no method learns what a log does not show.
 
+In a random table whose log lacks an action in each state, IQL's values rise with $\tau$ to the dashed line:
 ![IQL's values rise with tau to the best policy within the log's actions](results/E10_expectiles.png)
 
 **The verdict.** Yes, where the log shows what goes wrong: there Q-learning beats a copy. Where it shows only
