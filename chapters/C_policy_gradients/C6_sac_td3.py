@@ -81,7 +81,7 @@ r"""
 Q-learning's target (1) asks what the next state is worth, $v(s')$: in B4, a maximum over two actions. Over
 all of Pendulum's torques that is a search. *Deep deterministic policy gradient* (DDPG, `lillicrap2016ddpg`)
 trains a second network to know the answer: the actor $\mu_\theta$, one action for each state, climbs the
-critic's slope in the action, (2) (`silver2014dpg`). Slow copies, $^-$, give the target, following closely:
+critic's slope in the action, (2) (`silver2014dpg`). Copies that follow slowly, $^-$, give the target:
 
 $$y = r + \gamma\,(1 - \text{terminated})\; v(s'), \qquad v(s') = Q^-(s', \mu^-(s')) \tag{1}$$
 

@@ -6,7 +6,7 @@ r"""
 it: old data, old weights, or the old network's answers?
 
 **Before this:** A3 (values by a linear solve), C1 (policy gradients). **Changes from C1:** the task changes
-under way, and the return is computed, not sampled. **Next:** E2, other comforts to lose.
+under way, and the return is computed, not sampled. **Next:** E2, projects of your own.
 
 **Time.** 25 s on 2 cores; with all evidence 180 s.
 
@@ -178,7 +178,7 @@ few answers the sum over $y$ is exact. Two things that repositories compute inst
   the model would (`kunstner2019limitations`). For one logit, sure of the right label with chance $p$, the
   true one is $p\,(1 - p)$, the empirical $(1 - p)^2$.
 * **The batch-mean "Fisher"**: the square of a batch's *mean* slope, since that is what `backward` leaves.
-  The model's own slopes are 0 on average, so a mean of $B$ has the mean square $F / B$: 3 % at 32.
+  For the model's own answers slopes are 0 on average, so a mean of $B$ has the mean square $F/B$: 3 % at 32.
 
 **A model that is sure has no Fisher.** As $p \to 1$, $p\,(1 - p) \to 0$, and (4) keeps nothing. The parabola
 is right, very near $\theta^\ast$; the KL it stands for is flat there and rises steeply further out.
@@ -310,8 +310,8 @@ to a policy's reference does, holds the new goal back and still loses much of th
 
 ![The KL of one logit and its parabola; a trace of F that vanishes](results/E12_sure.png)
 
-It is not the diagonal that fails the tables but the parabola: the KL that it stands for keeps nearly all.
-Right: as doubt vanishes $F$ vanishes with it, so what $\lambda$ means depends on when you stop.
+Left, a sure logit's parabola stays near 0 where its KL rises. It, not the diagonal, fails the tables: the KL
+itself keeps nearly all. Right, as doubt vanishes so does $F$: what $\lambda$ means depends on when you stop.
 
 ![Average accuracy against the strength of each remedy](results/E12_strengths.png)
 
