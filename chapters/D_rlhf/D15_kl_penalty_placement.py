@@ -5,15 +5,16 @@ r"""
 **Question.** The penalty for leaving the reference can be taken from the reward or added to the loss, and
 estimated from samples in three ways. Do all of these ask for the same policy?
 
-**Before this:** D5, right before this lesson, whatever the numbers say. **Changes from D5:** every completion
-of the world (D2's token world) can be listed: estimates, gradients and ends are exact. **Next:** D6.
+**Before this:** D5, which this lesson follows in the course's order. **Changes from D5:** in D2's token world
+every completion can be listed. So estimates, gradients and the ends of training are exact. **Next:** D6.
 
 **Time.** 55 s on 2 cores; with all evidence 150 s.
 
 References: `schulman2020kl`, `shao2024deepseekmath`, `ahmadian2024rloo`, `korbak2022bayesian`.
 
 Symbols: $u = \log \pi_\text{ref} - \log \pi_\theta$ of a token or completion $y$, $k$ an estimate made of it,
-$\beta$ penalty weight, $\hat A$ advantage, $m_t$ mask, $\sigma_r$ as in (6).
+$r$ reward, $\beta$ penalty weight, $\hat A$ advantage, $w_t$ importance ratio, $m_t$ mask, $\sigma_r$ spread
+of a prompt's rewards, as in (6).
 """
 
 # %%
@@ -70,14 +71,16 @@ SMOKE = {"num_updates": 3}
 r"""
 ## 1. Three estimates, as values
 
-Asked for is $J(\pi) = \mathbb E_\pi[r] - \beta\, \mathrm{KL}(\pi \Vert \pi_\text{ref})$. One policy has the
-most of it, $\pi^\ast \propto \pi_\text{ref}\, e^{r/\beta}$ (`korbak2022bayesian`). But a learner has samples.
-What does one, with its $u$, say about the Kullback–Leibler divergence (KL; `schulman2020kl`)?
+Training is to raise $J(\pi) = \mathbb E_\pi[r] - \beta\, \mathrm{KL}(\pi \Vert \pi_\text{ref})$: the reward,
+less the Kullback–Leibler (KL) divergence from the reference. One policy has the most of it: $\pi^\ast \propto
+\pi_\text{ref}\, e^{r/\beta}$ (`korbak2022bayesian`). A learner only has samples $y \sim \pi$. Three estimates
+of the divergence need just the $u$ of one sample (`schulman2020kl`):
 
 $$k_1 = -u, \qquad k_2 = \tfrac12 u^2, \qquad k_3 = e^{u} - 1 - u \tag{1}$$
 
-The mean of $k_1$ is the divergence. So is that of $k_3$, as $\mathbb E_\pi[e^u] = \sum_y \pi_\text{ref}(y) =
-1$, and $k_3$ is never negative. *By hand*, where the divergence is $0.8 \ln 1.6 + 0.2 \ln 0.4 = 0.193$:
+The mean of $k_1$ is the divergence. So is that of $k_3$: it adds $e^u - 1$, which has mean 0, as
+$\mathbb E_\pi[e^u] = \sum_y \pi_\text{ref}(y) = 1$. And $k_3$ is never negative. $k_2$ is right only nearly,
+while the policies are close. *By hand*, where the divergence is $0.8 \ln 1.6 + 0.2 \ln 0.4 = 0.193$:
 
 ```python
 >>> policy, reference = torch.tensor([0.8, 0.2]), torch.tensor([0.5, 0.5])
@@ -98,12 +101,13 @@ def kl_estimate(log_probs: Tensor, ref_log_probs: Tensor, kind: str) -> Tensor:
 r"""
 ## 2. The same estimates, as gradients
 
-A loss is differentiated, and the samples come from $\pi_\theta$ too, so $\theta$ stands in two places:
+In a loss an estimate is differentiated. But $\theta$ stands in two places: in $k$, and in the policy that
+draws the samples. The product rule gives a term for each:
 
 $$\nabla\, \mathbb E_\pi[k] = \mathbb E_\pi[\nabla k] + \mathbb E_\pi[k\, \nabla \log \pi] \tag{2}$$
 
-Autograd on samples sees the first term only. For completions, as $\nabla u = -\nabla \log \pi$, it is this
-($e^u$ makes a mean over $\pi$ one over $\pi_\text{ref}$):
+Autograd takes the samples as given: it sees the first term only. For whole completions, with $\nabla u =
+-\nabla \log \pi$, and in the last line $\pi\, e^u = \pi_\text{ref}$, that term is
 
 $$\begin{aligned}
 \mathbb E[\nabla k_1] &= \mathbb E[\nabla \log \pi] = \nabla \textstyle\sum_y \pi(y) = 0 \\
@@ -111,11 +115,13 @@ $$\begin{aligned}
 \mathbb E[\nabla k_3] &= \mathbb E[(1 - e^u) \nabla \log \pi] = \nabla \mathrm{KL}(\pi_\text{ref} \Vert \pi)
 \end{aligned} \tag{3}$$
 
-By (3) $k_1$ in a loss is no penalty at all. $k_2$, wrong as a value, is right as a gradient. $k_3$, which
-GRPO (*group relative policy optimisation*) has, pulls along the *other* direction of the divergence, and that
-hardly minds what has become too *likely*. Token by token, as in GRPO, even $k_2$ forgets something: that a
-token decides which come next. *By hand*, along the first logit; the divergence's own slope is
-$0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$:
+So $k_1$ in a loss is no penalty at all. $k_2$, wrong as a value, is right as a gradient. $k_3$, the choice of
+GRPO (*group relative policy optimisation*), pulls along the *other* direction of the divergence. That hardly
+minds what has become too *likely*: there $1 - e^u$ stays below 1, while $-u$ grows without bound.
+
+GRPO takes the $u$ of single tokens. Then even $k_2$ forgets something: that a token decides which come next.
+*By hand*, for the policies above, along the first logit. The divergence's own slope is
+$0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$. For the estimates `detach` holds the sampling fixed:
 
 ```python
 >>> logits, ref = torch.tensor([0.8, 0.2]).log().requires_grad_(), torch.tensor([0.5, 0.5]).log()
@@ -151,18 +157,21 @@ def exact_estimates(world: TokenWorld, policy: nn.Module) -> dict[str, Float[Ten
 r"""
 ## 3. Two places for the penalty
 
-The old way, of proximal policy optimisation (PPO) and of REINFORCE leave-one-out (RLOO): take $\beta k_1$
-from the reward. A policy gradient multiplies it by $\nabla \log \pi$: just what autograd misses in (2).
+The old way, of proximal policy optimisation (PPO) and of REINFORCE leave-one-out (RLOO), takes $\beta k_1$
+from the reward. A policy gradient multiplies a reward by $\nabla \log \pi$, and $k_1 \nabla \log \pi$ is just
+the term of (2) that autograd misses. The other one is 0 by (3).
 
 $$\tilde r = r - \beta \textstyle\sum_t m_t \bigl[\log \pi_\text{old} - \log \pi_\text{ref}\bigr] \tag{4}$$
 
-At $\pi^\ast$ this is the same for every completion of a prompt: every advantage is zero, and neither a
-division nor weights by length can move that point. The new way, GRPO's, adds an estimate of each token's
-divergence to the loss. (Each batch is used once: every ratio $w_t$ is 1, and no clip acts.)
+At $\pi^\ast$ this is the same for every completion of a prompt: $\beta \log (\pi^\ast / \pi_\text{ref})$ is
+$r$ less a constant. So every advantage is zero, and neither a division nor weights by length (D5) can move
+that point. The new way, GRPO's, adds an estimate of each token's divergence to the loss. (Each batch is used
+once here: every ratio $w_t = \pi_\theta / \pi_\text{old}$ is 1, and no clip acts.)
 
 $$\ell_t = -w_t \hat A + \beta\, k(u_t) \tag{5}$$
 
-With $w_t k_3$ in its place, as one library has it, the gradient is $k_2$'s, since $k_3 + 1 - e^u = -u$.
+The library `trl` has $w_t k_3$ in place of $k_3$. Where $w_t = 1$, this has the gradient $(k_3 + 1 - e^u)\,
+\nabla \log \pi = -u\, \nabla \log \pi$: that of $k_2$.
 """
 
 
@@ -186,14 +195,16 @@ def token_losses(log_probs: Grid, batch: dict[str, Tensor], cfg: Config) -> Grid
 r"""
 ## 4. Where does it end? Enumerate
 
-A learner rests where its *expected* update is zero. Weigh each completion by its probability, as in a group
-without end, and walk along the expected gradient until nothing is left of it:
+A learner rests where its *expected* update is zero. To find that point, weigh each completion by its
+probability, as in a group without end, and walk along the expected gradient until hardly anything is left of
+it. The advantages in such a group (if the penalty stands in the reward, with $\tilde r$ for $r$):
 
 $$\hat A(y) = \frac{r(y) - \mathbb E_\pi[r]}{\sigma_r}, \qquad \sigma_r^2 = \mathrm{Var}_\pi[r] \tag{6}$$
 
-With the penalty in the loss, $\hat A - \beta k = \bigl[(r - \mathbb E_\pi[r]) - \beta \sigma_r\, k\bigr] /
-\sigma_r$: **to divide is to have $\beta \sigma_r$ in $\beta$'s place**, prompt by prompt. The less a prompt's
-completions differ in worth, the less its policy is held.
+With the penalty in the loss, a completion's push $\hat A\, \nabla \log \pi - \beta \nabla k$ is
+$\bigl[(r - \mathbb E_\pi[r])\, \nabla \log \pi - \beta \sigma_r \nabla k\bigr] / \sigma_r$. So **to divide is
+to have $\beta \sigma_r$ in $\beta$'s place**, prompt by prompt. The less a prompt's completions differ in
+worth, the less its policy is held. (A factor $1 / \sigma_r$ for a whole prompt does not move its end.)
 """
 
 
@@ -280,18 +291,27 @@ r"""
 
 ![k1 in the reward and k2 of completions are right as gradients; where two learners end](results/D15.png)
 
-*Left*, at a policy on the way: how far what autograd sees lies from the divergence's gradient. *Right:* no
-policy lies above the dashed frontier; the star is $\pi^\ast$. In its published form GRPO goes elsewhere, and
-not for want of steps: the cross is where its expected update is zero, found without a sample. Two causes, the
-other direction of the divergence and the division; the evidence (`rl run D15 --evidence`) takes them apart:
+*Left*, at a policy about half-way from the reference to the cross: how far the gradient that autograd sees
+lies from the divergence's; without a penalty it would be 1. *Right:* no policy lies above the dashed
+frontier, the star is $\pi^\ast$, and squares are the best of $n$ samples (D13). In its published form GRPO
+goes elsewhere, and not for want of steps: the cross is where its expected update is zero, found without a
+sample. Three causes are the other direction of the divergence, its split into tokens, and the division. The
+evidence (`rl run D15 --evidence`) takes them apart:
 
 ![The estimates as values and as gradients; one change each, a dot a seed](results/D15_estimates.png)
+
+*Right*: with the penalty in the reward, averages, the division and group sizes hardly matter. In the loss,
+$k_1$ is worse than no training; $k_3$ closes less of the gap than $k_2$ does; times the ratio, as much.
+
 ![Four learners and the exact frontier; the divergence of each prompt](results/D15_ends.png)
 
+*Right*: on the second prompt rewards differ half as much. There $\pi^\ast$ moves less, and so does $k_3$
+undivided; GRPO's published form, which divides, moves equally far on both.
+
 **The verdict.** No. Taken from the reward, the penalty asks for $\pi^\ast$, and sampled GRPO gets there. In
-the loss, token by token, it asks for something else with every estimate: $k_1$ for nothing, $k_3$ for the
-other direction of the divergence, $k_2$ for that of the next token alone; and a division gives each prompt
-its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, use the reward.
+the loss, token by token, every estimate asks for something else: $k_1$ for no penalty, $k_2$ for the right
+direction of the divergence and $k_3$ for the other one, both of the next token alone. And there a division
+gives each prompt its own $\beta$. A right value is not a right gradient: if you mean $J$, use the reward.
 
 <!-- results: D15 -->
 
@@ -343,8 +363,8 @@ its own $\beta$. Right as a value is not right as a gradient: if you mean $J$, u
 
 <!-- /results -->
 
-**Break it.** `rl break D15 reward_for_leaving`: the sign in (4). `rl break D15 sees_the_sampling`: then $k_1$
-has a gradient. Without an edit: `rl run D15 --kl-kind k1`.
+**Break it.** `rl break D15 reward_for_leaving` turns the sign in (4). `rl break D15 sees_the_sampling` shows
+autograd both terms of (2): then $k_1$ has a gradient. Without an edit: `rl run D15 --kl-kind k1`.
 
 **Exercises.**
 
@@ -359,18 +379,19 @@ and it is $k_3$ for $c = 1$:
 
 $$k = -u + c\,(e^u - 1) \tag{E1}$$
 
-Which $c$ has the least variance (a *control variate*)? Write it, and try it on $\pi = (0.8, 0.2)$,
-$\pi_\text{ref} = (0.5, 0.5)$, then on policies that are nearly equal.
+A term with mean 0 that is added to lower the variance is called a *control variate*. The least variance is at
 
 $$c = \frac{\mathbb E_\pi[u\,(e^u - 1)]}{\mathbb E_\pi[(e^u - 1)^2]} \tag{E2}$$
 
-And what is the gradient of (E1), if it stands in a loss? `rl exercise D15.best_factor`.
+Write this $c$, and try it on $\pi = (0.8, 0.2)$, $\pi_\text{ref} = (0.5, 0.5)$, then on policies that are
+nearly equal. And what is the mean gradient of (E1), if it stands in a loss? `rl exercise D15.best_factor`.
 
 <details><summary>Answer</summary>
 
-About 0.74, and nearly 1: that is what recommends $k_3$ as a value. In a loss the gradient is
+About 0.74 for the two given policies, and nearly 1 for nearly equal ones: that is what recommends $k_3$ as a
+value. In a loss the mean gradient is
 $-c\, \mathbb E_{\pi_\text{ref}}[\nabla \log \pi] = c\, \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)$.
-What is free as a value sets the penalty's strength.
+So $c$, which is free as a value, sets the penalty's strength.
 </details>
 
 *D15.3 · Ask every token* (20 minutes, medium). No estimate is needed for the *next* token: its divergence is
@@ -379,12 +400,13 @@ a sum over the vocabulary. Add it up along a completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, and which token is drawn next adds no noise to that token's part.
-Is it right in a loss? `rl exercise D15.next_token_kl`.
+Its mean over sampled completions is the divergence. Which token is drawn at $t$ adds no noise to the term of
+$t$. Does it have the right gradient in a loss? `rl exercise D15.next_token_kl`.
 
 <details><summary>Answer</summary>
 
-Its gradient is that of $k_2$ of tokens: autograd still does not see that a token decides which come next.
+No. Its mean gradient is that of $k_2$ of tokens: autograd still does not see that a token decides which come
+next.
 </details>
 
 *D15.4 · Find the bug* (10 minutes). `rl exercise D15.bug` writes a function of this lesson with a mistake in

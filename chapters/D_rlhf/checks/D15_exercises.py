@@ -86,12 +86,12 @@ As $e^u - 1$ has mean 0, this is right as a value for every $c$, and it is $k_3$
 
 $$k = -u + c\,(e^u - 1) \tag{E1}$$
 
-Which $c$ has the least variance (a *control variate*)? Write it, and try it on $\pi = (0.8, 0.2)$,
-$\pi_\text{ref} = (0.5, 0.5)$, then on policies that are nearly equal.
+A term with mean 0 that is added to lower the variance is called a *control variate*. The least variance is at
 
 $$c = \frac{\mathbb E_\pi[u\,(e^u - 1)]}{\mathbb E_\pi[(e^u - 1)^2]} \tag{E2}$$
 
-And what is the gradient of (E1), if it stands in a loss?
+Write this $c$, and try it on $\pi = (0.8, 0.2)$, $\pi_\text{ref} = (0.5, 0.5)$, then on policies that are
+nearly equal. And what is the mean gradient of (E1), if it stands in a loss?
 """,
         minutes=25,
         difficulty="medium",
@@ -123,9 +123,10 @@ And what is the gradient of (E1), if it stands in a loss?
             ),
         },
         answer=r"""
-About 0.74, and nearly 1: that is what recommends $k_3$ as a value. In a loss the gradient is
+About 0.74 for the two given policies, and nearly 1 for nearly equal ones: that is what recommends $k_3$ as a
+value. In a loss the mean gradient is
 $-c\, \mathbb E_{\pi_\text{ref}}[\nabla \log \pi] = c\, \nabla\, \mathrm{KL}(\pi_\text{ref} \Vert \pi)$.
-What is free as a value sets the penalty's strength.
+So $c$, which is free as a value, sets the penalty's strength.
 """,
     ),
     "next_token_kl": Exercise(
@@ -137,8 +138,8 @@ completion that was sampled.
 $$\textstyle\sum_t m_t \sum_v \pi(v \mid y_{<t})\, \bigl[\log \pi(v \mid y_{<t}) -
 \log \pi_\text{ref}(v \mid y_{<t})\bigr] \tag{E3}$$
 
-Its mean over completions is the divergence, and which token is drawn next adds no noise to that token's part.
-Is it right in a loss?
+Its mean over sampled completions is the divergence. Which token is drawn at $t$ adds no noise to the term of
+$t$. Does it have the right gradient in a loss?
 """,
         minutes=20,
         difficulty="medium",
@@ -170,7 +171,8 @@ Is it right in a loss?
             ),
         },
         answer=r"""
-Its gradient is that of $k_2$ of tokens: autograd still does not see that a token decides which come next.
+No. Its mean gradient is that of $k_2$ of tokens: autograd still does not see that a token decides which come
+next.
 """,
     ),
 }
