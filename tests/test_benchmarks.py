@@ -211,7 +211,14 @@ def test_an_interrupted_race_keeps_what_it_has(tmp_path, monkeypatch, capsys):
     assert len(race.load(tmp_path / "small.json")["runs"]) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),  # test_stopping.py sees all three
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_a_race_with_the_run_under_way(number, tmp_path):
     def heed():
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -596,7 +596,12 @@ class TestSubmission:
         assert command("--resume", stub=stub)[0] == 0
 
     @pytest.mark.parametrize(
-        ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+        ("number", "exit_code"),
+        [
+            (signal.SIGINT, 130),
+            pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # test_stopping.py sees all three
+            pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+        ],
     )
     def test_a_signal_leaves_a_job_that_can_be_resumed(self, number, exit_code, command, serve, tmp_path):
         stub = serve(statuses=("running",))

@@ -51,6 +51,7 @@ def test_a_value_is_finite_as_long_as_the_discount_shrinks_the_square():
         alone = lqr.LQR(np.array([[a]]), np.zeros((1, 1)), np.eye(1), np.eye(1), gamma)
         value = lqr.evaluate_exactly(alone, np.zeros((1, 1)))
         assert value.P[0, 0] == pytest.approx(1 / (1 - gamma * a**2))
+        assert value(np.zeros((1, 1))) == 0.0, "who is at rest at 0 stays there and pays nothing"
     edge = lqr.LQR(np.eye(1), np.zeros((1, 1)), np.eye(1), np.eye(1), gamma=1.0)
     with pytest.raises(RuntimeError, match="grows faster"):
         lqr.evaluate_exactly(edge, np.zeros((1, 1)))
@@ -81,10 +82,10 @@ def test_no_other_gain_is_better():
 
 
 def test_the_value_of_a_policy_is_the_sum_of_its_rewards():
-    """Played: without noise to the digit; with noise in the mean over many, entropies included."""
+    """Played: without noise to the digit; with noise in the mean over many, with and without entropies."""
     rng, system = np.random.default_rng(2), lqr.mass_on_a_line()
-    K, covariance, alpha = np.array([[0.9, 1.1]]), np.array([[0.3]]), 0.5
-    for wide, count in ((None, 1), (covariance, 40_000)):
+    K, covariance = np.array([[0.9, 1.1]]), np.array([[0.3]])
+    for wide, count, alpha in ((None, 1, 0.5), (covariance, 20_000, 0.5), (covariance, 20_000, 0.0)):
         start = np.array([[0.7, -0.4]])
         states, total = np.repeat(start, count, axis=0), np.zeros(count)
         for t in range(250):

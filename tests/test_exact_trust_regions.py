@@ -71,12 +71,18 @@ def test_advantages_are_0_on_average_and_by_hand():
 
 def test_pairs_are_near_and_far():
     rng = np.random.default_rng(4)
-    distances = []
+    distances, scales = [], []
     for _ in range(200):
         mdp, old, new, start = random_pair(rng, 4, 2)
         assert mdp.P.shape == (4, 2, 4)
         np.testing.assert_allclose([mdp.P.sum(axis=2).min(), old.sum(), new.sum(), start.sum()], [1, 4, 4, 1])
         assert 0.5 <= mdp.gamma <= 0.99
         distances.append(np.abs(old - new).max())
+        # log-ratios of two actions differ by d times the difference of two normal draws
+        log_ratio = np.log(new) - np.log(old)
+        scales.append(np.log10(np.sqrt(((log_ratio[:, 0] - log_ratio[:, 1]) ** 2).mean() / 2)))
     assert min(distances) < 0.01
     assert max(distances) > 0.5
+    assert min(scales) < -2.5, "d is drawn between a thousandth ..."
+    assert 0.6 < max(scales) < 1.5, "... and ten,"
+    assert abs(np.mean(scales) + 1.0) < 0.3, "each magnitude as often"

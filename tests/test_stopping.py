@@ -150,7 +150,14 @@ def test_an_interruption_that_a_library_swallows_still_ends_the_run(tmp_path, ho
     assert read_run(folder)["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),  # a lesson that runs is tried with all three
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_recording_ends_its_children_and_leaves_nothing(tmp_path, number):
     flags = ["--fresh", "--seeds", "900:904", "--jobs", "2"]
     process = start([RL, "record", "B1", *flags], TMPDIR=tmp_path)
