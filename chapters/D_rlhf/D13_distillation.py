@@ -5,8 +5,8 @@ r"""
 **Question.** What can be had without reinforcement learning: by keeping the best of several answers and
 learning from those, or by learning from a stronger model?
 
-**Before this:** D5, D15. **Changes from D5:** a token is worth 1 because its text was kept, or what a
-stronger model says of it. **Next:** D6.
+**Before this:** D5, D15. **Changes from D5:** there are no advantages. A token is worth 1 if its text was
+kept, or what a stronger model says of it. **Next:** D6.
 
 **Time.** 60 s on 2 cores; with all evidence 150 s.
 
@@ -14,8 +14,8 @@ References: `beirami2024bestofn`, `sessa2024bond`, `yuan2023rft`, `anthony2017ex
 `agarwal2024gkd`, `gu2024minillm`, `lu2025onpolicy`, `korbak2022bayesian`.
 
 Symbols: $\pi_\text{ref}$ the policy before training, $\pi_T$ a stronger one (the *teacher*), $\pi_\theta$ the
-one that learns (the *student*), $n$ answers to one prompt, $r$ reward of an answer, $m_t$ mask, and
-$\mathrm{KL}$ the Kullback–Leibler (KL) divergence of whole answers.
+one that learns (the *student*), $n$ answers to one prompt, $r$ reward of an answer, $\tau$ a threshold for
+it, $A_t$ worth of a token, $m_t$ mask, $\mathrm{KL}$ the Kullback–Leibler (KL) divergence of whole answers.
 """
 
 # %%
@@ -89,15 +89,15 @@ not all less, with probability $F^n - F_<^n$. Those that earn just $r(y)$ share 
 $$\pi_n(y) = \pi_\text{ref}(y)\, w(y), \qquad w(y) = \frac{F(y)^n - F_<(y)^n}{F(y) - F_<(y)} \tag{1}$$
 
 How far is that from $\pi_\text{ref}$? Lay the answers, worst first, along a line of length 1, each as long as
-it is likely. Then $w$ is the mean of $n u^{n-1}$ over the piece of one reward, and as $x \log x$ is
-convex, means only lower it (`beirami2024bestofn`):
+it is likely. Those of one reward fill the piece from $F_<$ to $F$, and $w$ is the mean of $n u^{n-1}$ over
+it. As $x \log x$ is convex, it can only fall if $x$ is replaced by its mean (`beirami2024bestofn`):
 
 $$\mathrm{KL}(\pi_n \Vert \pi_\text{ref}) = \textstyle\sum_y \pi_\text{ref}\, w \log w \le
 \int_0^1 n u^{n-1} \log(n u^{n-1})\, du = \log n - \frac{n-1}{n} \tag{2}$$
 
-So what is often quoted as the divergence is an upper bound. Pieces without length make it exact: rewards that
-are continuous. *By hand*, a right and a wrong answer, equally likely: the best of two is right three times in
-four, and 0.131 nats away, not 0.193. When both earn the same, nothing is chosen and nothing moves:
+So what is often quoted as the divergence is an upper bound. It is exact for continuous rewards, where no
+piece has a length. *By hand*, a right and a wrong answer, equally likely: the best of two is right in three
+cases of four, and 0.131 nats away; the bound is 0.193. When both earn the same, nothing moves:
 
 ```python
 >>> even, differ, same = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2)
@@ -108,10 +108,10 @@ four, and 0.131 nats away, not 0.193. When both earn the same, nothing is chosen
 (0.131, 0.193)
 ```
 
-Take the best of $n$ of *those*: $F^n$ stands where $F$ did, and (1) gives the best of $n^2$. **Three rounds
-of best of 4 are the best of 64**, with 12 answers to a prompt, not 64, if after each the policy becomes what
-was kept: *expert iteration* (`anthony2017exit`, `sessa2024bond`). *Rejection sampling* keeps all that pass,
-$\pi_\text{ref}(y \mid r \ge \tau)$; its divergence is $-\log$ of the share that passes.
+Let the policy become $\pi_n$, and take its best of $n$: $F^n$ stands where $F$ did, so (1) gives the best of
+$n^2$. **Three rounds of best of 4 are the best of 64**, with 12 answers to a prompt, not 64. That is *expert
+iteration* (`anthony2017exit`, `sessa2024bond`). *Rejection sampling* keeps all that pass. It draws from
+$\pi_\text{ref}(y \mid r \ge \tau)$, whose divergence is $-\log$ of the share that passes.
 """
 
 
@@ -133,26 +133,25 @@ def best_of_n(ref_log_probs: Table, rewards: Table, n: int) -> Table:
 r"""
 ## 2. Two directions of a divergence
 
-Whatever writes the texts, call it $p$: to learn from them is to raise their likelihood. The least
-*cross-entropy* is had by $p$ itself, so this is a divergence with the student second, the *forward* KL:
+Let $p$ write the texts. To learn from them is to raise their likelihood. That lowers a *cross-entropy*: a
+divergence with the student second, the *forward* KL, plus the entropy of $p$, which training cannot change:
 
-$$-\mathbb E_{y \sim p} \textstyle\sum_t \log \pi_\theta(y_t) = \mathrm{KL}(p \Vert \pi_\theta) + \text{a
-constant} \tag{3}$$
+$$-\mathbb E_p \sum_t \log \pi_\theta(y_t) = \mathrm{KL}(p \Vert \pi_\theta) + \mathcal H(p) \tag{3}$$
 
 With $p$ the best of $n$ this is best-of-$n$ *distilled*: paid once, not at each use. With $p$ what passed a
 checker it is rejection-sampling fine-tuning (RFT, `yuan2023rft`). With $p$ a stronger model it is *off-policy
-distillation* (`kim2016sequence`): the student learns on states that the teacher reaches, not on its own.
+distillation* (`kim2016sequence`): the student learns to go on from what the teacher wrote, not from its own.
 
 The *reverse* KL has the student first: *on-policy distillation* (`agarwal2024gkd`, `gu2024minillm`,
 `lu2025onpolicy`). The student writes, the teacher says how likely it finds each token. Now $\theta$ stands in
 two places, and the gradient has a term for each (D15). One is $\mathbb E[\nabla \log \pi_\theta] = 0$. The
-other is a policy gradient, with a reward for *every* token and credit for what follows:
+other is a policy gradient. A token earns $\log \pi_T - \log \pi_\theta$, and the credit for what follows:
 
 $$\nabla\, \mathrm{KL}(\pi_\theta \Vert \pi_T) = -\mathbb E_{\pi_\theta} \textstyle\sum_t m_t A_t \nabla
 \log \pi_\theta(y_t), \qquad A_t = \sum_{s \ge t} m_s\, [\log \pi_T(y_s) - \log \pi_\theta(y_s)] \tag{4}$$
 
 $A_t$ is a constant: no gradient flows through it. *By hand*: the teacher likes the second token less than the
-student does, so the first, which led there, is blamed too; what stands behind the end is not seen.
+student does, so the first, which led there, is blamed too. What stands behind the end is masked.
 
 ```python
 >>> student, teacher = torch.tensor([[-1.0, -1.0, -9.0]]), torch.tensor([[-0.5, -3.0, -1.0]])
@@ -162,16 +161,15 @@ student does, so the first, which led there, is blamed too; what stands behind t
 
 **Is this not reinforcement learning?** If $\pi_T$ is $\pi^\ast \propto \pi_\text{ref}\, e^{r/\beta}$, it is:
 $\beta\,\mathrm{KL}(\pi_\theta \Vert \pi^\ast)$ is a constant less what D15 raises, $\mathbb E[r] -
-\beta\,\mathrm{KL}(\pi_\theta \Vert \pi_\text{ref})$. That teacher cannot be asked. One who can be says even
-more: what it thinks of every token $v$ that *could* have come next, so that it does not matter which one was
-drawn (`agarwal2024gkd`):
+\beta\,\mathrm{KL}(\pi_\theta \Vert \pi_\text{ref})$. Outside small worlds nobody has that teacher. But any
+teacher can say more: what it thinks of every token $v$ that *could* have come next. Then it does not matter
+which one was drawn (`agarwal2024gkd`). Given $y_{<t}$,
 
-$$D_t = \textstyle\sum_v \pi_\theta(v \mid y_{<t})\, [\log \pi_\theta(v \mid y_{<t}) -
-\log \pi_T(v \mid y_{<t})] \tag{5}$$
+$$D_t = \textstyle\sum_v \pi_\theta(v)\, [\log \pi_\theta(v) - \log \pi_T(v)] \tag{5}$$
 
-As a loss $\sum_t m_t D_t$ has, on average, the gradient (4) with $A_t$ cut down to its first verdict: what a
-token leads to is forgotten. That is a bias, but the noise of the draw is gone; and a student that can become
-its teacher does so with this loss too, since both divergences are zero only there.
+As a loss $\sum_t m_t D_t$ has, on average, the gradient (4) with only the first term of $A_t$: what a token
+leads to is forgotten. That is a bias, but the noise of that token's draw is gone. And a student that can
+become its teacher does so with this loss too, since both divergences are zero only there.
 """
 
 
@@ -191,15 +189,16 @@ def next_token_kl(log_probs: Float[Tensor, "B T V"], teacher_log_probs: Float[Te
 r"""
 ## 3. One loop: who writes, and what a token is worth
 
-Every method here is one weighted sum. What differs is who writes the texts and the worth $A_{it}$ of a token:
+Every method but the last is one weighted sum over the $B$ texts $i$ that it keeps. What differs is who writes
+the texts, and what a token is worth, $A_{it}$:
 
 $$\mathcal L = -\frac1B \sum_{it} m_{it}\, A_{it} \log \pi_\theta(y_{it}) \tag{6}$$
 
 | `how` | who writes | $A_{it}$ |
 |---|---|---|
-| `best`: best of $n$, distilled | the reference, $n$ to a prompt | 1 for the best of its group, else 0 |
-| `passed`: RFT | the reference | 1 if $r \ge \tau$, else 0 |
-| the same, in rounds: expert iteration | the policy after the last round | the same |
+| `best`: best of $n$, distilled | the reference, $n$ to a prompt | 1; of each group the best is kept |
+| `passed`: RFT | the reference | 1; those with $r \ge \tau$ are kept |
+| either, in rounds: expert iteration | the policy after the last round | 1 |
 | `all`: off-policy distillation | the teacher | 1 |
 | `on_policy`: on-policy distillation | the student | $A_t$ of (4) |
 | `whole`: by whole distributions | the student | none: the loss is the mean of $\sum_t m_t D_t$ |
@@ -282,19 +281,20 @@ r"""
 
 ![The distilled best of n ends on its exact point, under the frontier; a teacher's sums](results/D13.png)
 
-*Left:* trained on the best of 16, the student lies on their square. *Right:* nobody says whether a sum is
-right, and it learns. The evidence adds the other methods, and group relative policy optimisation (GRPO, D5):
+*Left*, `best`: trained on the best of 16, the student lies on its square. *Right*, `whole`: nobody says if a
+sum is right, and it learns. The evidence adds others, and group relative policy optimisation (GRPO, D5):
 
 ![Every method below the exact frontier; how noisy one completion's gradient is](results/D13_chart.png)
 ![Accuracy against completions; CPU seconds to the bar; where a student differs](results/D13_race.png)
 
-Off-policy, a student is as fast here as by whole distributions on-policy, and hardly further from its teacher
-on its own texts: three tokens do not lead far from what the teacher writes. Drawn tokens are far behind.
+RFT lies furthest under the frontier. Off-policy, a student is as fast on sums as by whole distributions, and
+hardly further from its teacher on its own texts: three tokens do not lead far from what the teacher writes.
+Far behind is who learns by drawn tokens (4), in one pass over each batch, where the others have four.
 
-**The verdict.** A lot. The best of $n$ is a point close under the frontier, and supervised learning puts it
-into the weights, in rounds further still: a reward is all it asks for. With a stronger model not even that:
-sums take fewer completions than GRPO needs. The exact gradient of the reverse KL, from drawn tokens, is
-noisy; the loss that forgets what follows is biased, quiet, and ends at the same teacher. Beyond it, nothing.
+**The verdict.** A lot. The best of $n$ is close under the frontier, and supervised learning puts it into the
+weights, in rounds further still: it asks for a reward alone. With a stronger model not even that is needed,
+and sums take fewer completions than with GRPO. The exact gradient of the reverse KL, from drawn tokens, is
+noisy. The loss that forgets what follows is biased and quiet, and ends at the same teacher, never beyond it.
 
 <!-- results: D13 -->
 
@@ -365,8 +365,8 @@ noisy; the loss that forgets what follows is biased, quiet, and ends at the same
 
 <!-- /results -->
 
-**Break it.** `rl break D13 next_token_only`: only its own verdict for each token, as if what a token leads to
-were nobody's concern. `rl break D13 worst`: the argmin. Without an edit: `rl run D13 --how all`.
+**Break it.** `rl break D13 next_token_only` has only the first term of each $A_t$. `rl break D13 worst` keeps
+the worst of $n$. Without an edit: `rl run D13 --how all`.
 
 **Exercises.**
 
@@ -383,28 +383,32 @@ $$\pi_\tau(y) = \frac{\pi_\text{ref}(y)\, \mathbb{1}[r(y) \ge \tau]}{P_\tau}, \q
 \mathrm{KL}(\pi_\tau \Vert \pi_\text{ref}) = -\log P_\tau, \qquad
 P_\tau = \textstyle\sum_{r(y) \ge \tau} \pi_\text{ref}(y) \tag{E1}$$
 
-Then draw its reward against its divergence beside `world.best_of_n` and `world.best_reward`. Which of the two
-spends its divergence better? `rl exercise D13.passing`.
+Then draw its reward against its divergence for some thresholds, beside `world.best_of_n` and the most that is
+possible, `world.best_reward`.
+Which spends its divergence better, a threshold or the best of $n$? `rl exercise D13.passing`.
 
 <details><summary>Answer</summary>
 
-The best of $n$: a threshold treats what just passes and what passes by far alike. Both lie under the
-frontier, whose $e^{r/\beta}$ does neither.
+The best of $n$: a threshold treats what just passes and what passes by far alike. The best of $n$ in turn
+minds ranks alone, not by how much an answer is better. The frontier's weights $e^{r/\beta}$ mind the reward
+itself: both lie under it.
 </details>
 
-*D13.3 · A baseline is free here too* (20 minutes, medium). In (4) every $A_t$ has a mean below 0, so that
-each token drawn is pushed down until others push it up again: noise. Take from each worth the mean of the
-*other* texts of the batch at the same place, where they have a token; a token that is alone there keeps its
-worth.
+*D13.3 · A baseline is free here too* (20 minutes, medium). In (4) the mean of $A_t$ is minus a divergence:
+below 0. So a token is pushed down, on the whole, whenever it is drawn, and up when others are: noise. Take
+from each worth the mean of the *other* texts of the batch at the same place, where they have a token; a token
+that is alone there keeps its worth.
 
 $$A_{it} - \frac{\sum_{j \ne i} m_{jt} A_{jt}}{\sum_{j \ne i} m_{jt}} \tag{E2}$$
 
-Why do the others leave the expected gradient as it is? Would the mean of all? `rl exercise D13.centred`.
+Why does the others' mean leave the expected gradient as it is?
+Would the mean of all? `rl exercise D13.centred`.
 
 <details><summary>Answer</summary>
 
-Another text says nothing about which token was drawn here, and $\mathbb E[\nabla \log \pi_\theta(y_t)] = 0$.
-The mean of all holds the token's own worth, and shrinks the gradient by $(B - 1)/B$, as in D5's (2).
+Another text says nothing about which token was drawn here, so its worth multiplies a mean that is 0,
+$\mathbb E[\nabla \log \pi_\theta(y_t)]$. The mean of all holds the token's own worth, too, and shrinks the
+gradient by $(B - 1)/B$, as in D5's (2).
 </details>
 
 *D13.4 · Better than the teacher?* (10 minutes, easy). Which methods of this lesson can make a student that is
@@ -413,9 +417,9 @@ to each?
 
 <details><summary>Answer</summary>
 
-Those that ask a reward: best of $n$, RFT, expert iteration, GRPO. Of what the model writes now and then they
-make what it writes most of the time; what it never writes, they never find. The divergences (3) to (5) are
-least at the teacher itself, mistakes and all.
+Those that ask a reward: best of $n$, RFT, expert iteration, GRPO. What the model writes now and then, they
+make it write most of the time; what it never writes, they never find. The others end at the teacher itself,
+where their divergences, (3) to (5), are least, mistakes and all.
 </details>
 
 *D13.5 · Find the bug* (10 minutes). `rl exercise D13.bug` writes a function of this lesson with a mistake in

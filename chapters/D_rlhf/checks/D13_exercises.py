@@ -85,8 +85,9 @@ $$\pi_\tau(y) = \frac{\pi_\text{ref}(y)\, \mathbb{1}[r(y) \ge \tau]}{P_\tau}, \q
 \mathrm{KL}(\pi_\tau \Vert \pi_\text{ref}) = -\log P_\tau, \qquad
 P_\tau = \textstyle\sum_{r(y) \ge \tau} \pi_\text{ref}(y) \tag{E1}$$
 
-Then draw its reward against its divergence beside `world.best_of_n` and `world.best_reward`. Which of the two
-spends its divergence better?
+Then draw its reward against its divergence for some thresholds, beside `world.best_of_n` and the most that is
+possible, `world.best_reward`.
+Which spends its divergence better, a threshold or the best of $n$?
 """,
         minutes=20,
         difficulty="easy",
@@ -124,20 +125,22 @@ spends its divergence better?
             ),
         },
         answer=r"""
-The best of $n$: a threshold treats what just passes and what passes by far alike. Both lie under the
-frontier, whose $e^{r/\beta}$ does neither.
+The best of $n$: a threshold treats what just passes and what passes by far alike. The best of $n$ in turn
+minds ranks alone, not by how much an answer is better. The frontier's weights $e^{r/\beta}$ mind the reward
+itself: both lie under it.
 """,
     ),
     "centred": Exercise(
         title="A baseline is free here too",
         task=r"""
-In (4) every $A_t$ has a mean below 0, so that each token drawn is pushed down until others push it up again:
-noise. Take from each worth the mean of the *other* texts of the batch at the same place, where they have a
-token; a token that is alone there keeps its worth.
+In (4) the mean of $A_t$ is minus a divergence: below 0. So a token is pushed down, on the whole, whenever it
+is drawn, and up when others are: noise. Take from each worth the mean of the *other* texts of the batch at
+the same place, where they have a token; a token that is alone there keeps its worth.
 
 $$A_{it} - \frac{\sum_{j \ne i} m_{jt} A_{jt}}{\sum_{j \ne i} m_{jt}} \tag{E2}$$
 
-Why do the others leave the expected gradient as it is? Would the mean of all?
+Why does the others' mean leave the expected gradient as it is?
+Would the mean of all?
 """,
         minutes=20,
         difficulty="medium",
@@ -169,8 +172,9 @@ Why do the others leave the expected gradient as it is? Would the mean of all?
             ),
         },
         answer=r"""
-Another text says nothing about which token was drawn here, and $\mathbb E[\nabla \log \pi_\theta(y_t)] = 0$.
-The mean of all holds the token's own worth, and shrinks the gradient by $(B - 1)/B$, as in D5's (2).
+Another text says nothing about which token was drawn here, so its worth multiplies a mean that is 0,
+$\mathbb E[\nabla \log \pi_\theta(y_t)]$. The mean of all holds the token's own worth, too, and shrinks the
+gradient by $(B - 1)/B$, as in D5's (2).
 """,
     ),
     "ceiling": Exercise(
@@ -182,9 +186,9 @@ what it learns from? And what would a wrong teacher do to each?
         minutes=10,
         difficulty="easy",
         answer=r"""
-Those that ask a reward: best of $n$, RFT, expert iteration, GRPO. Of what the model writes now and then they
-make what it writes most of the time; what it never writes, they never find. The divergences (3) to (5) are
-least at the teacher itself, mistakes and all.
+Those that ask a reward: best of $n$, RFT, expert iteration, GRPO. What the model writes now and then, they
+make it write most of the time; what it never writes, they never find. The others end at the teacher itself,
+where their divergences, (3) to (5), are least, mistakes and all.
 """,
     ),
 }
