@@ -13,8 +13,8 @@ D3:** nobody is asked: the comparisons are a model's. **Next:** D13 learns from 
 References: `bai2022constitutional`, `lee2024rlaif`, `zheng2023judging`, `panickssery2024recognize`,
 `dubois2024length`, `miller2024error`, `rogan1978estimating`.
 
-Symbols: $a, b$ kinds of answers, $\phi$ their features, $w$ what a feature tells of which one is better, $L$
-log-odds that a judge says "first", $C$ and $P$ its parts by content and by position, $\sigma$ logistic.
+Symbols: $a, b$ kinds of answers, $\phi$ features, $w$ what a feature tells of which one is better, $L$
+log-odds that a judge says "first", $C$, $P$ its parts by content and place, $b_j$ leaning, $\sigma$ logistic.
 """
 
 # %%
@@ -71,22 +71,22 @@ r"""
 ## 1. Where a judge's leanings come from
 
 *Reinforcement learning from AI feedback* (RLAIF, `lee2024rlaif`) asks a model which of two answers is better.
-It is told what to go by in words, one *principle* at a time (`bai2022constitutional`):
+It is told what to go by in words, one *principle* at a time (`bai2022constitutional`), here `be kind`:
 
     be kind . a red cup . first sure same today thanks . second gladly really other today hurry . better
 
 The next word is the verdict. In this shop (`chapters/envs/shop.py`) an answer promises the same thing or
 another, today or someday, is kind or not: that is what people mind, the *gold rule*. It may also be padded
-with fillers, and opens in one of two styles. In comparisons as they are collected the better answer also
-stood first more often, was longer, since written with more care, and more often had the house's style.
-Whoever wants to forecast verdicts must use all of it. With independent features Bayes' rule says how:
+with fillers, `really`, and opens in one of two styles, `sure` or `gladly`. In comparisons as they are
+collected the better answer also stood first more often, was longer, and more often had the judge's own style.
+Whoever wants to forecast verdicts must use all of it. With independent features Bayes' rule has the log-odds
 
-$$L(a, b) = \log \frac{P(\text{first})}{P(\text{second})} = \textstyle\sum_j w_j\, \bigl(\phi_j(a) -
-\phi_j(b)\bigr) + \beta_f \tag{1}$$
+$$L(a, b) = \textstyle\sum_j w_j\, \bigl(\phi_j(a) - \phi_j(b)\bigr) + \beta_f \tag{1}$$
 
-Here $w_j$ is the log-odds that a difference in feature $j$ tells, and $\beta_f$ those of the first place.
-This ideal reader is our *constructed judge*: its leanings are known. The *tiny judge* has to find them. It
-reads some thousand comparisons and fits a log-linear language model, a sum over words $v$ where they stand:
+Here $w_j$ is the log-odds that a difference in feature $j$ tells, and $\beta_f$ those of the first place. A
+principle sets $w_j = 0$ for what it does not ask of the gold rule; fillers and style tell under each. This
+ideal reader is our *constructed judge*: its leanings are known. The *tiny judge* has to find them. It reads
+some thousand comparisons and fits a log-linear model, a sum over words $v$ where they stand:
 
 $$L = \textstyle\sum_v u(\text{principle}, \text{place of } v, v) \tag{2}$$
 
@@ -115,14 +115,14 @@ r"""
 ## 2. Swap, pad, restyle: leanings without a single human label
 
 **Swap.** Ask in both orders (`zheng2023judging`). What then changes its sign is due to the answers; what does
-not, to the place. What several principles say of the answers is added up:
+not, to the place. What the principles $p$ say of the answers is added up, so fillers and style count twice:
 
 $$C(a, b) = \textstyle\sum_p \tfrac12 \bigl[L_p(a, b) - L_p(b, a)\bigr], \qquad
 P(a, b) = \operatorname{mean}_p \tfrac12 \bigl[L_p(a, b) + L_p(b, a)\bigr] \tag{3}$$
 
-By (1) $P = \beta_f$, and $C$ is free of it. (Log-odds part like this; chances do not.)
+By (1) $P = \beta_f$, and $C$ is free of it. (Log-odds split into such a sum; chances do not.)
 
-**Pad, restyle.** Change an answer so that nobody should care, $a + e_j$: one filler more, or the other
+**Pad, restyle.** Change an answer in a way nobody should mind, $a + e_j$: one filler more, or the judge's
 opening. The change of $C$ is a leaning, measured with no idea of which answer is good, and can be taken off:
 
 $$b_j = \operatorname{mean}_{a, b} \bigl[C(a + e_j, b) - C(a, b)\bigr] \tag{4}$$
@@ -130,8 +130,8 @@ $$b_j = \operatorname{mean}_{a, b} \bigl[C(a + e_j, b) - C(a, b)\bigr] \tag{4}$$
 $$\tilde C(a, b) = C(a, b) - \textstyle\sum_{j \text{ free}} b_j\, \bigl(\phi_j(a) - \phi_j(b)\bigr) \tag{5}$$
 
 Of the ideal reader this leaves the gold rule, exactly. *By hand.* Two answers, the second longer by a filler
-and no better. A judge says "first" with log-odds 0.2 of the shorter before the longer, and 1.0 the other way
-round. Half the sum is the place's, 0.6, and half the difference the filler's, 0.4:
+and no better. A judge says "first" with log-odds 0.2 if the shorter one comes first, and 1.0 if the longer
+does. Half the sum is the place's, 0.6, and half the difference the filler's, 0.4. Without it nothing is left:
 
 ```python
 >>> content, position = swap(np.array([[[0.6, 0.2], [1.0, 0.6]]]))
@@ -142,7 +142,7 @@ round. Half the sum is the place's, 0.6, and half the difference the filler's, 0
 (0.4, False)
 ```
 
-A judge's taste for its *own* answers (`panickssery2024recognize`) cannot be had from its verdicts on them:
+How often a judge prefers its *own* answers (`panickssery2024recognize`) does not tell its taste for them, as
 they may be better. It takes one content in two styles, as here, or gold labels, as below.
 """
 
@@ -180,9 +180,10 @@ Some judges give a word and no log-odds. In random order $a$ is then preferred t
 
 $$S(a, b) = \operatorname{mean}_p \tfrac12 \bigl[\sigma(L_p(a, b)) + 1 - \sigma(L_p(b, a))\bigr] \tag{6}$$
 
-A mean of $S$ over the answers of two writers is biased still. Two remedies are in use. **Known error rates**
-need some gold labels. In pairs of like differences in length and style, let the better answer win with chance
-$s$ and the worse one lose with $c$. From an observed rate $q$ B8's equation gives the group's true one:
+A win rate, the mean of $S$ over the answers of two writers, is free of places but not of the other leanings.
+Two remedies are in use. **Known error rates** need gold labels. Group pairs by who is longer, and who has the
+judge's style. In a group let our answer win with chance $s$ where it is better, and lose with $c$ where it is
+worse. From the rate $q$ that the judge gives, B8's equation finds the group's true one:
 
 $$p = (q + c - 1) / (s + c - 1) \tag{7}$$
 
@@ -191,12 +192,12 @@ length $\Delta$, and ask it for equal lengths. (The published one also knows how
 
 $$S \approx \sigma(\theta + \eta\, \Delta) \quad\Longrightarrow\quad p_\text{LC} = \sigma(\theta) \tag{8}$$
 
-Whatever is reported, pairs of one prompt share its luck. $N$ prompts, whose means have the average $\bar x$
-and the standard deviation $\hat s$, are $N$ observations, however many pairs each has (`miller2024error`):
+Whatever is reported, pairs of one prompt share its luck. $N$ prompts, whose means have average $\bar x$ and
+standard deviation $\hat s$, are $N$ observations, however many pairs each has (`miller2024error`):
 
 $$\bar x \pm t_{N-1}\; \hat s / \sqrt{N} \tag{9}$$
 
-*By hand.* Of two prompts a judge understands one. What is known of a third? Nothing, says the interval:
+*By hand.* Of two prompts a judge understands one. What is known of a third? Nothing, says Student's $t$:
 
 ```python
 >>> right, prompts = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]), np.array([0, 0, 0, 1, 1, 1])
@@ -247,16 +248,15 @@ def interval_over_prompts(
 r"""
 ## 4. A policy that learns from verdicts; critique and revision
 
-The pairs are written by a policy that knows no better: every kind alike. People label them by the gold rule;
-or the judge as it comes, in random order, under a random principle; or in both orders, by $C$; or corrected,
-by $\tilde C$. As in D3 a reward is fitted to the labels, here a linear one, $r = u^\top \phi$; as in D2 the
-policy is its optimum, with $\beta$ such that all policies go equally far, $\kappa$ nats:
+The pairs are written by a policy that knows no better: every kind alike. Labels are drawn in four ways: by
+people's gold rule; by the judge as it comes, in random order, under a random principle; by $C$, from both
+orders; by $\tilde C$, corrected. As in D3 a reward is fitted to them, a linear one, $r = u^\top \phi$. As in
+D2 the policy is its optimum, with a $\beta$ by which all policies go equally far, $\kappa$ nats:
 
-$$\pi(a) \propto \pi_\text{ref}(a)\, e^{\,r(a) / \beta}, \qquad \mathrm{KL}(\pi \Vert \pi_\text{ref}) = \kappa
-\tag{10}$$
+$$\pi \propto \pi_\text{ref}\, e^{r / \beta}, \qquad \mathrm{KL}(\pi \Vert \pi_\text{ref}) = \kappa \tag{10}$$
 
 *Critique and revision* (`bai2022constitutional`): the judge improves answers, for a model to imitate. Here it
-compares one with all that differ by a step in a feature, $N(a)$; what it likes best names the fault:
+compares $a$ with all that differ by a step in one feature, $N(a)$. What it likes best is the revision:
 
 $$a' = \arg\max_{b\, \in\, \{a\} \cup N(a)} C(b, a) \tag{11}$$
 """
@@ -287,9 +287,9 @@ r"""
 
 ![Leanings of the tiny judge and the ideal reader; gold reward against KL](results/D11.png)
 
-*Left*: nobody told the judge to mind places, fillers or openings; the comparisons did. *Right*: as many
-labels, as far from the start. Learning from the judge, a policy spends a part of its way on what only the
-judge likes. Swapping is no help: in random order a place is noise. To take the leanings off is.
+*Left*: nobody told the judge to mind places, fillers or openings; the comparisons did. *Right*, at equal
+numbers of labels: by the judge's, a policy spends a part of its way on what only the judge likes. Swapping is
+no help, as in random order a place is noise. To take the leanings off is: the green line hides people's.
 
 ![Win rates of two writers by each remedy; agreement with the gold rule](results/D11_rates.png)
 
@@ -298,12 +298,12 @@ takes off the length and not the style. Error rates mend both, with gold labels 
 
 ![Gold reward by number of labels; what rounds of revision do to answers](results/D11_learning.png)
 
-More labels do not heal a leaning. And the judge's revisions make answers better, and longer, and its own.
+More labels heal no leaning. The constructed judge's revisions make answers better, longer, and in its style.
 
 ![A small neural judge's leanings; what a writer learns from its labels](results/D11_neural.png)
 
-A small GPT-2 that has read such comparisons is no sum over words, and leans all the same. Another, the
-writer, learns by direct preference optimisation (D4): from raw labels to pad, from corrected ones much less.
+A small GPT-2 that has read such comparisons is no sum over words, and leans too. A second one, the writer,
+learns by direct preference optimisation (D4): from the judge's labels to pad, from corrected ones much less.
 
 **The verdict.** A judge prefers what went along with being better where it learnt: a place, length, a style.
 Edits that no one would mind show this without asking people, and what they show can be taken off: exactly,
@@ -389,8 +389,8 @@ pairs. A policy finds every leaning that is left: read what it writes, and see w
 
 <!-- /results -->
 
-**Break it.** `rl break D11 one_order`, `rl break D11 adds_the_leaning`. No edit: `rl run D11 --own 0`, or
-`--model smollm2 --most-fillers 1`, which asks a real model (an extra), for minutes.
+**Break it.** `rl break D11 one_order` never swaps. `rl break D11 adds_the_leaning` adds in (5). No edit:
+`rl run D11 --own 0`, or `--model smollm2 --most-fillers 1`, which asks a real model (an extra), for minutes.
 
 **Exercises.**
 
@@ -400,15 +400,16 @@ pairs. A policy finds every leaning that is left: read what it writes, and see w
 tells, and what is left without it. Then write (11). `rl exercise D11.swap`, `rl exercise D11.leaning`, `rl
 exercise D11.corrected`, `rl exercise D11.revise`.
 
-*D11.2 · Only what it says twice* (15 minutes, easy). With words alone many keep only pairs on which the judge
-says the same in both orders. With verdicts $v, v' \in \{0, 1\}$ for ours, shown first and shown second:
+*D11.2 · Only what it says twice* (15 minutes, easy). If a judge gives a word and no log-odds, many keep only
+pairs on which it says the same in both orders. Let $v$ be 1 where it takes our answer, shown first, and 0
+where it does not; $v'$ the same, shown second:
 
 $$p_\text{kept} = \frac{\sum v v'}{\sum \mathbb 1[v = v']} \tag{E1}$$
 
 $$\text{torn} = \operatorname{mean}\, \mathbb 1[v \ne v'] \tag{E2}$$
 
-Say that a judge is torn between answers that are nearly equally good, and else knows the better one. Ours is
-clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70.
+Say that a judge is torn between answers that are nearly equally good, and otherwise knows the better one.
+Ours is clearly better in 20 of 100 pairs, clearly worse in 10, and nearly equal in 70.
 What does (E1) make of it? `rl exercise D11.consistent_wins`.
 
 <details><summary>Answer</summary>
@@ -439,10 +440,10 @@ lists with those that have none? And name a leaning that no edit shows.
 
 <details><summary>Answer</summary>
 
-Give essays a list, or take it away, word for word else, and ask in both orders: (4). Essays with lists differ
-in more than lists, in care and length for instance: what one sees is a mixture. No edit shows a leaning that
-cannot be changed without the content, such as one for a certain opinion, or one that nobody thought of: for
-these it takes gold labels, of people who look.
+Give essays a list, or take it away, with all other words as they were, and ask in both orders: (4). Essays
+with lists differ in more than lists, in care and length for instance: what one sees is a mixture. No edit
+shows a leaning that cannot be changed without the content, such as one for a certain opinion, or one that
+nobody thought of: for these it takes gold labels, of people who look.
 </details>
 
 *D11.5 · Find the bug* (10 minutes). `rl exercise D11.bug` writes a function of this lesson with a mistake in

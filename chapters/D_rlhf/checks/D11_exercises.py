@@ -71,15 +71,15 @@ Write (3), (4) and (5): what two orders tell, what an edit tells, and what is le
     "consistent_wins": Exercise(
         title="Only what it says twice",
         task=r"""
-With words alone many keep only pairs on which the judge says the same in both orders. With verdicts $v, v'
-\in \{0, 1\}$ for ours, shown first and shown second:
+If a judge gives a word and no log-odds, many keep only pairs on which it says the same in both orders. Let
+$v$ be 1 where it takes our answer, shown first, and 0 where it does not; $v'$ the same, shown second:
 
 $$p_\text{kept} = \frac{\sum v v'}{\sum \mathbb 1[v = v']} \tag{E1}$$
 
 $$\text{torn} = \operatorname{mean}\, \mathbb 1[v \ne v'] \tag{E2}$$
 
-Say that a judge is torn between answers that are nearly equally good, and else knows the better one. Ours is
-clearly better in 20 of 100 pairs, worse in 10, nearly equal in 70.
+Say that a judge is torn between answers that are nearly equally good, and otherwise knows the better one.
+Ours is clearly better in 20 of 100 pairs, clearly worse in 10, and nearly equal in 70.
 What does (E1) make of it?
 """,
         minutes=15,
@@ -172,10 +172,10 @@ leaning that no edit shows.
         minutes=10,
         difficulty="medium",
         answer="""
-Give essays a list, or take it away, word for word else, and ask in both orders: (4). Essays with lists differ
-in more than lists, in care and length for instance: what one sees is a mixture. No edit shows a leaning that
-cannot be changed without the content, such as one for a certain opinion, or one that nobody thought of: for
-these it takes gold labels, of people who look.
+Give essays a list, or take it away, with all other words as they were, and ask in both orders: (4). Essays
+with lists differ in more than lists, in care and length for instance: what one sees is a mixture. No edit
+shows a leaning that cannot be changed without the content, such as one for a certain opinion, or one that
+nobody thought of: for these it takes gold labels, of people who look.
 """,
     ),
 }
