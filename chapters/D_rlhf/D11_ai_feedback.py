@@ -79,7 +79,7 @@ The next word is the verdict. In this shop (`chapters/envs/shop.py`) an answer p
 another, today or someday, is kind or not: that is what people mind, the *gold rule*. It may also be padded
 with fillers, `really`, and opens in one of two styles, `sure` or `gladly`. In comparisons as they are
 collected the better answer also stood first more often, was longer, and more often had the judge's own style.
-Whoever wants to forecast verdicts must use all of it. With independent features Bayes' rule has the log-odds
+Whoever wants to forecast verdicts must use all of it. With independent features, Bayes' rule gives
 
 $$L(a, b) = \textstyle\sum_j w_j\, \bigl(\phi_j(a) - \phi_j(b)\bigr) + \beta_f \tag{1}$$
 
