@@ -71,13 +71,19 @@ def test_learner_closes_the_gap(tmp_path):
     "name",
     [
         "no_kl",
-        "kl_sign",
         "reference_moves",
-        "off_by_one",
-        "score_first_token",
-        "sign_of_the_objective",
-        "sign_of_the_value_loss",
-        "other_advantages",
+        # the checks of their functions refuse these within milliseconds
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "kl_sign",
+                "off_by_one",
+                "score_first_token",
+                "sign_of_the_objective",
+                "sign_of_the_value_loss",
+                "other_advantages",
+            )
+        ),
     ],
 )
 def test_learner_with_an_error_does_not(name, tmp_path):

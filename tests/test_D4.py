@@ -66,11 +66,11 @@ def test_soft_labels_reach_the_optimum_from_either_source(tmp_path):
     [
         "swapped",
         "no_reference",
-        "no_beta",
-        "hard_labels",
-        "reference_trains_along",
-        "mean_over_tokens",
-        "no_step",
+        # the checks of their functions refuse these within milliseconds
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("no_beta", "hard_labels", "reference_trains_along", "mean_over_tokens", "no_step")
+        ),
     ],
 )
 def test_an_error_keeps_it_from_the_optimum(name, tmp_path):
