@@ -54,7 +54,7 @@ class Config:
     num_batches: Annotated[int, in_range(1, 10_000)] = 3
     """Batches; N is so many times B."""
     rounds_a_batch: Annotated[int, in_range(2, 1000)] = 4
-    """B in rounds of 28 texts, two after each prompt; GRPO and RLOO need an even number at G = 8."""
+    """B in rounds of 28 texts, two after each prompt; GRPO and RLOO need a multiple of 4 at G = 8."""
     group_size: Annotated[int, in_range(2, 1000)] = 8
     """G: completions of one prompt that GRPO and RLOO compare; B must be a multiple of 14 G."""
     num_epochs: Annotated[int, in_range(1, 100)] = 2
@@ -143,7 +143,7 @@ def settings(name: str, cfg: Config, folder: str = "") -> dict[str, Any]:
     pairs = {
         "per_device_train_batch_size": ROUND // 2,  # eq. (1) with u = 2
         "num_train_epochs": cfg.num_epochs,
-        "max_length": None,  # the third: our texts are short enough, cut none
+        "max_length": None,  # the third; 1024 would cut nothing either: our texts are short
     }
     groups = {
         "per_device_train_batch_size": batch,  # completions, not prompts: eq. (1) with u = 1
@@ -183,7 +183,7 @@ of numbers out, and `**_` for what else they hand over. Three traps that no mess
 def pair_up(rewards: Float[Tensor, " N"], num_prompts: int) -> Int[Tensor, "M 2"]:
     """(row of the chosen, row of the rejected) text of each pair that differs in reward.
 
-    Texts stand in rounds of `num_prompts`; the first round belongs to the second, the third to the fourth.
+    Texts stand in half rounds of `num_prompts`; the first half belongs to the second, and so on.
     """
     rows = torch.arange(len(rewards)).view(-1, 2, num_prompts).transpose(1, 2).reshape(-1, 2)
     first, second = rewards[rows].unbind(1)
