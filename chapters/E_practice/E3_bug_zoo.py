@@ -6,8 +6,8 @@ r"""
 Which of its own metrics say what is wrong?
 
 **Before this:** C3 (PPO, proximal policy optimisation). **Changes from C3:** nothing new is learned; a small
-PPO watches itself, and one wrong line at a time is planted in it. **Next:** `rl diagnose RUN` does it to your
-own runs, and E0 tells how to work with it.
+PPO watches itself, and one wrong line at a time is planted in it. **Next:** `rl diagnose RUN` judges the
+metrics of your own runs in the same way, and E0 tells how to work with it.
 
 **Time.** 45 s on 2 cores; with all evidence 240 s.
 
@@ -91,12 +91,15 @@ $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1
 
 $$\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
-Read from right to left, (2) is an *identity* that any program's advantages must meet, however computed:
+Solved for the error, (2) is an *identity* that any program's advantages must meet, however computed:
 $\hat A_t - \gamma\lambda\,(1-\text{done}_t)\,\hat A_{t+1} = \delta_t$. A learner can check that on its own
-batch, and *where* it fails says why: at time limits, at true ends, or everywhere.
+batch: the *residual* is the left side less the right. *Where* it is not 0 says why. The code logs its mean
+size, in units of the targets' root mean square, at time limits (`gap_truncated`), at true ends
+(`gap_terminated`) and at all other steps (`gap_inside`).
 
-*By hand.* Three steps with reward 1, from states worth 9 to states worth 10; $\gamma = 0.9$, $\lambda = 0$. A
-time limit cuts the second. Each error is $1 + 9 - 9 = 1$, but $1 - 9 = -8$ if that limit is taken for an end:
+*By hand.* Each of three steps has reward 1 and leads from a state worth 9 to one worth 10; $\gamma = 0.9$,
+$\lambda = 0$. A time limit cuts the second. Each error is $1 + 0.9 \cdot 10 - 9 = 1$. If that limit is taken
+for an end, the second becomes $1 - 9 = -8$, and its residual is $-8 - 1 = -9$:
 
 ```python
 >>> rewards, values, next_values = torch.ones(3, 1), torch.full((3, 1), 9.0), torch.full((3, 1), 10.0)
@@ -109,19 +112,22 @@ time limit cuts the second. Each error is $1 + 9 - 9 = 1$, but $1 - 9 = -8$ if t
 
 ## 2. What a learner can say about itself
 
-*Does the critic know anything?* The share of its targets' variance that it explains; a constant explains 0:
+*Does the critic know anything?* Take the share of its targets' variance that it explains. A perfect critic
+explains 1, a constant 0; one whose errors vary more than the targets do falls below 0:
 
 $$\text{explained variance} = 1 - \frac{\mathrm{Var}(\hat R_t - V(s_t))}{\mathrm{Var}(\hat R_t)},
 \qquad \hat R_t = \hat A_t + V(s_t) \tag{3}$$
 
-*How far did an update move the policy?* C3's estimate `approx_kl`, from the ratios $w_t$ of new to old
-probability. *And the right way?* To first order a gradient step changes the objective by the step size times
-a squared norm, so what went better than expected must on average have become likelier:
+*How far did an update move the policy?* C3's estimate `approx_kl` says it, from the ratios $w_t$ of new to
+old probability. *And the right way?* By (3), $\hat R_t - V(s_t)$ is the advantage: how much better it went
+than expected. For small steps PPO's objective is, up to a constant, the mean of $\hat A_t \log w_t$, and a
+step along its gradient raises it. So what went better than expected must on average have become likelier:
 
 $$\text{alignment} = \mathrm{corr}\bigl(\hat R_t - V(s_t),\; \log w_t\bigr) > 0 \tag{4}$$
 
-And what costs a line each: the first ratio of a batch is 1, two runs with one seed are equal, an evaluation
-repeated gives the same number, an update moves the critic's weights.
+Other checks cost a line each: the first ratio of a batch is 1 (`first_ratio_gap`), two runs with one seed
+are equal (`repeat_gap`), an evaluation repeated gives the same number (`eval_return_again`), an update moves
+the critic's weights (`critic_change`), no constant of the loss carries a gradient (`constants_with_grad`).
 
 ## 3. A learner that watches itself
 
@@ -289,15 +295,19 @@ def run(train: Callable, cfg: Config) -> Rows:
 r"""
 ## 4. Look, break, write
 
-*The diagnosis* (`chapters/diagnosis/rules.py`) is a list of rules over metric names; it sees no code and no
-other run. Strongest first: *identities* hold for every right program, one violation is proof; *bounds* come
-from theory or convention (alignment above 0); *symptoms*, read off the usual curves, have several causes.
+*The diagnosis* (`chapters/diagnosis/rules.py`) is a list of rules over a run's metrics; it sees no code and
+no other run. It knows three kinds of evidence, the strongest first. *Identities* hold for every right
+program: one violation is proof. *Bounds* come from theory or convention, as that alignment is above 0.
+*Symptoms* are read off the usual curves, and have several causes.
 
 ![For each of eleven bugs one metric of the broken PPO beside that of the right one](results/E3.png)
 
-The first three panels are the identity of section 1. Where a detach is missing the policy does not move; with
-the wrong sign it moves, steadily, away from what went well. Two look harmless: the evaluation with noise in
-it ends at the full score, and only its repetition contradicts it; the run without a seed learns as well.
+The first three panels are the identity of section 1; a curve has no point where nothing was cut or no pole
+fell. Where a detach is missing the policy does not move: its ratio is 1 for ever. With the wrong sign nearly
+every update moves it away from what went well. The right critic's explained variance falls, too, late in the
+run: once hardly a pole falls, its targets hardly vary, and small errors are large beside that. So the rule
+only asks whether it was *ever* above 0. Two bugs look harmless: the evaluation with noise in it ends at the
+full score, and only its repetition contradicts it early on; the run without a seed learns as well.
 
 The evidence adds three learners, DQN (a deep Q-network), REINFORCE and PPO for tokens (`korbak2022bayesian`),
 each with the bugs that it can have. It counts what was named first, draws how silent a bug is in the score,
@@ -382,18 +392,20 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 bugs. `rl exercise E3.policy_loss`.
 
 *E3.2 · A bug that no rule knows* (20 minutes, medium). Let `rollout` store `next_obs` in place of the true
-successor. What is it taken for, and why?
+successor. Where an episode ended, that is the first observation of the next one. Which bug does the diagnosis
+name, and why?
 
 <details><summary>Answer</summary>
 
-For nothing. The identity is checked with the same wrong successors that the advantages were made of, so it
-holds: a check sees only what was done with its inputs. A probe notices (`CutShort`).
+None. The identity is checked with the same wrong successors that the advantages were made from, so it holds:
+a check sees only what was done with its inputs. A probe environment notices (`CutShort`).
 </details>
 
 *E3.3 · A number for it* (20 minutes, medium). Yet two neighbouring rows of a rollout give that bug away.
 Within an episode the successor stored at $t$ *is* the observation of the next row; where an episode ended it
-is not, as that row begins another. So count the rows in which one holds and should not, or does not and
-should:
+is not, as the next row begins another. So ask two questions of each row: is its successor the next row's
+observation, and did its episode end? In a right rollout just one answer is yes. Count the rows in which both
+are, or neither is:
 
 $$\frac{1}{(T-1)\,N} \sum_{t=0}^{T-2} \sum_{i=1}^{N} \mathbb 1\bigl[(s'_{t,i} = s_{t+1,i}) =
 \text{done}_{t,i}\bigr] \tag{E1}$$

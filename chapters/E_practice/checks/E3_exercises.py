@@ -56,21 +56,23 @@ Write PPO's loss with what it says of itself; the grader knows the bugs.
     "unknown_bug": Exercise(
         title="A bug that no rule knows",
         task="""
-Let `rollout` store `next_obs` in place of the true successor. What is it taken for, and why?
+Let `rollout` store `next_obs` in place of the true successor. Where an episode ended, that is the first
+observation of the next one. Which bug does the diagnosis name, and why?
 """,
         minutes=20,
         difficulty="medium",
         answer="""
-For nothing. The identity is checked with the same wrong successors that the advantages were made of, so it
-holds: a check sees only what was done with its inputs. A probe notices (`CutShort`).
+None. The identity is checked with the same wrong successors that the advantages were made from, so it holds:
+a check sees only what was done with its inputs. A probe environment notices (`CutShort`).
 """,
     ),
     "wrong_successors": Exercise(
         title="A number for it",
         task=r"""
 Yet two neighbouring rows of a rollout give that bug away. Within an episode the successor stored at $t$ *is*
-the observation of the next row; where an episode ended it is not, as that row begins another. So count the
-rows in which one holds and should not, or does not and should:
+the observation of the next row; where an episode ended it is not, as the next row begins another. So ask two
+questions of each row: is its successor the next row's observation, and did its episode end? In a right
+rollout just one answer is yes. Count the rows in which both are, or neither is:
 
 $$\frac{1}{(T-1)\,N} \sum_{t=0}^{T-2} \sum_{i=1}^{N} \mathbb 1\bigl[(s'_{t,i} = s_{t+1,i}) =
 \text{done}_{t,i}\bigr] \tag{E1}$$
