@@ -79,20 +79,26 @@ r"""
 ## 1. From a table to a function, and what can go wrong
 
 B1 kept one number for each state and action. CartPole's state is four real numbers, position, velocity, angle
-and angular velocity, and none is seen twice: values must *generalise*. A function with weights $w$ answers
-for states that it has never met; the simplest is linear in features, $V_w(s) = w \cdot x(s)$. Training is
-regression on the bootstrapped target, $r + \gamma V_w(s')$ with $V_w = 0$ after a terminal state:
+and angular velocity, and hardly one is seen twice: values must *generalise*. A function with weights $w$
+answers for states that it has never met. The simplest is linear: a state is described by a few numbers, its
+*features* $x(s)$, and its value is $V_w(s) = w \cdot x(s)$. Training is regression on the bootstrapped target
+$r + \gamma V_w(s')$; a terminal $s'$ is worth 0. One step of it is *linear TD(0)*:
 
 $$w \leftarrow w + \alpha\, \delta\, \nabla_w V_w(s), \qquad
 \delta = r + \gamma V_w(s') - V_w(s), \qquad \nabla_w V_w(s) = x(s) \text{ if linear} \tag{1}$$
 
-This is a *semi-gradient*: the target depends on $w$ too, and we look away. Where states come as often as the
-evaluated policy visits them, linear TD(0) converges nevertheless (`tsitsiklis1997analysis`). Elsewhere it
-need not. *By hand:* two states, one weight, $V(s_1) = w$, $V(s_2) = 2w$; $s_1$ leads to $s_2$, $s_2$ to the
-end, and nothing is ever paid: $w = 0$ is right. Where both steps come equally often, as the policy takes
-them, the first moves $w$ up by $\alpha(2\gamma - 1)w$, the second down by $4\alpha w$, and it dies out. Where
-only the first comes, as in another policy's data, the same weight lifts the target twice as much as the
-prediction, and $w$ grows by $1 + \alpha(2\gamma - 1)$ each time:
+This is a *semi-gradient*: the target depends on $w$ too, but we treat it as a constant. Where states come as
+often as the evaluated policy visits them, linear TD(0) converges nevertheless (`tsitsiklis1997analysis`).
+Elsewhere it need not.
+
+*By hand:* two states share one weight, $x(s_1) = 1$ and $x(s_2) = 2$, so $V(s_1) = w$ and $V(s_2) = 2w$.
+From $s_1$ one comes to $s_2$, from $s_2$ to the end, and nothing is ever paid: $w = 0$ is right. Start with
+$w > 0$.
+
+* Both steps come equally often, as when the policy itself walks. By (1) the first moves $w$ up by
+  $\alpha(2\gamma - 1)w$, the second down by $4\alpha w$, which is more: $w$ shrinks to 0.
+* Only the first step comes, as it may in another policy's data. What raises the prediction $w$ raises the
+  target $2\gamma w$ nearly twice as much, and each step multiplies $w$ by $1 + \alpha(2\gamma - 1)$:
 
 ```python
 >>> on_policy = off_policy = 1.0
@@ -104,31 +110,36 @@ prediction, and $w$ grows by $1 + \alpha(2\gamma - 1)$ each time:
 0.0000 11488
 ```
 
-It takes three, the *deadly triad*: approximation, bootstrapping, and data of another policy (off-policy;
-`suttonbarto2018`, chapter 11; `baird1995residual`). With a table, with whole returns, or with the policy's
-own steps this example converges. Q-learning with a network has all three, and no theorem protects it; yet in
-practice its values seldom run to infinity (`vanhasselt2018triad`). How they swing we shall see.
+It takes three things together, the *deadly triad*: approximation, bootstrapping, and data of another policy
+(off-policy; `suttonbarto2018`, chapter 11; `baird1995residual`). With a table, with whole returns, or with
+the policy's own steps this example converges. Q-learning with a network has all three, and no theorem
+protects it. Yet in practice its values seldom run to infinity (`vanhasselt2018triad`). How its policy swings
+all the same, section 4 shows.
 
 ## 2. DQN: two remedies and a loss
 
-A network $Q_\theta(s,\cdot)$ answers with one value for each of the two pushes. Its target is Q-learning's,
+A network $Q_\theta(s,\cdot)$ takes a state and answers with one value for each action, here two: push left
+and push right. Its target is Q-learning's,
 
 $$y = r + \gamma\,(1-\text{terminated})\,\max_a Q_{\theta^-}(s', a) \tag{2}$$
 
-where a time limit is no end (`pardo2018timelimits`; the library reads `info["TimeLimit.truncated"]`). And
-regression wants two things that a stream of experience does not offer.
+where only a terminal state ends the sum. A time limit does not (`pardo2018timelimits`): the library knows it
+by `info["TimeLimit.truncated"]`. And regression wants two things that a stream of experience does not offer.
 
 * **Independent samples.** Step 101 of an episode looks like step 100. *Replay*: keep the latest transitions
   and train on random ones (`lin1992replay`). Q-learning allows it: (2) does not care which policy chose $a$.
-* **A fixed target.** *Target network*: $\theta^-$ is a copy of $\theta$; until the next copy it stands still.
+* **A fixed target.** Each gradient step would move the target, too. *Target network*: $\theta^-$ is an older
+  copy of $\theta$, and stands still until the next copy.
 
-A large error counts less than its square, lest one wild target throw all weights off. That is Huber's loss,
-with $e = Q_\theta(s,a) - y$, and all that the library's `DQN.train` minimises, as `loss_gap` checks:
+With the error $e = Q_\theta(s,a) - y$ the loss is Huber's: small errors count by their square, large ones
+only by their size, so that one wild target cannot throw all weights off. This is all that the library's
+`DQN.train` minimises, as `loss_gap` checks:
 
 $$\ell(e) = \begin{cases} \tfrac12 e^2 & |e| \le 1 \\ |e| - \tfrac12 & |e| > 1 \end{cases} \tag{3}$$
 
 *By hand.* A reward of 1, a successor whose actions are worth 2 and 5, $\gamma = 0.9$: the target is $1 + 0.9
-\cdot 5 = 5.5$, or 1 if the pole fell. Against predictions of 5 and 4 the errors are 0.5 and 3:
+\cdot 5 = 5.5$, or 1 if the pole fell. Predictions of 5 and 4 miss these by 0.5 and 3. By (3) that costs 0.125
+and 2.5, on average 1.3125:
 
 ```python
 >>> successors = max_value(torch.tensor([[2.0, 5.0], [2.0, 5.0]]))
@@ -180,7 +191,9 @@ def loss_gap(model: DQN, size: int = 2048) -> float:
 r"""
 ## 3. The library, and how we watch it
 
-SB3 logs through writers; with ours `--track tensorboard` or `--track wandb` shows the library's curves.
+SB3 hands its metrics to *writers*. Ours, `RunLogWriter`, passes them on to the lesson's log, so that `--track
+tensorboard` or `--track wandb` shows them. A *callback* is called after each environment step: ours,
+`KeepBest`, tests the greedy policy at intervals, and saves the model whenever it is the best so far.
 """
 
 
@@ -228,7 +241,7 @@ class KeepBest(BaseCallback):
 
     def _on_step(self) -> bool:
         next(self.progress, None)
-        # one step late: the library's gradient steps come after this call for the last step of a round
+        # the library calls this before the gradient steps of a round: one step later they are surely done
         if self.num_timesteps % self.cfg.eval_every == 1:
             self.measure(self.num_timesteps - 1)
         return True
@@ -269,18 +282,21 @@ r"""
 A policy that scores 500 of 500 can score a fraction of it a thousand steps later, and nothing is broken: each
 gradient step changes the values of all states at once, and the action changes wherever two values cross.
 Nothing in (2) asks the *policy* to stay, so the last model of a run is a lottery ticket. Hence the callback:
-it chooses the best model on one set of episodes, and we test it on another. The pale line is the library's
-own, the mean of the last 100 training episodes, one action in 25 random; it hides most of the forgetting.
+it chooses the best model on one set of episodes, and we test it on another.
+
+The pale line is what the library itself reports: the mean return of the latest 100 training episodes, whose
+actions are partly random (in the end one in 25). So long an average hides most of the forgetting.
 
 ![Film from the same start: above the best model, which holds the pole, below the last](results/B3_film.gif)
 
 The best model is picked with hindsight: it says nothing of the rest of the run. Here are both, for all seeds:
 
-![For each seed: return of the best and the last model, share of evaluations solved](results/B3_seeds.png)
+![For each seed: the best and the last model's return; how many evaluations after the first success reach
+475](results/B3_seeds.png)
 
 **The verdict.** A network takes the table's place, trained by regression on its own delayed answers. It finds
-a policy that balances the pole, and does not stay there: the saved best model holds on fresh episodes, but
-after the first success the greedy return falls below the threshold again and again, on every seed.
+a policy that balances the pole, and does not stay there. The saved best model holds on fresh episodes; but on
+every seed some evaluations after the first success fall below the threshold again.
 
 <!-- results: B3 -->
 
@@ -309,8 +325,9 @@ after the first success the greedy return falls below the threshold again and ag
 
 <!-- /results -->
 
-**Break it.** Only the library's loss contradicts these: `rl break B3 mean_for_max` learns the value of random
-play, `rl break B3 no_terminal` lets a fallen pole earn on. `rl break B3 keeps_the_last` saves each as "best".
+**Break it.** Training is the library's, so a wrong target of ours shows only in `loss_gap`:
+`rl break B3 mean_for_max` aims at the value of random play, `rl break B3 no_terminal` lets a fallen pole earn
+on. `rl break B3 keeps_the_last` breaks the callback, which then saves every model as "best".
 
 **Exercises.**
 
@@ -325,30 +342,33 @@ number for number, `--sync-every 5000` quite another. Why? Which settings would 
 
 <details><summary>Answer</summary>
 
-Copies are made while the environment is stepped, the gradient steps come in rounds between: within a round
-$\theta^-$ stands still anyway. With 5000 it is stale for some twenty rounds, and by (2) a reward travels back
-about one step a copy. `--num-steps 1 --num-gradient-steps 1 --sync-every 1` takes it away.
+The library copies only while it steps the environment, and takes its gradient steps only in the rounds
+between. While the environment is stepped $\theta$ does not change: one copy does as much as 256. During a
+round there is no copy: $\theta^-$ stands still for all its gradient steps. With 5000 it stays the same for
+some twenty rounds, and by (2) a reward travels back about one step a copy. To take the target network away,
+set `--num-steps 1 --num-gradient-steps 1 --sync-every 1`: then $\theta^- = \theta$ at each gradient step.
 </details>
 
-*B3.3 · The triad again* (15 minutes, medium). Give section 1's example with another policy's data a target
-network: only $s_1$'s value is learned, and the target is reckoned with a copy $w^-$ that stands still for $n$
-steps,
+*B3.3 · The triad again* (15 minutes, medium). Give section 1's example a target network, in the case where
+only the step from $s_1$ comes. The target is computed with a copy $w^-$, which stands still for $n$ steps:
 
-$$w \leftarrow w + \alpha\,(2 \gamma\, w^- - w), \qquad \text{then } w^- \leftarrow w \tag{E1}$$
+$$w \leftarrow w + \alpha\,(2 \gamma\, w^- - w) \quad (n \text{ times}), \qquad
+\text{then } w^- \leftarrow w \tag{E1}$$
 
-What is the weight at each copy? Before you run it:
-does a patient $n$ make it converge? `rl exercise B3.weights_at_copies`.
+What is the weight at each copy? Guess before you run it:
+does a large enough $n$ make $w$ converge? `rl exercise B3.weights_at_copies`.
 
 <details><summary>Answer</summary>
 
-No. While $w^-$ stands still $w$ goes to $2\gamma w^-$, so a copy multiplies it by up to $2\gamma > 1$: slower
-divergence. Only taking away one of the three ends it.
+No. While $w^-$ stands still, $w$ moves towards $2\gamma w^-$. So from copy to copy it grows by a factor
+between 1 and $2\gamma$, which is 1.98 for $\gamma = 0.99$: slower divergence, but divergence. Taking away
+one of the triad's three is all that helps.
 </details>
 
 *B3.4 · One number for all seeds* (10 minutes, easy). A best model is picked with hindsight.
 `machado2018revisiting` asks for averages along the training instead, `agarwal2021rliable` for the
-*interquartile mean* over all seeds and evaluations: of $n$ scores in order, $x_{(1)} \le x_{(2)} \le \dots$,
-the mean of the middle half.
+*interquartile mean* (IQM) over all seeds and evaluations. Put the $n$ scores in order, $x_{(1)} \le x_{(2)}
+\le \dots$, and take the mean of the middle half:
 
 $$\text{IQM} = \frac2n \sum_{i = n/4 + 1}^{3n/4} x_{(i)} \tag{E2}$$
 
@@ -357,8 +377,8 @@ Does this number say so? `rl exercise B3.interquartile_mean`.
 
 <details><summary>Answer</summary>
 
-No: a fifth of the scores, the lowest, lies in the quarter that is cut. That is the price of a number that one
-accident does not move. So draw all seeds beside it, as in the figure above.
+Hardly: that seed's scores are a fifth of all and among the lowest, and the lowest quarter is cut. That is the
+price of a number that one accident barely moves. So draw all seeds beside it, as in the figure above.
 </details>
 
 *B3.5 · Find the bug* (10 minutes). `rl exercise B3.bug` writes a function of this lesson with a mistake in

@@ -76,21 +76,24 @@ settings would take the target network away?
         minutes=10,
         difficulty="medium",
         answer=r"""
-Copies are made while the environment is stepped, the gradient steps come in rounds between: within a round
-$\theta^-$ stands still anyway. With 5000 it is stale for some twenty rounds, and by (2) a reward travels back
-about one step a copy. `--num-steps 1 --num-gradient-steps 1 --sync-every 1` takes it away.
+The library copies only while it steps the environment, and takes its gradient steps only in the rounds
+between. While the environment is stepped $\theta$ does not change: one copy does as much as 256. During a
+round there is no copy: $\theta^-$ stands still for all its gradient steps. With 5000 it stays the same for
+some twenty rounds, and by (2) a reward travels back about one step a copy. To take the target network away,
+set `--num-steps 1 --num-gradient-steps 1 --sync-every 1`: then $\theta^- = \theta$ at each gradient step.
 """,
     ),
     "weights_at_copies": Exercise(
         title="The triad again",
         task=r"""
-Give section 1's example with another policy's data a target network: only $s_1$'s value is learned, and the
-target is reckoned with a copy $w^-$ that stands still for $n$ steps,
+Give section 1's example a target network, in the case where only the step from $s_1$ comes. The target is
+computed with a copy $w^-$, which stands still for $n$ steps:
 
-$$w \leftarrow w + \alpha\,(2 \gamma\, w^- - w), \qquad \text{then } w^- \leftarrow w \tag{E1}$$
+$$w \leftarrow w + \alpha\,(2 \gamma\, w^- - w) \quad (n \text{ times}), \qquad
+\text{then } w^- \leftarrow w \tag{E1}$$
 
-What is the weight at each copy? Before you run it:
-does a patient $n$ make it converge?
+What is the weight at each copy? Guess before you run it:
+does a large enough $n$ make $w$ converge?
 """,
         minutes=15,
         difficulty="medium",
@@ -128,16 +131,17 @@ does a patient $n$ make it converge?
             ),
         },
         answer=r"""
-No. While $w^-$ stands still $w$ goes to $2\gamma w^-$, so a copy multiplies it by up to $2\gamma > 1$: slower
-divergence. Only taking away one of the three ends it.
+No. While $w^-$ stands still, $w$ moves towards $2\gamma w^-$. So from copy to copy it grows by a factor
+between 1 and $2\gamma$, which is 1.98 for $\gamma = 0.99$: slower divergence, but divergence. Taking away
+one of the triad's three is all that helps.
 """,
     ),
     "interquartile_mean": Exercise(
         title="One number for all seeds",
         task=r"""
 A best model is picked with hindsight. `machado2018revisiting` asks for averages along the training instead,
-`agarwal2021rliable` for the *interquartile mean* over all seeds and evaluations: of $n$ scores in order,
-$x_{(1)} \le x_{(2)} \le \dots$, the mean of the middle half.
+`agarwal2021rliable` for the *interquartile mean* (IQM) over all seeds and evaluations. Put the $n$ scores in
+order, $x_{(1)} \le x_{(2)} \le \dots$, and take the mean of the middle half:
 
 $$\text{IQM} = \frac2n \sum_{i = n/4 + 1}^{3n/4} x_{(i)} \tag{E2}$$
 
@@ -180,8 +184,8 @@ Does this number say so?
             ),
         },
         answer="""
-No: a fifth of the scores, the lowest, lies in the quarter that is cut. That is the price of a number that one
-accident does not move. So draw all seeds beside it, as in the figure above.
+Hardly: that seed's scores are a fifth of all and among the lowest, and the lowest quarter is cut. That is the
+price of a number that one accident barely moves. So draw all seeds beside it, as in the figure above.
 """,
     ),
 }
