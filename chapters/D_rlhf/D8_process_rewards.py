@@ -12,9 +12,9 @@ each. **Next:** D13.
 References: `cobbe2021gsm8k`, `uesato2022process`, `lightman2024verify`, `wang2024mathshepherd`,
 `ng1999shaping`, `shao2024deepseekmath`, `setlur2025progress`, `cheng2025pure`.
 
-Symbols: $x$ a problem, $y$ a chain of $T$ steps, each a token, $y_{\le t}$ its beginning, $r$ the outcome: 1
-if the last step is the right answer, else 0; $V$ value of a beginning, $K$ continuations that are tried from
-it, $\Phi$ a potential, $c$ cost of a token, $G$ chains for one problem.
+Symbols: $x$ a problem, $y$ a chain of $T$ steps, each a token, $y_{\le t}$ its *beginning* of $t$ steps, $r$
+the outcome: 1 if the last step is the right answer, else 0; $V$ value of a beginning, $K$ continuations tried
+from it, $\ell$ label of a step, $\Phi$ a potential, $c$ cost of a token, $G$ chains for one problem.
 """
 
 # %%
@@ -105,8 +105,8 @@ def prefix_values(probs: list[Tensor], outcomes: Tensor) -> list[Tensor]:
 r"""
 ## 2. Labels for steps, by trying
 
-Where chains cannot be listed, a label costs a person's judgement (`lightman2024verify`), or it is tried: go
-on from $y_{\le t}$ to the end $K$ times, and look at the outcomes $r_k$ (`wang2024mathshepherd`).
+Longer chains cannot be listed. There a person labels each step (`lightman2024verify`), or one tries: go on
+from $y_{\le t}$ to the end $K$ times, and look at the outcomes $r_k$ (`wang2024mathshepherd`).
 
 $$\ell^\text{soft} = \tfrac1K \textstyle\sum_k r_k, \qquad \ell^\text{hard} = \max_k r_k \tag{2}$$
 
@@ -115,8 +115,8 @@ still be reached?", is 0 only if all $K$ fail:
 
 $$\mathbb E[\ell^\text{soft}] = V, \qquad \mathbb E[\ell^\text{hard}] = 1 - (1 - V)^K \tag{3}$$
 
-That is above $V$, the further the more one tries: at $K = 4$ two labels in three call a step good that fails
-three times in four.
+For $0 < V < 1$ and $K > 1$ that is above $V$, and grows with $K$. Say that one try in four succeeds. At
+$K = 4$ two hard labels in three then call the step good:
 
 ```python
 >>> tried = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
@@ -165,8 +165,8 @@ $\Phi_t = \Phi(y_{\le t})$ any number that depends on the beginning alone:
 $$F_t = \Phi_t - \Phi_{t-1} \;\; (t < T), \qquad F_T = r - \Phi_{T-1} \tag{5}$$
 
 The sum *telescopes*: $\sum_t F_t = r - \Phi_0$, and $\Phi_0$ is the same for all chains of a problem.
-Whatever $\Phi$ is, even a bad guess, the order of the chains is the outcome's. This is *potential-based
-shaping* (`ng1999shaping`), with a potential of 0 at the end. *By hand*, good step, bad step, right answer:
+So the order of the chains is the outcome's, even if $\Phi$ is a bad guess. This is *potential-based shaping*
+(`ng1999shaping`), with a potential of 0 after the end. *By hand*, good step, bad step, right answer:
 
 ```python
 >>> instalments(torch.tensor([[0.5, 0.75, 0.25]]), torch.tensor([1.0])).tolist()
@@ -179,7 +179,7 @@ does there. In the policy gradient of the outcome, each $\nabla \log \pi$ may ha
 $$r, \qquad \textstyle\sum_{s \ge t} F_s = r - V_{t-1}, \qquad F_t \tag{6}$$
 
 and the mean stays: $V_{t-1}$ is a baseline (C0), and $V_t$ is what $r$ is on average once step $t$ stands. So
-$F_t$ is no noisier than $r - V_{t-1}$ (evidence), but no new goal: `setlur2025progress` asks another policy.
+$F_t$ is no noisier than $r - V_{t-1}$, but no new goal. (`setlur2025progress` takes another policy's values.)
 """
 
 
@@ -195,15 +195,15 @@ r"""
 ## 4. The sum of scores, and what it buys
 
 The tempting reward is the sum of the scores itself: every good step earns its score. Let a text contain
-padding, a step that is true and adds nothing (in practice, too, the sum is what is gamed: `cheng2025pure`). A
-padded beginning is worth what it was: $V' = V$. A text ends with its third sum, or without an answer after
-$L$ tokens; each costs $c$. One that leads from $V$ to $V'$ earns ($r = 0$ before the answer, then $V' = r$):
+padding, steps that are true and add nothing (in practice, too, the sum is gamed: `cheng2025pure`). A text
+ends with its third sum, or without an answer after $L$ tokens, each at a cost $c$. A token that leads from
+value $V$ to $V'$ earns as follows. Padding has $V' = V$, the last sum $V' = r$; before that sum $r = 0$.
 
 $$\rho^\text{outcome} = r - c, \qquad \rho^\text{sum} = V' - c, \qquad
 \rho^\text{differences} = \begin{cases} r - V - c & \text{at the end} \\ V' - V - c & \text{before}\end{cases}
 \tag{7}$$
 
-Dynamic programming finds each reward's best text: the best token, then the best text with one fewer (A3).
+Dynamic programming (A3) finds each reward's best text: the best token, then the best rest, one token shorter.
 """
 
 
@@ -225,15 +225,15 @@ r"""
 
 Now the policy learns. A checker knows the right running sums, so both rewards are exact: the *outcome*
 reward pays 1 for the right last step, the *process* reward 1 for every step that is the right running sum.
-All else is the same: a step is credited with what follows it, beside that step in the group's chains $j$:
+All else is the same. A step is credited with what it and later steps earn, compared within its group ($j$):
 
 $$R_{it} = \sum_{s \ge t} r_{is}, \qquad
 \hat A_{it} = \frac{R_{it} - \mathrm{mean}_j R_{jt}}{\mathrm{std}_j R_{jt} + \varepsilon} \tag{8}$$
 
 With the outcome reward $R_{it} = r_i$ at each step, and (8) is D5's. With steps it is close to process
-supervision in `shao2024deepseekmath`, which takes mean and deviation over all steps of a group. It is a sum
-of scores, and safe only because a chain has three steps, none of which can be padded. *By hand*, two chains,
-both with a right answer; the outcome tells nothing, the steps tell which was luck:
+supervision in `shao2024deepseekmath`, which takes mean and deviation over all steps of a group. $R_{it}$ is a
+sum of scores; it is safe here, since a chain has exactly three steps and no room for padding. *By hand*, two
+chains with a right answer: the outcome does not tell them apart, the steps tell which was luck:
 
 ```python
 >>> paid = torch.tensor([[[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]]])
@@ -300,19 +300,19 @@ r"""
 
 *Left*, exactly: judged by the sum of its scores, the best text puts padding into every place that is free. By
 differences it is the text that is best by outcome, without any. *Right*, learnt from equally many chains:
-solid lines are right answers, dotted ones chains without a wrong step. In the end steps have taught more, on
-every recorded seed, of answers too. What lies between solid and dotted is luck: under the outcome reward a
+solid lines are right answers, dotted ones chains without a wrong step. In the end the process reward leads on
+every recorded seed, in answers too. What lies between solid and dotted is luck: to the outcome reward a
 wrong step that a second mistake mends is as good as a right one. Equal samples are not equal knowledge,
-though: somebody had to know every running sum. Below, the step sizes: the best of three tried on seed 0 is
-four times as large for steps as for answers.
+though: somebody had to know every running sum. Below, *middle*, the step sizes: of three tried for each
+reward on seed 0, the best for steps is four times the best for answers.
 
 ![Answers over training, step sizes, and right answers from wrong steps](results/D8_learning.png)
 ![Best of n by either reward model; how noisy three weights of a gradient are](results/D8_verifiers.png)
 
-Last, the best of $n$ chains is chosen by reward models that learnt from equally many completions (exactly, by
-D13's (1)). The process model's weakest step (exercise 2) chooses best, as `lightman2024verify` found. But
-neither model is good enough to choose among many. Of 64 chains the last step, by either model, chooses worse
-than a draw, and the weakest as a rule no better: there is always one that looks better than it is (D16).
+Last, a reward model chooses the best of $n$ chains of the first policy. Both models cost equally many
+completions. The process model's weakest step (exercise 2) chooses best. But neither model is good enough to
+choose among many. Of 64 chains the last step's score, by either, chooses worse than a draw, and the weakest
+step's as a rule no better: some chain looks better than it is (D16). *Right*: how noisy the weights (6) are.
 
 **The verdict.** Look at the steps, if somebody can say whether they are right: from equally many chains more
 is learnt, and right answers come from right steps. But pay what a step adds, never the sum of scores. With
@@ -361,7 +361,7 @@ exact values that is the outcome's own gradient, with less noise: no new goal, o
 <!-- /results -->
 
 **Break it.** `rl break D8 summed`: the potential that stood before is not taken off.
-`rl break D8 paid_for_both`: both rewards swapped. Without an edit: `rl run D8 --outcome-rate 2e-3`.
+`rl break D8 paid_for_both`: section 5's rewards swapped. Without an edit: `rl run D8 --outcome-rate 2e-3`.
 
 **Exercises.**
 
@@ -395,9 +395,10 @@ do to a text that waits? `rl exercise D8.discounted_instalments`.
 
 <details><summary>Answer</summary>
 
-$F_T = r - \Phi_{T-1}$: the outcome is paid with the last step itself. Plain differences pay
-$\Phi_t - \Phi_{t-1} = 0$ for waiting, where $\gamma \Phi_t - \Phi_{t-1} < 0$ is right: what was earned early
-is not handed back later in full, so that it pays to raise the potential soon and to answer late.
+$F_T = r - \Phi_{T-1}$: the outcome is paid with the last step itself. For waiting at a potential
+$\Phi_t = \Phi_{t-1} > 0$ plain differences pay 0, where $\gamma \Phi_t - \Phi_{t-1} < 0$ is right. Waiting
+then delays only $r - \Phi_{T-1}$, not all of $r$. So before a right answer ($r = 1$) it costs too little, and
+before a wrong one ($r = 0$) it pays: what was earned early is taken back late, at a discount.
 </details>
 
 *D8.4 · A reward model that stays behind* (10 minutes, medium). A process reward model was trained on what the

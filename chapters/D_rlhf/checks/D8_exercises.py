@@ -178,9 +178,10 @@ do to a text that waits?
             ),
         },
         answer=r"""
-$F_T = r - \Phi_{T-1}$: the outcome is paid with the last step itself. Plain differences pay
-$\Phi_t - \Phi_{t-1} = 0$ for waiting, where $\gamma \Phi_t - \Phi_{t-1} < 0$ is right: what was earned early
-is not handed back later in full, so that it pays to raise the potential soon and to answer late.
+$F_T = r - \Phi_{T-1}$: the outcome is paid with the last step itself. For waiting at a potential
+$\Phi_t = \Phi_{t-1} > 0$ plain differences pay 0, where $\gamma \Phi_t - \Phi_{t-1} < 0$ is right. Waiting
+then delays only $r - \Phi_{T-1}$, not all of $r$. So before a right answer ($r = 1$) it costs too little, and
+before a wrong one ($r = 0$) it pays: what was earned early is taken back late, at a discount.
 """,
     ),
     "old_model": Exercise(
