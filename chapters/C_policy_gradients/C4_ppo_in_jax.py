@@ -7,13 +7,15 @@ one compiled function, and what do you get for it?
 
 **Before this:** C3 (PPO, proximal policy optimisation, in PyTorch). **Changes from C3:** the environment is
 written in JAX too; loops become `lax.scan`, chance becomes an argument, and 32 learners train in one call.
-Discrete actions only, and all passes run to their end. **Next:** C5, the trust region that PPO comes from.
+Actions are discrete only, and no pass is left out when the policy has moved far (C3's `target_kl`).
+**Next:** C5, the trust region that PPO comes from.
 
 **Time.** 55 s on 2 cores; with all evidence 90 s.
 
 References: `schulman2017ppo`, `schulman2016gae`, `pardo2018timelimits`, `kingma2015adam`, `lu2022discovered`.
 
-Symbols: `K` learners, `N` environments each, `T` steps a rollout, `M` minibatches of `B` rows, `P` weights.
+Symbols: `K` learners, `N` environments each, `T` steps a rollout, `M` minibatches of `B` rows (those of all
+passes over a rollout), `P` weights, `D` numbers in an observation, `A` actions.
 """
 
 # %%
@@ -104,23 +106,27 @@ operation, and compiles what it wrote. From then on Python is out of the loop.
 |---|---|---|
 | run it | `jax.jit(f)`: trace, compile, run | no values while tracing: not `if x > 0`, but `jnp.where` |
 | `for t in range(T)` | `lax.scan(step, carry, xs)` | a Python loop is compiled T times over |
-| written for a batch | written for one, then `jax.vmap(f)` | all branches are computed for all |
+| written for a batch | written for one, then `jax.vmap(f)` | both sides of an `if` are computed for all |
 | a global random state | an explicit `key` | the same key gives the same numbers |
 | `loss.backward()` | `jax.grad(loss)`, a function | must be *pure*: arguments in, results out |
 | weights change in place | old weights in, new weights out | all that changes travels in the carry |
 
 So PPO becomes one pure function from a key to weights (`lu2022discovered`), with the environment, a `World`
 (`chapters/envs/jax_worlds.py`), in it. `env_step` makes a first observation for *every* environment at
-*every* step; `jnp.where` picks it where an episode ended. `next_obs` is the true successor all the same.
+*every* step; `jnp.where` picks it where an episode ended. The transition's `next_obs` is the true successor
+all the same.
 
 ## 2. Chance is an argument
 
-`jax.random.split` makes new keys of one, and each is used once. The numbers of a rollout are made beforehand.
-With one uniform number $u$ an action is drawn by finding the slice of $[0, 1)$ that $u$ falls into:
+`jax.random.split` makes new keys of one, and each is used once. The random numbers of a rollout are made
+beforehand: for each step and environment one that draws the action, and $D$ that make a first observation.
+
+To draw an action, cut $[0, 1)$ into slices as long as the probabilities, and find the slice that a uniform
+number $u$ falls into. Its number is how many slices end at or before $u$ (the last always ends behind it):
 
 $$a = \#\bigl\{b < A - 1 : \textstyle\sum_{c \le b} \pi(c \mid s) \le u\bigr\} \tag{1}$$
 
-*By hand.* Probabilities .2, .5 and .3 cut $[0, 1)$ at .2 and .7, so .1, .6 and .95 fall into one slice each:
+*By hand.* Probabilities .2, .5 and .3 cut $[0, 1)$ at .2 and .7: .1, .6 and .95 fall into slices 0, 1 and 2.
 
 ```python
 >>> logits = jnp.log(jnp.array([[0.2, 0.5, 0.3]] * 3))
@@ -131,23 +137,28 @@ $$a = \#\bigl\{b < A - 1 : \textstyle\sum_{c \le b} \pi(c \mid s) \le u\bigr\} \
 ## 3. Loops are scans, and so is learning
 
 `lax.scan(step, carry, xs)` calls `step(carry, x)` for each slice `x` of `xs`, hands the carry on, and stacks
-what the calls put out. With `reverse=True` it walks `xs` from the end:
+what the calls put out. With `reverse=True` it walks `xs` from the end. Here each output is the sum of what
+comes after:
 
 ```python
 >>> lax.scan(lambda carry, x: (carry + x, carry), 0, jnp.array([1, 2, 3]), reverse=True)[1].tolist()
 [5, 3, 0]
 ```
 
-In a rollout the carry is what changes: observations and clocks. Advantages (`schulman2016gae`) run from the
-last step to the first, with C3's two masks: a time limit keeps the bootstrap (`pardo2018timelimits`).
+In a rollout the carry is what changes from step to step: the observations, and `elapsed`, the clocks that the
+time limit is read from. Advantages (`schulman2016gae`) run from the last step to the first, with C3's two
+masks: a time limit keeps the bootstrap (`pardo2018timelimits`).
 
 $$\hat A_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t)
 + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{2}$$
 
 The loss is C3's, to the letter (`schulman2017ppo`), as a function of the weights. These are one vector
 $\theta$, both networks end to end, and Adam (`kingma2015adam`), which JAX does not bring, is a few lines on
-it (`chapters/envs/jax_networks.py`). The minibatches of all passes are laid out beforehand. `train`, a scan
-over updates, is one learner from key to weights; `jax.vmap(train)` adds an axis to every array in it.
+it (`chapters/envs/jax_networks.py`). The minibatches of all passes are laid out beforehand, as `order`:
+a scan over its rows is all the learning of an update.
+
+`train` is one learner from key to weights: a scan over checks, and in it a scan over the updates up to each.
+`jax.vmap(train)` adds an axis for the learners to the arrays in it.
 """
 
 
@@ -277,15 +288,17 @@ r"""
 
 ![Learners that differ only in their key climb at very different times; nearly all then stay](results/C4.png)
 
-Some dip again on the way. One such curve proves little. Where the time goes (`rl run C4 --evidence`):
+Some dip again on the way; the lower edge at the end is one learner that has not come back. A single such
+curve proves little. Where the time goes (`rl run C4 --evidence`):
 
 ![CPU seconds of compiling and learning, one learner and 32, in JAX and in PyTorch](results/C4_seconds.png)
 
 **The verdict.** Every loop becomes a scan, every `if` a `where`, every change in place an argument and a
 result, and chance a key. The numbers stay PyTorch's. You get speed, after a wait: compiling takes longer than
-a PyTorch learner takes to learn; once compiled, learning costs a fraction. `vmap` saves nothing here: all
-learners together take no less CPU time than one by one. A GPU has lanes for them. Compiling costs by the
-number of operations: hence one vector, and scans ([benchmark](../../benchmarks/rejax_ppo/README.md)).
+a PyTorch learner takes to learn; once compiled, learning costs a fraction. `vmap` saves no CPU time here: all
+learners together take no less than one by one, and their program takes longer to compile. A GPU has lanes for
+them. Compiling takes the longer the more operations a program has. Hence one vector for all weights, and
+scans, whose step is compiled once ([benchmark](../../benchmarks/rejax_ppo/README.md)).
 
 <!-- results: C4 -->
 
@@ -321,26 +334,29 @@ number of operations: hence one vector, and scans ([benchmark](../../benchmarks/
 
 <!-- /results -->
 
-**Break it.** `rl break C4 reuse_key`: all environments of a learner start, draw and fall alike. No shape is
-wrong, but a rollout holds far less than it seems to. `rl break C4 not_reversed`: advantages add up the past.
+**Break it.** `rl break C4 reuse_key`: all environments of a learner get the same random numbers. Two whose
+episodes once restart in the same step are identical from then on. No shape is wrong, but a rollout holds far
+less than it seems to. `rl break C4 not_reversed`: advantages add up the past.
 
 **Exercises.**
 
 <!-- exercises: C4 -->
 
-*C4.1 · Backwards, and by chance* (15 minutes, medium). Write the advantages and the draw of an action, from
-(2) and (1): a scan, and no loop at all. `rl exercise C4.gae`, `rl exercise C4.sample_actions`.
+*C4.1 · Backwards, and by chance* (15 minutes, medium). Write the advantages, from (2), as a scan, and the
+draw of an action, from (1), without any loop. `rl exercise C4.gae`, `rl exercise C4.sample_actions`.
 
 *C4.2 · A carry of your own* (20 minutes, medium). What did each episode earn? It may have begun in an earlier
-rollout and end in this one, or in none of its steps. Write it as one scan, without an `if`, so that it can be
-compiled into `train`. `rl exercise C4.finished_returns`.
+rollout, and may still be under way at the end of this one. Write it as one scan, without an `if`, so that it
+can be compiled into `train`. `rl exercise C4.finished_returns`.
 
 *C4.3 · A saving that is none* (20 minutes, hard). Skip a solved learner's updates by `lax.cond`. Why does
 that save nothing?
 
 <details><summary>Answer</summary>
 
-The predicate differs between learners in one array: both branches run for all, and a `where` picks.
+Under `jax.vmap` the condition is an array with an entry for each learner. Then `lax.cond` computes both
+branches for all of them, and a `where` picks. (`evaluate` in `train` is one for all, by `in_axes`: there the
+branch that is not taken does cost nothing.)
 </details>
 
 *C4.4 · Where else* (5 minutes, easy). `reuse_key` breaks no shape and stops nothing. Where does the same

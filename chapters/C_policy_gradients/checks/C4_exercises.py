@@ -47,7 +47,9 @@ def check_finished_returns(finished_returns):
 EXERCISES = {
     "heart": Exercise(
         title="Backwards, and by chance",
-        task="Write the advantages and the draw of an action, from (2) and (1): a scan, and no loop at all.",
+        task="""
+Write the advantages, from (2), as a scan, and the draw of an action, from (1), without any loop.
+""",
         minutes=15,
         difficulty="medium",
         functions=("gae", "sample_actions"),
@@ -55,8 +57,8 @@ EXERCISES = {
     "finished_returns": Exercise(
         title="A carry of your own",
         task=r"""
-What did each episode earn? It may have begun in an earlier rollout and end in this one, or in none of its
-steps. Write it as one scan, without an `if`, so that it can be compiled into `train`.
+What did each episode earn? It may have begun in an earlier rollout, and may still be under way at the end of
+this one. Write it as one scan, without an `if`, so that it can be compiled into `train`.
 """,
         minutes=20,
         difficulty="medium",
@@ -100,7 +102,9 @@ steps. Write it as one scan, without an `if`, so that it can be compiled into `t
         minutes=20,
         difficulty="hard",
         answer="""
-The predicate differs between learners in one array: both branches run for all, and a `where` picks.
+Under `jax.vmap` the condition is an array with an entry for each learner. Then `lax.cond` computes both
+branches for all of them, and a `where` picks. (`evaluate` in `train` is one for all, by `in_axes`: there the
+branch that is not taken does cost nothing.)
 """,
     ),
     "forked": Exercise(
