@@ -120,6 +120,7 @@ class TestOtherSizesOfASmokeRun:
         smoke = {"cpu_seconds": 3.5, "claims": claims}
         new = {"metrics": {"steps": {"count": 1}}, "claims": {}, "compared": "1 of 1"}
         monkeypatch.setattr(ledger, "smoke_fingerprint", lambda *_: (new, smoke))
+        monkeypatch.setattr(ledger.rounding, "can", lambda setting: True)
         return smoke
 
     def test_its_numbers_are_taken_anew_and_nothing_else(self, item, found):
@@ -129,6 +130,18 @@ class TestOtherSizesOfASmokeRun:
         assert after.pop("fingerprint")["metrics"] == {"steps": {"count": 1}}
         assert after.pop("smoke_seconds") == 3.5
         assert after == {key: before[key] for key in after}
+
+    def test_what_was_not_compared_stays_out_where_a_setting_cannot_be_tried(self, item, found, monkeypatch):
+        book = ledger.load(item)
+        book["fingerprint"] = {"metrics": {"loss": {"count": 2, "mean": 0.1}}, "claims": {}}
+        item.ledger.write_text(json.dumps(book), encoding="utf-8")
+        now = {"loss": {"count": 1, "mean": 0.5, "last": 0.7}, "new": {"last": 0.3}}
+        new = {"metrics": now, "claims": {}, "compared": "4 of 5"}
+        monkeypatch.setattr(ledger, "smoke_fingerprint", lambda *_: (new, found))
+        monkeypatch.setattr(ledger.rounding, "can", lambda setting: setting != "avx512")
+        ledger.record_smoke(item, say=lambda _: None)
+        kept = {"loss": {"count": 1, "mean": 0.5}, "new": {"last": 0.3}}
+        assert ledger.load(item)["fingerprint"] == {"metrics": kept, "claims": {}, "compared": "3 of 5"}
 
     def refused(self, item, match):
         before = item.ledger.read_bytes()
