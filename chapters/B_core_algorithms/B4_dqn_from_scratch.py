@@ -82,8 +82,9 @@ $$y = r + \gamma\,(1 - \text{terminated})\;v(s') \tag{1}$$
 
 Only `terminated` removes the guess: a time limit cuts the *recording*, and the pole still stands at step 500.
 
-What is $v(s')$? The guess would move with every step of learning, so it comes from a frozen copy $\theta^-$,
-the *target network*. Plain DQN asks it for the value of the action that it likes best:
+What is $v(s')$, the guess? From the network that learns it would move with every gradient step, so it comes
+from a frozen copy $\theta^-$, the *target network*. Plain DQN takes the copy's value of the action that the
+copy itself likes best:
 
 $$v(s') = \max_a Q_{\theta^-}(s', a) = Q_{\theta^-}\bigl(s', \arg\max_a Q_{\theta^-}(s', a)\bigr) \tag{2}$$
 
@@ -93,8 +94,10 @@ DQN* lets one network choose and the other judge, so that the luck of the first 
 
 $$v(s') = Q_{\theta^-}\bigl(s', \arg\max_a Q_\theta(s', a)\bigr) \tag{3}$$
 
-*By hand.* In truth both actions are worth 1. Plain DQN believes the target network's lucky 2. Double DQN
-takes the online network's favourite, and believes 0.5: the judge's noise points down as often as up.
+*By hand.* In truth both actions are worth 1. The online network, which learns, estimates 0.75 and 1.25, the
+target network 2 and 0.5. Plain DQN believes the lucky 2. Double DQN lets the online network choose, here the
+second action, and believes the target network's 0.5: too low this time, but the judge's noise points down as
+often as up.
 
 ```python
 >>> online_q, target_q = torch.tensor([[0.75, 1.25]]), torch.tensor([[2.0, 0.5]])
@@ -121,16 +124,19 @@ def double_value(online_q: Float[Tensor, "B A"], target_q: Float[Tensor, "B A"])
 r"""
 ## 2. Network, memory, learning
 
-The *replay buffer* is a ring: it keeps the last transitions and hands out random ones, lest a minibatch be
-many views of one moment. It stores the true successor of a state, and `terminated` alone, by (1).
+The *replay buffer* is a ring: it keeps the latest transitions and hands out random ones, lest a minibatch be
+many views of one moment. At a time limit `step` returns the next episode's first observation; the buffer
+stores the true successor instead. Of the two flags it stores `terminated` alone, as (1) needs no other.
 
 A round is one step in every environment, with ever fewer random actions, and one gradient step. Every
-`sync_every` of these the target network copies the online weights. A third set follows these slowly:
+`sync_every` gradient steps the target network copies the online weights $\theta$. A third set of weights,
+$\bar\theta$, follows the online ones slowly:
 
 $$\bar\theta \leftarrow \bar\theta + \rho\,(\theta - \bar\theta) \tag{4}$$
 
 It never trains and never collects. It acts when we evaluate: the online policy flickers from one gradient
-step to the next, and an average over about the last hundred flickers less. A copy is (4) with $\rho = 1$.
+step to the next, and an average over about the last hundred steps ($\rho = 0.01$) flickers less. The target
+network's copy is (4) with $\rho = 1$.
 """
 
 
@@ -276,23 +282,28 @@ r"""
 
 ![The greedy return rises to 500 late in training on most seeds, and does not always stay](results/B4.png)
 
-The best model is judged on episodes that did not choose it. The evidence changes one thing at a time, with as
-many gradient steps (a dot is a seed, a line the median). "As in many tutorials" is a recipe copied around.
+The best model is judged on episodes that did not choose it. The evidence takes the lesson's learner and
+changes one thing in each row, with as many gradient steps (a dot is a seed, a line the median). "As in many
+tutorials" is a recipe that is copied around, and makes several of these changes at once.
 
 ![Seconds to the first 475, and the share of later evaluations that keep it](results/B4_race.png)
 
 Without a *target network* the values run away, and the pole falls at once. Copied every ten *episodes* it
-lags: the longer episodes last the rarer the copies, and (1) hands a reward back by one step a copy. Most
-seeds are then never solved, in the recipe none, and mending that line alone does not save it on every seed.
-Without *replay*, or with half the step size, a few seeds fail; average and buffer matter less than the seed.
+lags: the longer episodes last, the rarer the copies, and (1) hands a reward back by one step a copy. Most
+seeds are then never solved. The tutorials' recipe copies that way, too, and solves none; with copies every 50
+steps it solves most, not all. Without *replay*, or with half the step size, a few seeds fail. Whether weights
+are averaged, and how large the buffer is, matters less than the seed.
 
-*Double.* CartPole has two actions and no noise in its rewards, and still plain DQN believes in more than any
-policy can earn on most seeds, double DQN on fewer than half; double DQN's success also lasts longer. In
-Sutton and Barto's example 6.7, with more to pick from, Q-learning learns the worse of two ways, double never.
+*Double.* No policy can earn more than $1 / (1 - \gamma) = 100$ here. CartPole has only two actions and no
+noise in its rewards, and still plain DQN believes in more than that on most seeds, double DQN on fewer than
+half (`B4_truth.png`). Double DQN's success also lasts longer. In Sutton and Barto's example 6.7 there are
+more actions to pick from and noisy rewards: Q-learning at first prefers the worse of two ways and unlearns it
+slowly, double Q-learning never prefers it (`B4_bias.png`).
 
 **The verdict.** Regression on a target that a frozen copy computes, over transitions drawn at random, turns
 the table into a network. The frozen copy carries the weight: without it no seed is solved, and renewed too
-rarely it fails most. No variant kept 475 on every seed once it had it, nor did the library: save the best.
+rarely it fails on most. No variant kept 475 on every seed once it had it, nor did the library. So save the
+best model.
 
 <!-- results: B4 -->
 
@@ -340,9 +351,10 @@ rarely it fails most. No variant kept 475 on every seed once it had it, nor did 
 
 <!-- /results -->
 
-**Break it.** `rl break B4 no_target`: the target chases itself. `rl break B4 plain`, `dueling` (B4.4),
-`no_replay`: hold the difference against the spread of the seeds. `rl break B4 merged` stores a time limit as
-an end, and no claim notices; a probe that is cut every ten steps does (`endless_value_merged`).
+**Break it.** `rl break B4 no_target`: the network chases its own guess. `rl break B4 plain`, `dueling` (B4.4)
+or `no_replay`: one run proves little here, so compare the change with the spread over seeds in the figure.
+`rl break B4 merged` stores a time limit as an end. No claim about CartPole notices; a world that pays 1 for
+ever and is cut every ten steps does (`endless_value_merged`).
 
 **Exercises.**
 
@@ -352,29 +364,32 @@ an end, and no claim notices; a probe that is cut every ten steps does (`endless
 and the average that follows (4). `rl exercise B4.double_value`, `rl exercise B4.ReplayBuffer`, `rl exercise
 B4.move_average`.
 
-*B4.2 · Look further ahead* (35 minutes, hard). With (1) a reward travels back by one step a copy of the
-target network. Sum $m$ real rewards first, as in B2:
+*B4.2 · Look further ahead* (35 minutes, hard). With (1) a reward travels back by only one step for each copy
+of the target network. Summing $m$ real rewards first, as in B2, makes it faster:
 
 $$y_t = \sum_{i=0}^{m-1} \gamma^i r_{t+i} + \gamma^m (1 - \text{terminated}_{t+m-1})\, v(s_{t+m}) \tag{E1}$$
 
-Here $m$ is $n$, or less where an episode or the rollout ends before. A time limit ends the sum too, but its
-state keeps its value. Which of the rewards are another policy's then,
-and does double DQN mend it? `rl exercise B4.n_step_targets`.
+Here $m$ is $n$, or less where an episode or the rollout (the recorded stretch of steps) ends before. A time
+limit ends the sum too, but its state keeps its value. Which of these rewards follow from an older policy's
+actions, and does double DQN mend that? `rl exercise B4.n_step_targets`.
 
 <details><summary>Answer</summary>
 
-All but the first: $r_{t+1}, r_{t+2}, \dots$ follow actions of the policy that filled the buffer, not of the
-one whose value is learned, and double DQN changes only $v$. B2's ratios would mend it. In practice a small
-$n$ is used without them: the buffer's policy is not far off, and rewards arrive sooner.
+All but the first, which is paid for the very $a_t$ that $Q(s_t, a_t)$ asks about. But $r_{t+1}, r_{t+2},
+\dots$ follow actions of the policy that filled the buffer, not of the one whose value is learned, and double
+DQN changes only $v$. B2's ratios would mend it. In practice a small $n$ is used without them: the buffer's
+policy is not far off, and rewards arrive sooner.
 </details>
 
-*B4.3 · A wrong successor* (20 minutes, medium). With `after_the_reset` the evidence's `endless_value` stays
-right. Why, and what would a probe look like that notices?
+*B4.3 · A wrong successor* (20 minutes, medium). At a time limit the mistake `after_the_reset` stores the next
+episode's first observation as the successor. The evidence's `endless_value`, measured in a world that is cut
+every ten steps, stays right all the same. Why, and what would a world look like that notices?
 
 <details><summary>Answer</summary>
 
-In `Endless` all states look alike, so the next episode's first one is as good as the true successor. A probe
-must be cut in a state in which few episodes start: `CutShort` in `chapters/envs/probes.py`.
+In that world, `Endless`, all states look alike, so the next episode's first one is as good as the true
+successor. A probe that notices must be cut in a state in which few episodes start: `CutShort` in
+`chapters/envs/probes.py`.
 </details>
 
 *B4.4 · Dueling* (10 minutes, easy). The last layer can have another shape: how good is the state, and how
@@ -386,8 +401,8 @@ Why is the mean subtracted? `rl break B4 dueling` puts the layer in. `rl exercis
 
 <details><summary>Answer</summary>
 
-Otherwise a constant could wander between the two: V + 7 and A - 7 give the same Q, and neither would mean
-what it is called.
+Otherwise a constant could wander between the two: $V + 7$ and $A - 7$ give the same $Q$, and neither would
+mean what it is called. With the mean subtracted, $V$ is the mean of the $Q$-values of its state.
 </details>
 
 *B4.5 · Find the bug* (10 minutes). `rl exercise B4.bug` writes a function of this lesson with a mistake in

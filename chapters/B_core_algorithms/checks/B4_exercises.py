@@ -81,13 +81,14 @@ Write double DQN's value (3), the ring that remembers, and the average that foll
     "n_step_targets": Exercise(
         title="Look further ahead",
         task=r"""
-With (1) a reward travels back by one step a copy of the target network. Sum $m$ real rewards first, as in B2:
+With (1) a reward travels back by only one step for each copy of the target network. Summing $m$ real rewards
+first, as in B2, makes it faster:
 
 $$y_t = \sum_{i=0}^{m-1} \gamma^i r_{t+i} + \gamma^m (1 - \text{terminated}_{t+m-1})\, v(s_{t+m}) \tag{E1}$$
 
-Here $m$ is $n$, or less where an episode or the rollout ends before. A time limit ends the sum too, but its
-state keeps its value. Which of the rewards are another policy's then,
-and does double DQN mend it?
+Here $m$ is $n$, or less where an episode or the rollout (the recorded stretch of steps) ends before. A time
+limit ends the sum too, but its state keeps its value. Which of these rewards follow from an older policy's
+actions, and does double DQN mend that?
 """,
         minutes=35,
         difficulty="hard",
@@ -126,22 +127,25 @@ and does double DQN mend it?
             ),
         },
         answer=r"""
-All but the first: $r_{t+1}, r_{t+2}, \dots$ follow actions of the policy that filled the buffer, not of the
-one whose value is learned, and double DQN changes only $v$. B2's ratios would mend it. In practice a small
-$n$ is used without them: the buffer's policy is not far off, and rewards arrive sooner.
+All but the first, which is paid for the very $a_t$ that $Q(s_t, a_t)$ asks about. But $r_{t+1}, r_{t+2},
+\dots$ follow actions of the policy that filled the buffer, not of the one whose value is learned, and double
+DQN changes only $v$. B2's ratios would mend it. In practice a small $n$ is used without them: the buffer's
+policy is not far off, and rewards arrive sooner.
 """,
     ),
     "wrong_successor": Exercise(
         title="A wrong successor",
         task="""
-With `after_the_reset` the evidence's `endless_value` stays right. Why, and what would a probe look like that
-notices?
+At a time limit the mistake `after_the_reset` stores the next episode's first observation as the successor.
+The evidence's `endless_value`, measured in a world that is cut every ten steps, stays right all the same.
+Why, and what would a world look like that notices?
 """,
         minutes=20,
         difficulty="medium",
         answer="""
-In `Endless` all states look alike, so the next episode's first one is as good as the true successor. A probe
-must be cut in a state in which few episodes start: `CutShort` in `chapters/envs/probes.py`.
+In that world, `Endless`, all states look alike, so the next episode's first one is as good as the true
+successor. A probe that notices must be cut in a state in which few episodes start: `CutShort` in
+`chapters/envs/probes.py`.
 """,
     ),
     "dueling_q": Exercise(
@@ -184,8 +188,8 @@ Why is the mean subtracted? `rl break B4 dueling` puts the layer in.
             ),
         },
         answer="""
-Otherwise a constant could wander between the two: V + 7 and A - 7 give the same Q, and neither would mean
-what it is called.
+Otherwise a constant could wander between the two: $V + 7$ and $A - 7$ give the same $Q$, and neither would
+mean what it is called. With the mean subtracted, $V$ is the mean of the $Q$-values of its state.
 """,
     ),
 }
