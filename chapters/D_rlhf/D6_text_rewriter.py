@@ -12,7 +12,8 @@ part is new, but all are joined, and some of the comparisons may be your own. **
 
 References: `stiennon2020summarize`, `bradleyterry1952rank`, `gao2023overoptimization`.
 
-Symbols: request $x$, rewrite $y$, learned reward $r_\phi$, the judge's score $s$ and temperature $\tau$.
+Symbols: request $x$, rewrite $y$ (chosen $y_w$, rejected $y_l$), learned reward $r_\phi$, the judge's score
+$s$ and temperature $\tau$, $\pi_\text{ref}$ the imitating model, $\beta$ the penalty's weight.
 """
 
 # %%
@@ -105,10 +106,11 @@ r"""
 
 The task: `send the old report today now =>` is to be continued by, say, `would you please send the old report
 today ? thank you .` The tiny model has read office notes: it knows the words, not the task. *Supervised
-fine-tuning* (SFT) raises the probability of people's rewrites, not of the request ($m_t$ masks padding). A
-third of the demonstrations are careful, the rest hasty or curt, and a perfect imitator is as uneven:
+fine-tuning* (SFT) raises the probability of people's rewrites, not of the requests ($m_t$ masks padding):
 
 $$\mathcal L_\text{SFT} = -\frac{\sum_t m_t \log \pi(y_t \mid x, y_{<t})}{\sum_t m_t} \tag{1}$$
+
+A third of the people's rewrites are careful, the rest hasty or curt. A perfect imitator is as uneven.
 """
 
 
@@ -143,21 +145,24 @@ def imitate(lm: LoadedModel, cfg: Config, log: RunLog) -> nn.Module:
 r"""
 ## 2. Which of two is better?
 
-The judge scores every rewrite: courtesy, content kept, nothing invented, few words. The learner only gets
-comparisons of two rewrites of one request. The nearer their scores $s$, the more the judge wavers:
+The judge scores every rewrite: courtesy, content kept, nothing invented, not too many words. The learner
+sees no score, only which of two rewrites of a request won. The nearer their scores $s$, the more the judge
+wavers:
 
 $$P(y_1 \succ y_2) = \sigma\!\left(\frac{s(x, y_1) - s(x, y_2)}{\tau}\right) \tag{2}$$
 
-*By hand.* Of scores 6 and 5 (no thank you) at $\tau = 1$ the better one wins $1 / (1 + e^{-1}) = 73$ %.
+*By hand.* Without its "thank you" a rewrite scores 5, not 6. At $\tau = 1$ the better one wins in
+$1 / (1 + e^{-1}) = 73$ % of the comparisons.
 
-The reward model is D3's, trained on the chosen $y_w$ and the rejected $y_l$ (`bradleyterry1952rank`). Only
-differences count: the imitating model shall earn 0 on average (`stiennon2020summarize`).
+The reward model is D3's (`bradleyterry1952rank`). The loss sees differences only, so a constant is free:
+at the end it is set so that the imitating model earns 0 on average (`stiennon2020summarize`).
 
 $$\mathcal L_\text{RM} = -\operatorname{mean} \log \sigma\bigl(r_\phi(x, y_w) - r_\phi(x, y_l)\bigr) \tag{3}$$
 
 **Your own ratings.** With `--rate` (in the terminal) or `--rate-web` you are shown pairs. Ties, skips and
-pairs answered both ways teach nothing. One request in five is held out, with your answers and the judge's, to
-test the reward model on your taste. With a `human_share` of a quarter two of each 8 pairs are yours:
+pairs answered both ways teach nothing. One in five of the requests that you rated is held out, from the
+judge's pairs too: your answers there test the reward model. With a `human_share` of a quarter two of each 8
+pairs are yours (for the last batch the judge has only 4 left):
 
 ```python
 >>> epoch = minibatches(20, num_human=3, batch_size=8, human_share=0.25, rng=np.random.default_rng(0))
@@ -216,8 +221,9 @@ def fit_reward_model(
 r"""
 ## 3. PPO against the learned reward
 
-PPO is D2's (`chapters/text/ppo.py`). The penalty, the Kullback–Leibler divergence (KL) from the imitating
-model, matters more: far from that model the learned reward may say anything (`gao2023overoptimization`, D16).
+PPO is D2's (`chapters/text/ppo.py`): a penalty for each token, the learned reward at the last. The penalty
+estimates the Kullback–Leibler divergence (KL) from the imitating model. It matters more than in D2: far from
+that model the learned reward may say anything (`gao2023overoptimization`, D16).
 
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}
 + \mathbb 1[t \text{ is the last token}]\; r_\phi(x, y) \tag{4}$$
@@ -270,10 +276,15 @@ def train(
 r"""
 ## 4. Look, rate, break
 
-![Politer than the imitating model, with more of the content; reward and KL rise together](results/D6.png)
+![Politer than the imitating model, with more of the content; reward and KL rise, then level](results/D6.png)
 
-*Middle*: the judge charges for each word from the thirteenth on, yet lengths grow: courtesy and content take
-words. Then the rewrites, and TRL's (*transformer reinforcement learning*) from the same start:
+*Left*: how often our rewrites win against the imitating model's (a tie counts half), the share of the
+content's words that are kept, and the share of polite rewrites. *Middle*: twelve words are free under the
+judge. Lengths grow towards that, since courtesy and content take words. *Right*: what is optimised. The
+learned reward soon stops rising, and the KL does not run away.
+
+Next, some rewrites, also by TRL (*transformer reinforcement learning*) from the same start. Nearly all are
+polite, but look at the papers: at times "report" has become "form". The judge, too, takes points for that.
 
 ![Requests, and what imitation and PPO make of them](results/D6_samples.png)
 ![Our PPO and TRL's reach about the same score; ours sooner](results/D6_trl.png)
@@ -347,9 +358,9 @@ prefer the *shorter* text throughout, with `--human-share 0.6`, and predict the 
 
 <details><summary>Answer</summary>
 
-All three shares are printed. What you answer differently the second time, no model can predict, and of a
-handful of held-out answers one more or less is ten percent. The judge penalises words from the thirteenth on,
-your answers from the first: expect shorter rewrites.
+All three shares are printed. What you answer differently the second time, no model can predict. And at most
+some eight of your answers are held out: one more or less is over ten percent. The judge penalises words from
+the thirteenth on, your answers from the first: expect shorter rewrites.
 </details>
 
 *D6.3 · What no model can beat* (15 minutes, easy). You saw some pairs twice, and answered a share $c$ of them
@@ -362,8 +373,9 @@ Return $1 - e$: how often a model that knows your taste can be right. `rl exerci
 
 <details><summary>Answer</summary>
 
-Alike in 82 of 100 is right in 90: a model that agrees with 88 of 100 held-out answers is almost perfect,
-though 88 sounds poor. The assumption is strong: people slip where the choice is hard (D1).
+Say that 82 of 100 are answered alike: then $e = 0.1$, and the best model is right in 90. One that agrees with
+88 of 100 held-out answers is almost perfect, though 88 sounds poor. The assumption is strong: people slip
+where the choice is hard (D1).
 </details>
 
 *D6.4 · A price for words* (15 minutes, easy). Nobody rewards length, and the rewrites grow. Where raters like

@@ -76,9 +76,9 @@ make of the answers that it did not learn from? Then prefer the *shorter* text t
         minutes=20,
         difficulty="easy",
         answer="""
-All three shares are printed. What you answer differently the second time, no model can predict, and of a
-handful of held-out answers one more or less is ten percent. The judge penalises words from the thirteenth on,
-your answers from the first: expect shorter rewrites.
+All three shares are printed. What you answer differently the second time, no model can predict. And at most
+some eight of your answers are held out: one more or less is over ten percent. The judge penalises words from
+the thirteenth on, your answers from the first: expect shorter rewrites.
 """,
     ),
     "best_agreement": Exercise(
@@ -121,8 +121,9 @@ Return $1 - e$: how often a model that knows your taste can be right.
             ),
         },
         answer="""
-Alike in 82 of 100 is right in 90: a model that agrees with 88 of 100 held-out answers is almost perfect,
-though 88 sounds poor. The assumption is strong: people slip where the choice is hard (D1).
+Say that 82 of 100 are answered alike: then $e = 0.1$, and the best model is right in 90. One that agrees with
+88 of 100 held-out answers is almost perfect, though 88 sounds poor. The assumption is strong: people slip
+where the choice is hard (D1).
 """,
     ),
     "priced_scores": Exercise(
