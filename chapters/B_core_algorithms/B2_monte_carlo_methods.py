@@ -63,8 +63,9 @@ SMOKE = {"batch_size": 4000, "num_doublings": 3, "num_control_batches": 10, "num
 r"""
 ## 1. Returns and visits
 
-A policy's value in a state is the expected sum of rewards from there on, the expected *return*. Monte Carlo
-takes that literally: play episodes to the end, and average the returns, which are reckoned from behind:
+A policy's value in a state is the expected sum of rewards from there on (discounted by $\gamma$), the
+expected *return*. Monte Carlo takes that literally: play episodes to the end, and average the returns. Each
+return is one reward and the next return, so they are computed from the last step backwards:
 
 $$G_t = r_t + \gamma\, G_{t+1}, \qquad G_T = 0 \tag{1}$$
 
@@ -79,8 +80,10 @@ episode (a column) lasts one step, another three. First-visit averages 1 and 3, 
 2.0 1.75
 ```
 
-That is no accident: a long episode brings more returns, and most of them are small. After $n$ episodes of a
-state worth $V$ every-visit averages $(nV + 1)/(n + 1)$, first-visit $V$; but every-visit varies less.
+That is no accident: a long episode brings more returns, and most of them are smaller than its first. Let the
+one state pay 1 a step and end the episode at each step with the same chance, so that it is worth $V$. After
+$n$ episodes the every-visit estimate is $(nV + 1)/(n + 1)$ on average, the first-visit estimate $V$. But
+every-visit varies less. In the figure $V = 5$:
 
 ![Both estimates lie on their expectations; every-visit starts too low and catches up](results/B2_loop.png)
 """
@@ -116,9 +119,11 @@ r"""
 ## 2. Prediction: what is a policy worth?
 
 Blackjack: you hold cards, the dealer shows one. *Hit*, and you get another card; above 21 you have lost.
-*Stick*, and the dealer draws up to 17 or more; the higher sum wins. The last step pays 1, 0 or -1. A state is
-what you see: your sum, whether an ace counts 11 in it, the dealer's card. The deck is infinite, so nothing
-else matters: this is *Markov*. We evaluate Sutton and Barto's policy: stick on 20 and 21, else hit.
+*Stick*, and the dealer draws up to 17 or more; the higher sum wins. The last step pays 1 for a win, 0 for a
+draw, -1 for a loss. A state is what you see: your sum, whether an ace counts 11 in it (a *usable* ace), the
+dealer's card. The deck is infinite, so nothing else matters: this is *Markov*. From a sum of 12 on there is
+something to decide, which makes $10 \cdot 10 \cdot 2 = 200$ states. We evaluate Sutton and Barto's policy:
+stick on 20 and 21, else hit.
 
 ## 3. Control: a better policy from the same means
 
@@ -127,8 +132,9 @@ Estimate $Q(s, a)$ by the mean of the returns that followed action $a$ in $s$, a
 $$Q(s, a) = \frac{1}{N(s, a)} \sum_{\text{visits}} G_t, \qquad \pi(s) = \arg\max_a Q(s, a) \tag{2}$$
 
 A greedy policy stops trying the other action. *Exploring starts* are the simplest remedy: every hand begins
-in a random state with a random action, and follows the policy only then. Where no state recurs, as in
-Blackjack, this finds the best policy if it improves after each hand (`wang2022exploring`); ours, after many.
+in a random state with a random action, and follows the policy only then. Where no state recurs within an
+episode, as in Blackjack, this is proven to find the best policy if the policy improves after each hand
+(`wang2022exploring`). Ours improves only after each batch of hands, which is faster to compute.
 """
 
 
@@ -168,18 +174,22 @@ def control(cfg: Config, log: RunLog, rng: np.random.Generator) -> tuple[Policy,
 r"""
 ## 4. Somebody else's episodes: importance sampling
 
-What if another policy $b$ played? An action that $\pi$ takes twice as often as $b$ counts twice: with the
-*ratio* $w = \pi(a \mid s) / b(a \mid s)$, $\mathbb E_b[w f(a)] = \sum_a b(a) \frac{\pi(a)}{b(a)} f(a) =
-\mathbb E_\pi[f(a)]$. A reward depends on the actions up to it, and so gets their ratios, *per step*
-(`precup2000eligibility`):
+What if another policy $b$ played, and we want the value of $\pi$? Then an action that $\pi$ takes twice as
+often as $b$ must count twice. With the *ratio* $w = \pi(a \mid s) / b(a \mid s)$ any function $f$ of the
+action has the right mean: $\mathbb E_b[w f(a)] = \sum_a b(a) \frac{\pi(a)}{b(a)} f(a) = \mathbb E_\pi[f(a)]$.
+A reward depends on the actions up to it and on no later one, so it is multiplied by their ratios only. This
+is importance sampling *per step* (`precup2000eligibility`; the evidence tests it on Blackjack):
 
 $$G^w_t = w_t\,\bigl(r_t + \gamma\, G^w_{t+1}\bigr), \qquad \mathbb E_b[G^w_t \mid s_t] = V^\pi(s_t) \tag{3}$$
 
-*By hand.* $\pi$ always goes right, $b$ tosses a coin, so $w$ is 2 or 0. Two steps pay 1 each: $V^\pi = 2$.
-Of $b$'s sequences, all equally likely, (3) gives right-right $2 (1 + 2) = 6$, right-left $2 (1 + 0) = 2$, the
-others 0. The mean is right. The price is variance: 6 where $\pi$'s own returns have none, and 12 with both
-ratios on the *whole* return (8, 0, 0, 0). A product of $k$ ratios has mean 1, but the mean square
-$(\sum_a \pi(a)^2 / b(a))^k = 2^k$. Hence *proximal policy optimisation* (PPO, C2) clips one ratio a step.
+*By hand.* $\pi$ always goes right, $b$ tosses a coin, so $w$ is 2 for right and 0 for left. An episode has
+two steps, each pays 1, and $\gamma = 1$: $V^\pi = 2$. $b$ plays four sequences, all equally likely. By (3)
+right-right gives $2 (1 + 2) = 6$, right-left $2 (1 + 0) = 2$, the other two 0. Their mean is 2, as it should.
+
+The price is variance: here 6, where $\pi$'s own returns have none. Multiplying the *whole* return by both
+ratios gives 8, 0, 0 and 0: again the mean 2, but a variance of 12. A product of $k$ ratios has mean 1, but in
+this example the mean square $(\sum_a \pi(a)^2 / b(a))^k = 2^k$. Hence *proximal policy optimisation* (PPO,
+C2) uses one ratio for each step instead of products, and clips it.
 
 ## 5. From episodes to bootstrapping
 
@@ -191,21 +201,24 @@ V(s_t) \leftarrow V(s_t) + \alpha\,\bigl(G_t^{(n)} - V(s_t)\bigr) \tag{4}$$
 
 With $n = 1$ this is TD(0), with $n = \infty$ Monte Carlo with a constant step size. If the episode terminates
 within the $n$ steps, the last term is 0. *By hand*, three rewards of 1 and the end, $n = 2$, $\gamma = 0.5$:
+the first row has for each step the sum of rewards, the second the weight of $V(s_{t+2})$.
 
 ```python
 >>> [part.ravel().tolist() for part in n_step_parts(np.ones((3, 1)), np.array([3]), n=2, gamma=0.5)]
 [[1.5, 1.5, 1.0], [0.25, 0.0, 0.0]]
 ```
 
-Why choose one $n$? The *λ-return* averages over all, each next one with a share smaller by $\lambda$:
+Why choose one $n$? The *λ-return* averages over all of them. The share of each next $n$ is $\lambda$ times
+the one before, and $1 - \lambda$ makes the shares sum to 1:
 
 $$G_t^\lambda = (1 - \lambda) \sum_{n=1}^{\infty} \lambda^{n-1} G_t^{(n)}
 = r_t + \gamma\,\bigl[(1 - \lambda)\, V(s_{t+1}) + \lambda\, G_{t+1}^\lambda\bigr] \tag{5}$$
 
-*TD(λ)* is the learner whose target is the λ-return. It need not wait for it: with the TD errors
-$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)$ and $V$ held fixed, $G_t^\lambda - V(s_t)$ is
-$\sum_k (\gamma\lambda)^k \delta_{t+k}$, so each error can be handed back, fading, to the states before it. In
-C1 that sum returns as *generalised advantage estimation* (GAE).
+*TD(λ)* is the learner whose target is the λ-return. It need not wait for the end of the episode. Let
+$\delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)$ be the TD errors, and hold $V$ fixed: then $G_t^\lambda - V(s_t)
+= \sum_k (\gamma\lambda)^k \delta_{t+k}$. So each error can be handed back, fading, to the states before it.
+In C1 that sum returns as *generalised advantage estimation* (GAE). Exercise B2.3 writes (5); the lesson's
+code compares values of $n$.
 
 Our world is a walk (`suttonbarto2018`, example 7.1): 19 states in a row, start in the middle, left or right
 with equal chance, -1 for leaving on the left, +1 on the right.
@@ -258,9 +271,12 @@ r"""
 
 ![Blackjack's error falls with slope minus one half; on the walk n = 4 has the deepest valley](results/B2.png)
 
-**Left**, one more digit costs a hundred times as many hands. **Right**, TD(0) needs a large step size, Monte
-Carlo a tiny one and still does worst. A long return is unbiased but carries the noise of many steps; a short
-one is calm but repeats what the estimates do not know yet. The evidence adds what control learned:
+**Left**, one more correct digit costs a hundred times as many hands. **Right**, each curve is one $n$, and
+its lowest point the best that it can do. TD(0) needs a large step size, Monte Carlo a tiny one and still does
+worst. A long return is unbiased but carries the noise of many steps. A short one varies little, but hands on
+the errors of the estimates it trusts.
+
+The evidence adds what control learned:
 
 ![Learned value surfaces and borders between hit and stick lie on the exact ones](results/B2_blackjack.png)
 
@@ -329,15 +345,16 @@ on the walk, four steps and then one's own guess err clearly less than whole ret
 
 **Break it.** `rl break B2 no_exploring`: the first action is the policy's own, and it never learns where one
 more card helps. `rl break B2 rewards_for_returns`: only a hand's last step is paid, so earlier states look
-worthless. `rl break B2 sums_to_the_end`: all rewards and an estimate on top count twice.
+worthless. `rl break B2 sums_to_the_end`: the target sums all rewards to the end and adds $V(s_{t+n})$
+all the same, so what comes after $n$ steps counts twice.
 
 **Exercises.**
 
 <!-- exercises: B2 -->
 
-*B2.1 · The heart of it* (35 minutes, medium). Write what follows a step, (1); where a state comes first; and
-the two parts of the n-step target, (4). `rl exercise B2.discounted_returns`, `rl exercise B2.first_visits`,
-`rl exercise B2.n_step_parts`.
+*B2.1 · The heart of it* (35 minutes, medium). Write the return that follows each step, (1); where a state
+occurs for the first time in its episode; and the two parts of the n-step target, (4). `rl exercise
+B2.discounted_returns`, `rl exercise B2.first_visits`, `rl exercise B2.n_step_parts`.
 
 *B2.2 · Past the end* (10 minutes, easy). `n_step_parts` gives a terminated episode's bootstrap the weight 0.
 With `gamma**n` instead the figure stays as it is. Why, and in which environment would it not?
@@ -348,15 +365,15 @@ Nothing updates the table's entries for the two terminal states, so they stay 0.
 something for a terminal state too, and without the mask the learner would believe it.
 </details>
 
-*B2.3 · All n at once* (20 minutes, medium). Write the λ-returns of one episode, from behind, as on the right
-of (5). Past the terminal state there is nothing: neither a value nor a return. *By hand*, two rewards of 1,
-$V = 0.4$ in the second state, $\gamma = 1$, $\lambda = 0.5$: the last λ-return is 1, the first $1 + 0.5 \cdot
-0.4 + 0.5 \cdot 1 = 1.7$. `rl exercise B2.lambda_returns`.
+*B2.3 · All n at once* (20 minutes, medium). Write the λ-returns of one episode, from the last step backwards,
+as on the right of (5). Past the terminal state there is nothing: neither a value nor a return. *By hand*, two
+rewards of 1, $V = 0.4$ in state two, $\gamma = 1$, $\lambda = 0.5$: the last λ-return is 1, the first $1 +
+0.5 \cdot 0.4 + 0.5 \cdot 1 = 1.7$. `rl exercise B2.lambda_returns`.
 
-*B2.4 · Another average* (20 minutes, easy). A state was left $N$ times by another policy's choice. $G_i$ is
-the $i$-th episode's whole return, $W_i$ the product of all its ratios. The mean of the $W_i G_i$ is right on
-average, and at the mercy of a large $W_i$. *Weighted* importance sampling divides by the ratios instead of by
-their number:
+*B2.4 · Another average* (20 minutes, easy). Another policy played $N$ episodes from one state. $G_i$ is the
+$i$-th episode's whole return, $W_i$ the product of all its ratios. The mean of the $W_i G_i$ is right on
+average, but one large $W_i$ can throw it far off. *Weighted* importance sampling divides by the sum of the
+ratios instead of by their number:
 
 $$V_n = \frac{\sum_{i \le n} W_i\, G_i}{\sum_{i \le n} W_i}, \qquad V_n = 0 \text{ while all } W_i
 \text{ are } 0 \tag{E1}$$
@@ -365,10 +382,10 @@ Then: is it right on average after one episode, and what is gained? `rl exercise
 
 <details><summary>Answer</summary>
 
-No: after the first episode that counts it is that episode's return, whatever its ratio, so it has the other
-policy's mean. That bias dies out. In exchange no estimate lies outside the returns that were seen. In section
-4's example the ordinary estimate jumps between 0 and 8 an episode; this one is 2, the truth, as soon as
-right-right has come once (`suttonbarto2018`, section 5.5).
+No: after the first episode whose ratio is not 0 it is that episode's return, whatever its ratio, so it has
+the mean of such episodes under the other policy. That bias dies out. In exchange no estimate lies outside the
+returns that were seen. In section 4's example each episode adds 0 or 8 to the ordinary mean; this estimate is
+2, the truth, as soon as right-right has come once (`suttonbarto2018`, section 5.5).
 </details>
 
 *B2.5 · Find the bug* (10 minutes). `rl exercise B2.bug` writes a function of this lesson with a mistake in

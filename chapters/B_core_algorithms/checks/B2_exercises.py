@@ -69,7 +69,8 @@ EXERCISES = {
     "heart": Exercise(
         title="The heart of it",
         task="""
-Write what follows a step, (1); where a state comes first; and the two parts of the n-step target, (4).
+Write the return that follows each step, (1); where a state occurs for the first time in its episode; and the
+two parts of the n-step target, (4).
 """,
         minutes=35,
         difficulty="medium",
@@ -91,8 +92,8 @@ something for a terminal state too, and without the mask the learner would belie
     "lambda_returns": Exercise(
         title="All n at once",
         task=r"""
-Write the λ-returns of one episode, from behind, as on the right of (5). Past the terminal state there is
-nothing: neither a value nor a return. *By hand*, two rewards of 1, $V = 0.4$ in the second state,
+Write the λ-returns of one episode, from the last step backwards, as on the right of (5). Past the terminal
+state there is nothing: neither a value nor a return. *By hand*, two rewards of 1, $V = 0.4$ in state two,
 $\gamma = 1$, $\lambda = 0.5$: the last λ-return is 1, the first $1 + 0.5 \cdot 0.4 + 0.5 \cdot 1 = 1.7$.
 """,
         minutes=20,
@@ -134,9 +135,9 @@ $\gamma = 1$, $\lambda = 0.5$: the last λ-return is 1, the first $1 + 0.5 \cdot
     "weighted_estimates": Exercise(
         title="Another average",
         task=r"""
-A state was left $N$ times by another policy's choice. $G_i$ is the $i$-th episode's whole return, $W_i$ the
-product of all its ratios. The mean of the $W_i G_i$ is right on average, and at the mercy of a large $W_i$.
-*Weighted* importance sampling divides by the ratios instead of by their number:
+Another policy played $N$ episodes from one state. $G_i$ is the $i$-th episode's whole return, $W_i$ the
+product of all its ratios. The mean of the $W_i G_i$ is right on average, but one large $W_i$ can throw it far
+off. *Weighted* importance sampling divides by the sum of the ratios instead of by their number:
 
 $$V_n = \frac{\sum_{i \le n} W_i\, G_i}{\sum_{i \le n} W_i}, \qquad V_n = 0 \text{ while all } W_i
 \text{ are } 0 \tag{E1}$$
@@ -173,10 +174,10 @@ Then: is it right on average after one episode, and what is gained?
             ),
         },
         answer=r"""
-No: after the first episode that counts it is that episode's return, whatever its ratio, so it has the other
-policy's mean. That bias dies out. In exchange no estimate lies outside the returns that were seen. In section
-4's example the ordinary estimate jumps between 0 and 8 an episode; this one is 2, the truth, as soon as
-right-right has come once (`suttonbarto2018`, section 5.5).
+No: after the first episode whose ratio is not 0 it is that episode's return, whatever its ratio, so it has
+the mean of such episodes under the other policy. That bias dies out. In exchange no estimate lies outside the
+returns that were seen. In section 4's example each episode adds 0 or 8 to the ordinary mean; this estimate is
+2, the truth, as soon as right-right has come once (`suttonbarto2018`, section 5.5).
 """,
     ),
 }
