@@ -85,15 +85,17 @@ critic $V$ has an opinion after one step, the *temporal-difference* (TD) *error*
 $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1}$$
 
 If the critic is right, the mean of $\delta_t$ is $Q^\pi(s_t, a_t) - V^\pi(s_t)$, the advantage itself. If
-not, it is biased, but varies little: one reward, one move. In between one can wait for $n$ rewards, then ask.
-That is a sum of TD errors, since each value in between is added by one and subtracted by the next:
+not, $\delta_t$ is biased, but it varies little: one reward, one move. Between one step and a whole episode,
+one can wait for $n$ rewards and then ask the critic. Within an episode that is a sum of TD errors, since each
+value in between is added by one and subtracted by the next:
 
 $$\hat A^{(n)}_t = r_t + \dots + \gamma^{n-1} r_{t+n-1} + \gamma^n V(s_{t+n}) - V(s_t)
 = \sum_{k=0}^{n-1} \gamma^k\, \delta_{t+k} \tag{2}$$
 
 *Generalised advantage estimation* (GAE, `schulman2016gae`) averages over all $n$ with weights $(1-\lambda)\,
 \lambda^{n-1}$, which sum to 1. What weight does $\delta_{t+k}$ get? It occurs wherever $n > k$, so $\gamma^k
-(1-\lambda) \sum_{n > k} \lambda^{n-1} = (\gamma\lambda)^k$. The double sum is a recursion from behind:
+(1-\lambda) \sum_{n > k} \lambda^{n-1} = (\gamma\lambda)^k$. One sum is left, and each row's contains the next
+row's, so it is computed from behind:
 
 $$\hat A_t = \sum_{k \ge 0} (\gamma\lambda)^k\, \delta_{t+k}
 = \delta_t + \gamma\lambda\,(1 - \text{done}_t)\,\hat A_{t+1} \tag{3}$$
@@ -105,8 +107,10 @@ the $n$-step *returns* with the same weights, which is B2's *λ-return*. So the 
 next row is another episode's. It keeps the *bootstrap* in (1), masked by *terminated* alone, since the state
 it cut off still has a value (`pardo2018timelimits`).
 
-*By hand.* The TD errors are 2, 2 and −3, so $\lambda = ½$ gives $2 + ½ \cdot (2 - ½ \cdot 3)$. With $\lambda
-= 1$ it is $1 + 1 + 0 + 3 - 4$: the critic has the last word *where the rollout ends*, unless terminated.
+*By hand.* Three steps with rewards 1, 1, 0, from states worth 4, 5, 6 to states worth 5, 6, 3; $\gamma = 1$.
+The TD errors are $1 + 5 - 4 = 2$, $1 + 6 - 5 = 2$ and $0 + 3 - 6 = -3$. So $\lambda = ½$ gives $2 + ½ \cdot
+(2 - ½ \cdot 3)$. With $\lambda = 1$ it is the rewards, the last value, less the first: $1 + 1 + 0 + 3 - 4$.
+The critic has the last word *where the rollout ends*, unless the episode terminated there.
 
 ```python
 >>> column = lambda *numbers: torch.tensor(numbers)[:, None]
@@ -138,10 +142,10 @@ def gae(
 r"""
 ## 2. What waiting costs, and what it buys
 
-Both estimates are sums $\sum_k w_k\,\delta_{t+k}$, with $w_k = (\gamma\lambda)^k$ or, for $n$ steps,
-$\gamma^k$ up to $n$. So their mean is a sum of means. The first error follows the given action; call its mean
-$\bar\delta(s, a)$. A later one follows the policy from where we are by then, and has the mean
-$\bar\delta_\pi(s') = \sum_{a'} \pi(a' \mid s')\, \bar\delta(s', a')$ there:
+Both estimates are sums $\sum_k w_k\,\delta_{t+k}$: for GAE $w_k = (\gamma\lambda)^k$; for $n$ steps $w_k =
+\gamma^k$ where $k < n$, and 0 from there on. So their mean is a sum of means. The first error follows the
+given action; call its mean $\bar\delta(s, a)$. A later one follows the policy from where we are by then, and
+has the mean $\bar\delta_\pi(s') = \sum_{a'} \pi(a' \mid s')\, \bar\delta(s', a')$ there:
 
 $$\mathbb{E}\bigl[\hat A \mid s, a\bigr] = \bar\delta(s, a)
 + \sum_{k \ge 1} w_k \sum_{s'} \Pr(s_{t+k} = s' \mid s, a)\; \bar\delta_\pi(s') \tag{4}$$
@@ -149,23 +153,27 @@ $$\mathbb{E}\bigl[\hat A \mid s, a\bigr] = \bar\delta(s, a)
 With a right critic each $\bar\delta_\pi(s')$ is 0 (the Bellman equation), and every $\lambda$ has the right
 mean. With a wrong one the later terms make up for its errors, and each adds its noise. How much of both? On a
 chain of seven states with a noisy reward at one end (`chapters/exact/chain.py`), with a critic that says half
-the true value, the evidence computes (4) and samples the noise; an error in $s$ alone is a mere baseline.
+the true value, the evidence computes (4) and samples the noise. The critic's error in $s$ itself does not
+count as bias: the same for every action, it is a mere baseline.
 
 ![Bias against noise, for two critics; right, the error is smallest at a lambda below one](results/C1_gae.png)
 
-Small $\lambda$ has the critic's bias, $\lambda = 1$ all noise; the error of a mean over 16 environments is
-smallest in between (right). At equal bias GAE varies less here than $n$ steps (left). That is no law: if the
-critic errs in every other state (middle), two steps land where it is right, and vary less than unbiased GAE.
+Lines have the exact bias, points the measured one. A small $\lambda$ has the critic's bias, $\lambda = 1$ has
+all the noise. The error of a mean over 16 environments is smallest in between (right). At equal bias GAE
+varies less here than $n$ steps (left). That is no law. If the critic errs in every other state (middle), two
+steps land where it is right: they have no bias, and vary less than GAE does without bias ($\lambda = 1$).
 
 ## 3. Actor and critic, and one loss for both
 
-The actor climbs the policy gradient, the critic regresses on $\hat R_t$, and entropy, if it has a weight,
-keeps the policy from settling too early (A2C, advantage actor-critic; `mnih2016a3c`):
+*A2C* (advantage actor-critic, `mnih2016a3c`) adds up three things. The actor climbs the policy gradient, the
+critic regresses on $\hat R_t$ (weight $c_v$, `vf_coef`), and entropy, if its weight $c_e$ (`ent_coef`) is not
+0, keeps the policy from settling too early:
 
 $$L = -\frac1B \sum \log \pi(a_t \mid s_t)\,\hat A_t \;+\; c_v\,\frac1B \sum \bigl(V(s_t) - \hat R_t\bigr)^2
 \;-\; c_e\,\frac1B \sum \mathcal{H}\bigl(\pi(\cdot \mid s_t)\bigr) \tag{5}$$
 
-$\hat A$ and $\hat R$ are constants in it: through $\hat A$ the critic would learn to flatter the actor.
+$\hat A$ and $\hat R$ are constants in it. Otherwise the first term would train the critic, too. As $-\log\pi$
+is positive, the loss falls if $\hat A_t$ does, so $V(s_t)$ would *rise*, whatever the state is worth.
 """
 
 
@@ -278,10 +286,11 @@ r"""
 
 ![REINFORCE, A2C and SB3's A2C, a line for each seed: A2C is as early, and unsteady](results/C1.png)
 
-The evidence adds C0 and the A2C of Stable-Baselines3 (SB3, `raffin2021sb3`). The critic lets the actor learn
-every eight steps; it reaches the top early, but no earlier than REINFORCE, and on most seeds loses it again
-and again. Episodes are short, every step is paid, and the other 15 are a good baseline: a critic adds little.
-Each step sees 128 related states, and nothing limits how far it moves the policy. So we keep the best.
+The evidence adds C0 and the A2C of Stable-Baselines3 (SB3, `raffin2021sb3`). With a critic the actor learns
+every eight steps. It reaches the top early, but no earlier than REINFORCE, and on most seeds it falls back
+again and again. Why no earlier? Episodes are short, every step is paid, and C0's 15 other episodes are a good
+baseline already: a critic adds little. Why unsteady? Each gradient step sees only 128 states, related ones,
+and nothing limits how far it moves the policy. So we keep the best policy of all checks.
 
 ![SB3's A2C on LunarLander: return by seed before, while and after training](results/C1_lander.png)
 
@@ -289,8 +298,9 @@ On LunarLander flights are long and returns scatter by hundreds; A2C learns to f
 land. ![The lander before and after training, each acting greedily](results/C1_film.gif)
 
 **The verdict.** Look ahead until the critic's error weighs less than the noise that looking further adds:
-neither one step nor to the end, and the less far the better the critic. Not waiting makes many more gradient
-steps of the same experience. On CartPole that gains nothing over C0: something must hold the policy back.
+neither one step nor to the end; the better the critic, the less far. Not waiting for an episode's end
+makes many more gradient steps from the same experience. On CartPole that gains nothing over C0, as long as
+nothing holds the policy back.
 
 <!-- results: C1 -->
 
@@ -337,8 +347,9 @@ steps of the same experience. On CartPole that gains nothing over C0: something 
 
 <!-- /results -->
 
-**Break it.** `rl break C1 leaks`: the critic is paid for flattering the actor. `bootstraps_through`: past a
-real end. `rl break C1 merged`: takes a time limit for an end; CartPole hides it. What must a test look at?
+**Break it.** `rl break C1 leaks` lets the policy's gradient into the critic: how high do the values climb?
+`rl break C1 bootstraps_through` asks the critic for a value behind a real end. `rl break C1 merged` takes a
+time limit for an end, and CartPole hides it. What must a test look at?
 
 **Exercises.**
 
@@ -357,7 +368,8 @@ those of our two masks all the same. Write the change. `rl exercise C1.rewards_f
 
 <details><summary>Answer</summary>
 
-The sum $r_t + \gamma V(s_{t+1})$ does not care which part is called reward.
+Add $\gamma V(s_{t+1})$ to the reward where a time limit cut and nothing terminated. The sum in (1) does not
+care which part is called reward.
 </details>
 
 *C1.4 · Two ends of a scale* (10 minutes, easy). Show that (3) with $\lambda = 1$ is (2) with the largest $n$
@@ -367,7 +379,7 @@ reward-to-go?
 <details><summary>Answer</summary>
 
 The weights are $\gamma^k$, as in (2): $T$ steps ahead for the first of $T$ rows, one for the last. Where the
-episode terminates, only $-V(s_t)$ is left of the critic: with $V = 0$, that is $G_t$.
+episode terminates within the rollout, only $-V(s_t)$ is left of the critic: with $V = 0$, that is $G_t$.
 </details>
 
 *C1.5 · Find the bug* (10 minutes). `rl exercise C1.bug` writes a function of this lesson with a mistake in

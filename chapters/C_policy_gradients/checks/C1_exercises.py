@@ -182,7 +182,10 @@ that, it changes the rewards so that the advantages are those of our two masks a
                 says="forgets to discount the value, which comes one step later than the reward",
             ),
         },
-        answer="The sum $r_t + \\gamma V(s_{t+1})$ does not care which part is called reward.",
+        answer=r"""
+Add $\gamma V(s_{t+1})$ to the reward where a time limit cut and nothing terminated. The sum in (1) does not
+care which part is called reward.
+""",
     ),
     "two_ends": Exercise(
         title="Two ends of a scale",
@@ -194,7 +197,7 @@ for its first row, and for its last? When is it C0's reward-to-go?
         difficulty="easy",
         answer=r"""
 The weights are $\gamma^k$, as in (2): $T$ steps ahead for the first of $T$ rows, one for the last. Where the
-episode terminates, only $-V(s_t)$ is left of the critic: with $V = 0$, that is $G_t$.
+episode terminates within the rollout, only $-V(s_t)$ is left of the critic: with $V = 0$, that is $G_t$.
 """,
     ),
 }
