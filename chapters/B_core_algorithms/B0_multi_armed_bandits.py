@@ -72,7 +72,8 @@ arm that paid 2 and 4, so that its estimate is 3, pays 9 on its third pull: $3 +
 [5.0]
 ```
 
-Among equal estimates `np.argmax` always takes the first. That can sink an experiment (B1): draw at random.
+Among equal estimates `np.argmax` always takes the first. That can sink an experiment, as B1 shows. So
+`random_argmax` draws one of them at random.
 """
 
 
@@ -101,8 +102,9 @@ r"""
 $$\text{score}_t(a) = Q(a) + c\,\sqrt{\frac{\ln t}{N(a)}} \tag{2}$$
 
 *Why this root?* For rewards in $[0, 1]$, Hoeffding's inequality bounds the chance that the true mean lies
-more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: the longer one plays, the more
-occasions to be fooled. The bonus is then that of $c = \sqrt 2$, the upper confidence bound called **UCB1**:
+more than $u$ above the mean of $N$ samples. Let that chance be $t^{-4}$: it must shrink, as the longer one
+plays, the more occasions there are to be fooled. Solved for $u$ this gives the bonus of (2) with
+$c = \sqrt 2$, the upper confidence bound called **UCB1**:
 
 $$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
 \quad\Longrightarrow\quad u = \sqrt{\frac{2 \ln t}{N}} \tag{3}$$
@@ -115,9 +117,10 @@ $$P\bigl(q_*(a) > Q(a) + u\bigr) \;\le\; e^{-2 N u^2} \;=\; t^{-4}
 [[1.47, 0.91]]
 ```
 
-**Thompson sampling** keeps a belief about each arm, draws one guess from each belief, and plays the arm with
-the highest guess; so an arm is played as often as it is believed to be the best. For *Bernoulli* rewards (0
-or 1) and a uniform prior the belief is a Beta distribution, which counts successes $S$ and failures $F$:
+**Thompson sampling** keeps a belief about each arm, a distribution over its possible means. It draws one
+guess from each belief, and plays the arm with the highest guess. So an arm is played with the probability
+that it is the best, by these beliefs. For *Bernoulli* rewards (0 or 1), if at first every mean is as likely
+as any other, the belief is a Beta distribution, which counts successes $S$ and failures $F$:
 
 $$\theta(a) \sim \mathrm{Beta}\bigl(1 + S(a),\; 1 + F(a)\bigr) \tag{4}$$
 
@@ -192,14 +195,16 @@ In the *10-armed testbed*, 2000 bandits draw ten means each from $\mathcal N(0, 
 Epsilon-greedy has a ceiling there: the best arm in $1 - \varepsilon + \varepsilon / K$ of all plays.
 
 *Regret* is what exploring has cost: the sum, over all plays so far, of the gap $\Delta$ between the best
-arm's mean and the played arm's. A fixed $\varepsilon$ never stops paying, $\varepsilon$ times the mean gap at
-each step: linear in $T$. For UCB1 there is a bound that holds at every $T$ and grows only with the logarithm:
+arm's mean and the played arm's. A fixed $\varepsilon$ never stops paying: in each play it costs $\varepsilon$
+times the mean gap of all arms, so its regret grows linearly in $T$. For UCB1 there is a bound that holds at
+every $T$ and grows only with the logarithm:
 
 $$R(T) \le \sum_{a:\,\Delta_a > 0} \frac{8 \ln T}{\Delta_a}
 + \Bigl(1 + \frac{\pi^2}{3}\Bigr) \sum_a \Delta_a \tag{5}$$
 
-The unlikely cases of (3) aside, a worse arm is played only while twice its bonus covers its gap,
-$2 \sqrt{2 \ln T / N} \ge \Delta$: for $8 \ln T / \Delta^2$ pulls. The constant is for those.
+*Where it comes from.* The unlikely cases of (3) aside, a worse arm is played only while twice its bonus
+covers its gap, $2 \sqrt{2 \ln T / N} \ge \Delta$. That lasts for $8 \ln T / \Delta^2$ pulls, and each costs
+$\Delta$: this is the first sum. The second pays for the unlikely cases.
 
 > **Aside: how small can regret be?** A rule that is good on *every* bandit (its regret grows more slowly than
 > any power of $T$) may give up a good arm with a chance of about $1/T$ only. A pull of a worse arm makes "it
@@ -249,12 +254,15 @@ r"""
 ![Left: UCB finds the best arm most often, epsilon 0.1 and 0.01 less, greedy least. Right: Thompson's regret
 is a line over the logarithm of the plays, UCB1's a steeper one, epsilon's bends upwards](results/B0.png)
 
-**Left**, greedy settles on the best arm in a third of the bandits; epsilon 0.1 has its ceiling in sight.
+**Left**, greedy settles on the best arm in a third of the bandits. Epsilon 0.1 nears its ceiling, but is not
+there yet.
 
 **Right**, epsilon-greedy's regret bends upwards on the logarithmic axis. UCB1 stays far below its bound (5),
-but its slope is several times $C$. Thompson's nears $C$ slowly; the evidence follows it to $T = 10^{12}$:
+but its slope is several times $C$. Thompson's slope nears $C$ slowly. To see how slowly, the evidence follows
+an easier case, in which the best arm's mean is known, to $T = 10^{12}$:
 
-![The slope of Thompson's regret over the constant rises with every decade towards one](results/B0_slope.png)
+![The slope of Thompson's regret over the constant: it rises towards one, and with a known best arm comes
+close to it](results/B0_slope.png)
 
 **The verdict.** Try what looks worse less and less often, but never quite stop: as often as you could still
 be wrong about it. Never trying mostly settles on a worse arm; trying a fixed share of the time pays for ever.
@@ -326,8 +334,9 @@ Rules that measure their own uncertainty pay a logarithm, Thompson's nearly the 
 
 <!-- /results -->
 
-**Break it.** `rl break B0 pessimism` subtracts the bonus. `rl break B0 first_maximum`: no claim fails, as the
-testbed's arms are exchangeable. List each best arm last or first, and greedy looks hopeless or brilliant:
+**Break it.** `rl break B0 pessimism` subtracts the bonus. `rl break B0 first_maximum` lets the first of equal
+estimates win: no claim fails, as the testbed's best arm is as likely to stand at one place as at another. But
+list each best arm last or first, and greedy looks hopeless or brilliant:
 
 ![With random ties the arms' order does not matter; with the first maximum it does](results/B0_order.png)
 
@@ -349,8 +358,8 @@ Which of the lesson's claims fail, and which do not notice?
 
 <details><summary>Answer</summary>
 
-Only the claim about Thompson's slope: the agent takes the worse arm for the better one, plays it ever more
-often, and its regret grows linearly. The other claims are about agents without such a belief.
+Only the claim about Thompson's slope fails: the agent takes the worse arm for the better one, plays it ever
+more often, and its regret grows linearly. The other claims are about agents without such a belief.
 </details>
 
 *B0.3 · A bonus for noise that is not there* (15 minutes, medium). Move both means near 1, with the same gap.
@@ -359,13 +368,14 @@ What happens to $C$, to Thompson's slope, to UCB1's?
 <details><summary>Answer</summary>
 
 Near 1 a failure says much: KL grows, so $C$ and Thompson's slope fall. UCB1's bonus does not know that
-rewards hardly vary: the worse arm still gets some $2 \ln T / \Delta^2$ pulls, and the slope stays near $2 /
-\Delta$.
+rewards hardly vary: the worse arm is still pulled until its bonus has shrunk to the gap, some $2 \ln T /
+\Delta^2$ times. Each pull costs $\Delta$, so the slope stays near $2 / \Delta$.
 </details>
 
 *B0.4 · The gradient bandit* (20 minutes, medium). Another kind of rule learns no values. It plays arm $a$
-with the probability $\pi(a)$ that a softmax gives to its logits $H(a)$, and after the reward $r$ moves them,
-up for what paid more than usual (the baseline $\bar r$, mostly the mean of the rewards so far):
+with the probability $\pi(a)$ that a softmax gives to its logit $H(a)$. After the reward $r$ it moves all
+logits; the played arm's goes up if $r$ was more than usual. "Usual" is the baseline $\bar r$, mostly the mean
+of the rewards so far:
 
 $$H(b) \leftarrow H(b) + \alpha\,(r - \bar r)\,\bigl(\mathbb 1[b = a] - \pi(b)\bigr) \quad
 \text{for every arm } b \tag{E1}$$
@@ -375,9 +385,9 @@ And what is the baseline for? `rl exercise B0.gradient_step`.
 
 <details><summary>Answer</summary>
 
-For the label $a$, the played arm. On average over the plays the step is the gradient of the mean reward,
-whatever the baseline (the check tests it); with a good one it scatters less, as `B0_testbed.png` shows. With
-states added this becomes REINFORCE (C0).
+For the label $a$, the played arm. On average over the plays the step follows the gradient of the
+mean reward, whatever the baseline (the check tests it). With a good baseline the steps scatter less, and the
+best arm is found far more often, as `B0_testbed.png` shows. With states added this becomes REINFORCE (C0).
 </details>
 
 *B0.5 · Find the bug* (10 minutes). `rl exercise B0.bug` writes a function of this lesson with a mistake in

@@ -61,8 +61,8 @@ do not notice?
         minutes=10,
         difficulty="easy",
         answer="""
-Only the claim about Thompson's slope: the agent takes the worse arm for the better one, plays it ever more
-often, and its regret grows linearly. The other claims are about agents without such a belief.
+Only the claim about Thompson's slope fails: the agent takes the worse arm for the better one, plays it ever
+more often, and its regret grows linearly. The other claims are about agents without such a belief.
 """,
     ),
     "bonus": Exercise(
@@ -74,16 +74,16 @@ Move both means near 1, with the same gap. What happens to $C$, to Thompson's sl
         difficulty="medium",
         answer=r"""
 Near 1 a failure says much: KL grows, so $C$ and Thompson's slope fall. UCB1's bonus does not know that
-rewards hardly vary: the worse arm still gets some $2 \ln T / \Delta^2$ pulls, and the slope stays near $2 /
-\Delta$.
+rewards hardly vary: the worse arm is still pulled until its bonus has shrunk to the gap, some $2 \ln T /
+\Delta^2$ times. Each pull costs $\Delta$, so the slope stays near $2 / \Delta$.
 """,
     ),
     "gradient_step": Exercise(
         title="The gradient bandit",
         task=r"""
 Another kind of rule learns no values. It plays arm $a$ with the probability $\pi(a)$ that a softmax gives to
-its logits $H(a)$, and after the reward $r$ moves them, up for what paid more than usual (the baseline $\bar
-r$, mostly the mean of the rewards so far):
+its logit $H(a)$. After the reward $r$ it moves all logits; the played arm's goes up if $r$ was more than
+usual. "Usual" is the baseline $\bar r$, mostly the mean of the rewards so far:
 
 $$H(b) \leftarrow H(b) + \alpha\,(r - \bar r)\,\bigl(\mathbb 1[b = a] - \pi(b)\bigr) \quad
 \text{for every arm } b \tag{E1}$$
@@ -127,9 +127,9 @@ And what is the baseline for?
             ),
         },
         answer="""
-For the label $a$, the played arm. On average over the plays the step is the gradient of the mean reward,
-whatever the baseline (the check tests it); with a good one it scatters less, as `B0_testbed.png` shows. With
-states added this becomes REINFORCE (C0).
+For the label $a$, the played arm. On average over the plays the step follows the gradient of the
+mean reward, whatever the baseline (the check tests it). With a good baseline the steps scatter less, and the
+best arm is found far more often, as `B0_testbed.png` shows. With states added this becomes REINFORCE (C0).
 """,
     ),
 }
