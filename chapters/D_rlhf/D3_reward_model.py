@@ -2,8 +2,8 @@
 r"""
 # D3 · A reward model from noisy comparisons
 
-**Question.** How well can a scorer be learnt from comparisons of which every fifth is a coin's doing, and how
-does one know that it is as good as it can be?
+**Question.** How well can a scorer be learnt from comparisons that are often wrong, and how does one know
+that it is as good as it can be?
 
 **Before this:** D2 (a given reward), D1 (the ideas). **Changes from D2:** the reward is learnt, from pairs of
 texts of which someone liked one better. **Next:** D16 lets a policy maximise what was learnt here.
@@ -92,11 +92,13 @@ $$P(y_1 \succ y_2) = \sigma\bigl((r(y_1) - r(y_2)) / \tau\bigr) \tag{1}$$
 array([0.75, 0.5 ])
 ```
 
-Even the true reward is right with probability $\max(p, 1-p)$ only. So no scorer beats the **Bayes ceiling**:
+Annotators err, so even one who knows the true reward agrees with them only with probability $\max(p, 1-p)$.
+No scorer beats the **Bayes ceiling**:
 
 $$\text{accuracy} \le \tfrac1M \textstyle\sum_i \max(p_i, 1 - p_i) \tag{2}$$
 
-As $p$ is known, no labels are needed: a scorer is right with $p_i$ if it prefers the first, else $1 - p_i$.
+As $p$ is known here, no labels are needed to judge a scorer: it is right with probability $p_i$ if it prefers
+the first text, else with $1 - p_i$.
 """
 
 
@@ -117,7 +119,8 @@ r"""
 ## 2. The loss
 
 (1) is a logistic regression on the *difference* of two scores. Its loss is minus the log-likelihood of what
-the annotators said, with an optional margin $m$ for pairs that are known to lie far apart:
+the annotators said, here with an optional margin $m$ for pairs that are known to lie far apart. The lesson
+itself leaves it at 0:
 
 $$\mathcal L(\phi) = -\tfrac1M \textstyle\sum_i \log\sigma(r_\phi(y_w^i) - r_\phi(y_l^i) - m_i) \tag{3}$$
 
@@ -156,8 +159,9 @@ hidden state of the **last real token** has read the whole text. Which column th
 tensor([0.2000, 0.6000])
 ```
 
-The mask counts the positions too. The head has no bias: it would cancel in (3). The end-of-sequence token
-(EOS), where the score is read, was only ever written before, so its embedding starts as a full stop's.
+Positions, too, are counted along the mask: padding on the left must not shift the text. The head has no bias,
+which would cancel in (3). The score is read at the end-of-sequence token (EOS). The language model wrote that
+token, but never had to read on from it, so its embedding has learnt nothing: it starts as a full stop's.
 """
 
 
@@ -190,7 +194,7 @@ r"""
 ## 4. Learn
 
 Chosen and rejected texts go through the model in one batch. The step size first rises, because the gradient
-of a random head would wreck the body, then falls. One pass over the pairs is enough; more teach the coins.
+of a random head would wreck the body, then falls. Each pair is seen once: more passes teach the labels' luck.
 """
 
 
@@ -229,14 +233,16 @@ def train_reward_model(model: nn.Module, pairs: dict, cfg: Config, log: RunLog) 
 r"""
 ## 5. Are its probabilities right?
 
-Accuracy asks for the order only. But a policy will maximise the *number*, so ask more: $\sigma$ of a score
-difference is a forecast. Where it says 0.8, the first text should win in 80 of 100. Sort the held-out pairs
-by it and cut them into $K$ bins of equal size. The mean gap is the *expected calibration error* (ECE):
+Accuracy asks for the order only. But a policy will maximise the *number*, so ask more. By (1) a score
+difference $\Delta_i$ forecasts that the first text wins with probability $\hat p_i = \sigma(\Delta_i)$. Where
+it says 0.8, the first text should win in 80 of 100. Sort the held-out pairs by $\hat p_i$ and cut them into
+$K$ bins of equal size. In bin $j$ compare the mean forecast with the mean of the true $p_i$ (bars). The mean
+gap is the *expected calibration error* (ECE):
 
 $$\text{ECE} = \tfrac1K \textstyle\sum_j \bigl|\,\overline{\hat p}_j - \overline{p}_j\bigr| \tag{4}$$
 
-The *slope* says what kind of error it is. By which factor $a$ should all score differences $\Delta_i$ be
-multiplied (`cox1958calibration`)? Below 1 the scores are too far apart: a model too sure of itself.
+The *slope* says what kind of error it is. By which factor $a$ should all $\Delta_i$ be multiplied to make the
+annotators likeliest (`cox1958calibration`)? Below 1 the scores lie too far apart: the model is too sure.
 
 $$a = \arg\max_a \textstyle\sum_i [p_i \log\sigma(a\Delta_i) + (1 - p_i)\log\sigma(-a\Delta_i)] \tag{5}$$
 """
@@ -272,16 +278,16 @@ r"""
 
 ![Accuracy near the ceiling, and forecasts on the diagonal if no pair is seen twice](results/D3.png)
 
-*Left:* three models after the same number of steps, on a sixteenth, a quarter and all of the pairs. With all
-of them the accuracy nearly touches the dashed ceiling. *Middle:* the forecasts of the model with all pairs
-lie near the diagonal. Sixteen passes over few pairs teach the tosses by heart: the order is still mostly
-right, and the model far too sure of it. So each pair is seen once. *Right:* `RewardTrainer` of TRL
-(Transformer Reinforcement Learning), given our first weights, pairs, order and step sizes, ends where we do.
+*Left:* three models after the same number of steps, on a sixteenth, a quarter and all of the pairs, so with
+16, 4 and 1 passes. With all pairs the accuracy comes near the dashed ceiling. *Middle:* that model's
+forecasts lie near the diagonal. Sixteen passes over few pairs teach the wrong labels by heart: the order is
+still mostly right, but the model is far too sure of it. *Right:* `RewardTrainer` of TRL (Transformer
+Reinforcement Learning), given our first weights, pairs, order and step sizes, ends where we do.
 
 **The verdict.** With some thousand noisy pairs the scorer is nearly as often right as one who knows the
-truth, and its probabilities are nearly right too. One knows it only here, where $p$ is known; the ceiling of
-human labels is bounded by how often two people agree (D1). And all of this was measured on texts that the
-reference writes: D16 leaves those behind.
+truth, and its probabilities are nearly right too. We can say so because $p$ is known here. With human labels
+only bounds of the ceiling are known, from how often two people agree (exercise 2, D1). And all of this holds
+for texts as the language model writes them now: D16 leaves those behind.
 
 <!-- results: D3 -->
 
@@ -328,8 +334,8 @@ reference writes: D16 leaves those behind.
 **Your own pairs.** `rl run D3 --pairs FILE.jsonl` learns from them (README says how they stand in the file).
 
 **Break it.** `rl break D3 last_column` reads the score in the last column, padding or not. Accuracy barely
-moves, since padding learns to speak for the text; but a text's score now depends on its neighbours in the
-batch. `rl break D3 swapped` exchanges chosen and rejected, and learns the opposite.
+moves: a padding token, too, reads the text before it, and learns to score it. But a text's score now depends
+on its neighbours in the batch. `rl break D3 swapped` exchanges chosen and rejected, and learns the opposite.
 
 **Exercises.**
 
@@ -349,8 +355,9 @@ Between which two numbers does the ceiling (2) lie? Where, if $g$ is 0.73? `rl e
 <details><summary>Answer</summary>
 
 Between 0.73 and 0.84. If every label is right with the same probability $a$, then $a^2 + (1-a)^2 = 0.73$ and
-$a = 0.84$. Agreement is a convex function of $\max(p, 1-p)$, so pairs of mixed difficulty lower the ceiling;
-lowest it is if some pairs are clear and the others a toss.
+$a = 0.84$: the highest ceiling. Agreement is a convex function of $\max(p, 1-p)$, so at the same agreement
+pairs of mixed difficulty have a lower one. It is lowest if some pairs are clear and all others a toss: on
+each pair the two then agree as often as the best scorer is right, so the ceiling is $g$ itself.
 </details>
 
 *D3.3 · More than two* (20 minutes, medium). Show an annotator $K$ texts at once, and one ranking gives $K
@@ -364,7 +371,7 @@ Why should the pairs of one ranking stand in one batch? `rl exercise D3.ranking_
 <details><summary>Answer</summary>
 
 Each text goes through the model once instead of K - 1 times. And the pairs of one ranking depend on each
-other: in batches of their own they are K - 1 passes over the same texts, which teaches the coins.
+other: in batches of their own they are K - 1 passes over the same texts, which teach the labels' luck.
 </details>
 
 *D3.4 · Find the bug* (10 minutes). `rl exercise D3.bug` writes a function of this lesson with a mistake in

@@ -108,8 +108,9 @@ Between which two numbers does the ceiling (2) lie? Where, if $g$ is 0.73?
         },
         answer=r"""
 Between 0.73 and 0.84. If every label is right with the same probability $a$, then $a^2 + (1-a)^2 = 0.73$ and
-$a = 0.84$. Agreement is a convex function of $\max(p, 1-p)$, so pairs of mixed difficulty lower the ceiling;
-lowest it is if some pairs are clear and the others a toss.
+$a = 0.84$: the highest ceiling. Agreement is a convex function of $\max(p, 1-p)$, so at the same agreement
+pairs of mixed difficulty have a lower one. It is lowest if some pairs are clear and all others a toss: on
+each pair the two then agree as often as the best scorer is right, so the ceiling is $g$ itself.
 """,
     ),
     "ranking_loss": Exercise(
@@ -159,7 +160,7 @@ Why should the pairs of one ranking stand in one batch?
         },
         answer="""
 Each text goes through the model once instead of K - 1 times. And the pairs of one ranking depend on each
-other: in batches of their own they are K - 1 passes over the same texts, which teaches the coins.
+other: in batches of their own they are K - 1 passes over the same texts, which teach the labels' luck.
 """,
     ),
 }
