@@ -141,8 +141,9 @@ Here the $N - 1$ other episodes of the batch stand in for it, each from the same
 
 $$b^i_t = \frac{1}{N-1} \sum_{j \ne i} G^j_t \tag{9}$$
 
-Episodes are independent, so it is settled without $a^i_t$. One that has ended gets 0 from then on, and
-counts. *By hand*, two steps (rows) of three episodes. Both times the first did better than the others, by 1:
+Episodes are independent, so it is settled without $a^i_t$. An episode that has ended still counts, with 0.
+*By hand*, two steps (rows) of three episodes (columns). The rewards-to-go are 2, 0, 2 and then 1, 0, 0. Both
+times the first episode did better than the mean of the others, by 1:
 
 ```python
 >>> returns = rewards_to_go(np.array([[1.0, 0.0, 2.0], [1.0, 0.0, 0.0]]), gamma=1.0)
@@ -151,19 +152,22 @@ counts. *By hand*, two steps (rows) of three episodes. Both times the first did 
 ```
 
 Two common shortcuts can work, but neither is (8). The mean over *all* $N$ episodes contains $G^i_t$, which
-depends on $a^i_t$ (exercise C0.2). Dividing a batch's weights by their spread makes each depend on every
-action. **The loss** for autograd has minus (8) as its gradient, averaged over $N$ episodes. Its weight
+depends on $a^i_t$ (exercise C0.2). Dividing a batch's weights by their spread makes each weight depend on
+every action.
+
+**The loss** for autograd has minus (8) as its gradient, averaged over $N$ episodes. Its weight
 $\psi_t = \gamma^t (G_t - b_t)$ is a constant, not differentiated; the loss's *value* means nothing:
 
 $$L(\theta) = -\frac1N \sum_i \sum_t \log \pi(a^i_t \mid s^i_t)\; \psi^i_t \tag{10}$$
 
 ## 3. REINFORCE on CartPole
 
-*REINFORCE* (`williams1992reinforce`) plays $N$ whole episodes, weighs each step by what followed, here less
-what followed for the others, takes one gradient step, and throws the episodes away: (2) is a mean over the
-policy as it is *now*. Usual liberties: Adam's steps, and no factor $\gamma^t$, lest it silence late steps;
-what remains is in general not the gradient of any objective (`nota2020gradient`). A *time limit* ends the sum
-as a fall does: REINFORCE has no value to put in place of the rewards after it (`pardo2018timelimits`).
+*REINFORCE* (`williams1992reinforce`) plays $N$ whole episodes and weighs each step by what followed, here
+less what followed in the others. It takes one gradient step and throws the episodes away, since (2) is a mean
+over episodes of the policy as it is *now*. We take two usual liberties. Adam sizes the steps. And the factor
+$\gamma^t$ is left out, as it would silence late steps; what remains is in general not the gradient of any
+objective (`nota2020gradient`). A *time limit* ends the sum as a fall does: REINFORCE has no value to put in
+place of the rewards after it (`pardo2018timelimits`).
 """
 
 
@@ -276,27 +280,32 @@ def greedy_returns(policy: nn.Module, cfg: Config, seed: int) -> np.ndarray:
 r"""
 ## 4. Look, break, write
 
-Is the mean gradient of (10) really $-\nabla J$? `enumerated_gap` sums it over *every* batch of three episodes
-of a small Markov decision process. The truth needs no samples: with $Q^\pi_t(s, a)$ for the mean of $G_t$
-after $a$ in $s$, (8) summed by states is the *policy gradient theorem* (`sutton2000policygradient`), $\nabla
-J = \sum_t \gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi(a \mid s)\, Q^\pi_t(s, a)$; $b_t$ is gone by (5).
+Is the mean gradient of (10) really $-\nabla J$? `enumerated_gap` compares two gradients on a small Markov
+decision process. One is the mean over *every* batch of three episodes, each with its probability. The other,
+the truth, needs no episodes. Let $Q^\pi_t(s, a)$ be the mean of $G_t$ after $a$ in $s$. Then (8), summed by
+states, is the *policy gradient theorem* (`sutton2000policygradient`), in which $b_t$ is gone by (5):
+$\nabla J = \sum_t \gamma^t \sum_s \Pr(s_t = s) \sum_a \nabla \pi(a \mid s)\, Q^\pi_t(s, a)$.
 
 ![Greedy return for each weight: only with the baseline do most seeds reach 500 and stay](results/C0.png)
 
 A run of the lesson draws the right panel, the evidence the others. Without a baseline each step of each
-episode is pushed up, the longer the episode the harder, and the policy drifts to whatever it happened to do;
-the total return adds the past to that. With one, too, a bad batch may undo much: there C3 begins.
+episode is pushed up, the longer the episode the harder, and the policy drifts to whatever it happened to do.
+The total return adds the past to that. With a baseline, too, a bad batch may undo much: there C3 begins.
+
 ![Greedy policy before and after training: the first falls, the second balances](results/C0_film.gif)
 
 ![Left, the mean of sampled estimates over the exact gradient; right, variances](results/C0_gradient.png)
 
-Left: leave-one-out agrees with the gradient; the mean of all is $1 - \tfrac1N$ of it; the normalised one
-points elsewhere (a `distance` above 1 is *not* the gradient). Right: dropping the past can add noise (C0.4).
+Left: in each state leave-one-out agrees with the gradient; with the mean of all episodes as baseline the
+estimate is $1 - \tfrac1N$ of it. The normalised estimate has no common factor: even scaled to fit as well as
+it can, it points a little elsewhere. (The table's `distance` tests that: above 1, the mean is *not* the
+gradient.) Middle: where every step is paid, dropping the past lowers the noise, and the baseline lowers it
+far more. Right: dropping the past can also add noise (C0.4).
 
 **The verdict.** Raise the log-probability of each sampled action by how much more followed it than followed
 in the other episodes. That needs no gradient of the reward and no model of the world; with $\gamma^t$, its
 mean is the exact gradient. The baseline makes it usable: with it all but one seed end at the top, after about
-a second of learning on CartPole; without it most do not get there, or stay.
+a second of learning on CartPole; without it most do not get there, or do not stay.
 
 <!-- results: C0 -->
 
@@ -344,7 +353,8 @@ a second of learning on CartPole; without it most do not get there, or stay.
 <!-- /results -->
 
 **Break it.** `rl break C0 mean_over_time`: the baseline now contains what the action itself earned.
-`rl break C0 own_mean`: the mean is biased, and CartPole does not care. Say first which claims fail.
+`rl break C0 own_mean`: the gradient shrinks by a factor, and CartPole does not care. Before you run them: say
+which claims will fail.
 
 **Exercises.**
 
@@ -374,7 +384,8 @@ The gradient is that in the logits, (4). Write the $b$ that does it. `rl exercis
 
 <details><summary>Answer</summary>
 
-With two actions it is $\pi(1)\, r(0) + \pi(0)\, r(1)$, the mean with the probabilities swapped, and then both
+The derivative of (E1) is 0 at the mean of the rewards weighted by $\pi(a)\, |\nabla \log \pi(a)|^2$. With two
+actions that is $\pi(1)\, r(0) + \pi(0)\, r(1)$, the mean with the probabilities swapped, and then both
 samples *are* the gradient. The usual baseline, $V^\pi(s)$, is the mean as it is: good, seldom the best.
 </details>
 
@@ -384,8 +395,8 @@ always lower the noise? Find a task of two steps in which reward-to-go is noisie
 <details><summary>Answer</summary>
 
 The first step costs 5 whatever one does, the second pays 5, or 6 for one of two actions. The total return is
-0 or 1: the fee is a perfect baseline. Of the reward-to-go, 5 or 6, 5 is pure noise (`greensmith2004variance`;
-right panel of the figure, and `fee_and_refund_ratio`).
+0 or 1: the fee is a perfect baseline. The reward-to-go of the second step is 5 or 6, and 5 of it is pure
+noise (`greensmith2004variance`; right panel of the figure, and `fee_and_refund_ratio`).
 </details>
 
 *C0.5 · Find the bug* (10 minutes). `rl exercise C0.bug` writes a function of this lesson with a mistake in

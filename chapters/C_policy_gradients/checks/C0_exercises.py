@@ -95,7 +95,8 @@ The gradient is that in the logits, (4). Write the $b$ that does it.
             ),
         },
         answer=r"""
-With two actions it is $\pi(1)\, r(0) + \pi(0)\, r(1)$, the mean with the probabilities swapped, and then both
+The derivative of (E1) is 0 at the mean of the rewards weighted by $\pi(a)\, |\nabla \log \pi(a)|^2$. With two
+actions that is $\pi(1)\, r(0) + \pi(0)\, r(1)$, the mean with the probabilities swapped, and then both
 samples *are* the gradient. The usual baseline, $V^\pi(s)$, is the mean as it is: good, seldom the best.
 """,
     ),
@@ -109,8 +110,8 @@ reward-to-go is noisier than the total return.
         difficulty="hard",
         answer=r"""
 The first step costs 5 whatever one does, the second pays 5, or 6 for one of two actions. The total return is
-0 or 1: the fee is a perfect baseline. Of the reward-to-go, 5 or 6, 5 is pure noise (`greensmith2004variance`;
-right panel of the figure, and `fee_and_refund_ratio`).
+0 or 1: the fee is a perfect baseline. The reward-to-go of the second step is 5 or 6, and 5 of it is pure
+noise (`greensmith2004variance`; right panel of the figure, and `fee_and_refund_ratio`).
 """,
     ),
 }
