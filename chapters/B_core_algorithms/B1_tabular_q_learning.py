@@ -67,12 +67,13 @@ Value iteration (A3) repeats the Bellman optimality update until nothing changes
 
 $$Q(s,a) \leftarrow R(s,a) + \gamma \sum_{s'} P(s' \mid s,a) \max_{a'} Q(s',a') \tag{1}$$
 
-Without the model $P, R$ the agent cannot take the expectation in (1). But every step gives it a sample of
-what stands behind it, the *temporal-difference* (TD) **target**. It is a label that is partly a guess:
+Without the model $P, R$ the agent cannot take the expectation in (1). But every step gives it one sample of
+the right side of (1), the *temporal-difference* (TD) **target**. It is a label that is partly a guess:
 
 $$y = r + \gamma\,(1 - \text{terminated}) \max_{a'} Q(s',a') \tag{2}$$
 
-*Q-learning* moves the entry a little towards it, by a part of the *TD error* $y - Q(s,a)$:
+*Q-learning* moves the entry a little towards it, by a part $\alpha_n$ of the *TD error* $y - Q(s,a)$. The
+part shrinks with the number $n$ of the entry's updates, faster for a larger power $p$:
 
 $$Q(s,a) \leftarrow Q(s,a) + \alpha_n \big[ y - Q(s,a) \big], \qquad \alpha_n = \alpha / n^{p} \tag{3}$$
 
@@ -85,15 +86,18 @@ $$Q(s,a) \leftarrow Q(s,a) + \alpha_n \big[ y - Q(s,a) \big], \qquad \alpha_n = 
 [0.33, 0.55]
 ```
 
-**A clock is not an end.** A *terminated* state has no bootstrap: the world is over. A time limit *truncates*
-only the recording: the bootstrap stays. A world that pays 1 a step for ever, cut every ten steps, is worth
-$1/(1-\gamma)$: 10 for $\gamma = 0.9$. Taking the cut for an end solves $Q = 1 + 0.9 \cdot 0.9\, Q$: 5.3.
+**A clock is not an end.** The guess $\gamma \max_{a'} Q(s', a')$ in (2) is called the *bootstrap*. After a
+*terminated* step there is none: the world is over. A time limit *truncates* only the recording: the bootstrap
+stays. Take a world of one state that pays 1 a step for ever. It is worth $1/(1-\gamma)$, which is 10 for
+$\gamma = 0.9$, even if the recording is cut every ten steps. Who takes the cut for an end drops the bootstrap
+in one step of ten, and so learns $Q = 1 + \tfrac{9}{10} \gamma\, Q$, which is about 5.3.
 
 **SARSA** (state, action, reward, state, action) asks what the action $a'$ is worth that it *really* takes:
 
 $$y = r + \gamma\,(1 - \text{terminated})\, Q(s',a') \tag{4}$$
 
-So its table describes the exploring agent itself (*on-policy*), Q-learning's the greedy one (*off-policy*).
+So SARSA's table describes the agent as it acts, exploring included (*on-policy*). Q-learning's describes the
+greedy policy, whatever the agent does meanwhile (*off-policy*).
 """
 
 
@@ -124,12 +128,14 @@ gets where it should. The conditions of Robbins and Monro (`robbins1951stochasti
 
 $$\sum_{n=1}^{\infty} \alpha_n = \infty, \qquad \sum_{n=1}^{\infty} \alpha_n^2 < \infty \tag{5}$$
 
-In (3) this means $\frac12 < p \le 1$; a constant never settles. If every entry is updated for ever by (5),
-rewards are bounded and $\gamma<1$, Q-learning's table converges to $Q^*$, *however* the agent behaves
-(`watkins1992qlearning`); SARSA's does if exploration fades, but never ends (`singh2000convergence`).
+In (3) this means $\frac12 < p \le 1$; with a constant step size the table never settles. If every entry is
+updated for ever, with step sizes as in (5), rewards are bounded and $\gamma<1$, then Q-learning's table
+converges to $Q^*$, *however* the agent behaves (`watkins1992qlearning`). SARSA's does if exploration fades,
+but never ends (`singh2000convergence`).
 
-How fast? The sample mean, $p = 1$, is a trap: it never forgets early, wrong targets, and the steps needed can
-grow exponentially with $1/(1-\gamma)$, for $p < 1$ polynomially (`evendar2003learning`). We take $p = 0.55$.
+How fast? The sample mean, $p = 1$, is a trap: early targets are wrong, and it never forgets them. The steps
+needed can grow exponentially with $1/(1-\gamma)$; for $p < 1$ they grow only polynomially
+(`evendar2003learning`). We take $p = 0.55$.
 
 ## 3. Exploration, who wins a tie, and the learner
 
@@ -138,9 +144,10 @@ Updating every entry for ever needs exploration. We take $\varepsilon$-greedy fr
 $$a = \begin{cases} \text{uniform over all actions} & \text{with probability } \varepsilon \\
 \text{uniform over } \arg\max_{a'} Q(s,a') & \text{otherwise} \end{cases} \tag{6}$$
 
-Mind the second line. Until the first success every state is a tie of zeros. `np.argmax` takes the first,
-"left" on FrozenLake, more than nine times in ten at $\varepsilon = 0.1$: on ice the agent then drifts along
-the left wall. Even without ice most such agents end with a table of zeros; random ties alone mend it.
+Mind the second line. Until the first success every state is a tie of zeros. `np.argmax` always takes the
+first action, which on FrozenLake is "left". At $\varepsilon = 0.1$ the agent then goes left more than nine
+times in ten, and on ice drifts along the left wall. Even without ice most such agents end with a table of
+zeros. Breaking ties at random, and nothing else, mends it.
 """
 
 
@@ -201,12 +208,14 @@ r"""
 **FrozenLake** is a slippery grid: a step goes where you meant, or to either side of it, each with probability
 1/3. The goal pays 1, a hole ends the episode, the clock cuts it after $H$ = 100 steps (8x8: 200).
 
-How good is a policy? Gymnasium keeps the true $P$ and $R$, which the learner never sees. With $k$ steps left,
+How good is a policy? Gymnasium keeps the true $P$ and $R$, which the learner never sees. From them we compute
+$v_k(s)$, the expected sum of rewards with $k$ steps left on the clock:
 
 $$v_k(s) = \sum_a \pi(a \mid s) \Big[ R(s,a) + \sum_{s'} P(s' \mid s,a)\, v_{k-1}(s') \Big]\tag{7}$$
 
-from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. With a maximum in place of the
-average it is the *time-dependent optimum*, for those who may look at the clock; our agent may not.
+from $v_0 = 0$ on. By (7), $v_H$ at the start is the exact chance of success. With a maximum over the actions
+in place of the average over $\pi$ it is the *time-dependent optimum*: the best for an agent that may look at
+the clock. Ours may not.
 
 **CliffWalking** (`suttonbarto2018`, example 6.6): −1 a step, −100 and back to the start for stepping off the
 edge, along which the shortest way runs. (7) also says what either learner should earn here.
@@ -242,19 +251,23 @@ r"""
 
 ![Left: success on both lakes nears the optimum. Right: SARSA earns more than Q-learning](results/B1.png)
 
-**Left**, nothing happens until the first success; then value spreads backwards from the goal. In the tables
-(`B1_tables.png`) many arrows point *away* from a hole, into a wall: no step slips backwards, none ends in it.
+**Left**, until the first success the table holds only zeros; then value spreads backwards from the goal. In
+the tables (`B1_tables.png`) many arrows point *away* from a hole, into a wall. That is safe: a step may slip
+to either side, but never backwards, so none of these ends in the hole.
 
-**Right**, two right answers to two questions. Q-learning's table answers "what if I never explored again?":
-it walks along the edge, and keeps falling off. SARSA's answers "what if I go on as I do?" with a detour.
+**Right**, two right answers to two questions. Q-learning's table answers "what if I never explored again?".
+Its agent walks along the edge, still explores, and keeps falling off. SARSA's answers "what if I go on as I
+do?", with a detour.
 
 ![Q-learning's greedy path runs along the cliff, SARSA's keeps away from it](results/B1_cliff.png)
 
 **Why $\gamma$ = 0.999?** A discount acts like a clock of about $1/(1-\gamma)$ steps. With 0.99 a success in
-100 steps counts a third as much: even its *exact* best policy hurries past holes (`B1_gamma.png`).
+100 steps counts about a third of one now. So even its *exact* best policy hurries past holes, and falls into
+some (`B1_gamma.png`).
 
-**The verdict.** By averaging sampled steps in place of the expectation. This comes close to the optimum if
-ties are broken at random, step sizes fall slowly and in an endless world the bootstrap outlives the clock.
+**The verdict.** The agent averages sampled steps in place of the expectation. This comes close to the optimum
+if ties are broken at random, if step sizes fall slowly and if a time limit does not stop the bootstrap. The
+last matters where the world goes on for ever.
 
 <!-- results: B1 -->
 
@@ -317,8 +330,9 @@ ties are broken at random, step sizes fall slowly and in an endless world the bo
 
 <!-- /results -->
 
-**Break it.** The lakes hardly notice `rl break B1 merged`, so this bug lives long; the endless world does.
-`rl break B1 first_maximum` never sees the 8x8 goal. What is SARSA after `rl break B1 sarsa_takes_maximum`?
+**Break it.** `rl break B1 merged` takes the time limit for an end. The lakes hardly notice, so this bug can
+live long; the endless world of section 1 does notice. `rl break B1 first_maximum` never sees the 8x8 goal.
+And which algorithm is SARSA after `rl break B1 sarsa_takes_maximum`?
 
 **Exercises.**
 
@@ -346,7 +360,8 @@ Which of the two paths on the cliff will it choose? `rl exercise B1.expected_sar
 
 <details><summary>Answer</summary>
 
-The table describes the policy that explores, without the noise of the next action: the detour.
+The detour: like SARSA's, its table describes the policy that explores. Only the noise of the next action is
+gone.
 </details>
 
 *B1.4 · Find the bug* (10 minutes). `rl exercise B1.bug` writes a function of this lesson with a mistake in

@@ -101,7 +101,8 @@ Which of the two paths on the cliff will it choose?
             ),
         },
         answer="""
-The table describes the policy that explores, without the noise of the next action: the detour.
+The detour: like SARSA's, its table describes the policy that explores. Only the noise of the next action is
+gone.
 """,
     ),
 }
