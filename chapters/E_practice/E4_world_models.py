@@ -244,7 +244,7 @@ def elbo(log_chance: Grid, posterior: Codes, prior: Codes) -> Grid:
 def reconstruction_loss(
     log_chance: Grid, posterior: Codes, prior: Codes, posterior_weight: float
 ) -> Float[Arrays, ""]:
-    """Less the bound, with the posterior's pull to the prior weighed down; same value at weight 1."""
+    """Less the bound, with the posterior's pull weighed down; at weight 1 its gradient is the bound's."""
     stop = lax.stop_gradient
     pulls = code_kl(stop(posterior), prior) + posterior_weight * code_kl(posterior, stop(prior))
     return (pulls - log_chance).mean()
@@ -329,7 +329,7 @@ the three objectives will do. Where other things are seen, the objective decides
 
 <!-- results: E4 -->
 
-`rl run E4`: 55 s; with `--evidence`: 97 s, 863 MB; with `--smoke --evidence`: 14 s.
+`rl run E4`: 52 s; with `--evidence`: 93 s, 861 MB; with `--smoke --evidence`: 12 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
@@ -483,7 +483,7 @@ def draw_nats(runs: list[dict], log: RunLog) -> None:
         curves = np.array([run[f"nats_{name}"] for run in runs])
         plotting.seed_band(ax, curves[0, :, 0], curves[:, :, 1], name, color)
     ax.axhline(0.01, label="a hundredth of a nat", **plotting.REFERENCE)
-    ax.set(title="What the memory lacks of the belief", ylim=(0, 0.06))
+    ax.set(title="What the memory lacks of the belief", ylim=(0, 0.02))
     ax.set(xlabel="updates", ylabel="nats a step above the exact filter")
     ax.legend()
     log.figure(figure)

@@ -324,12 +324,12 @@ def draw_pictures(runs: list[dict], log: RunLog) -> None:
         ax.bar(places, np.median(rows, axis=0), 0.24, color=color, label=kind)
         for row in rows:
             ax.plot(places, row, ".", color="black", markersize=4)
-    ax.axhline(1.0, **plotting.REFERENCE)
+    ax.axhline(1.0, label="all there is to tell", **plotting.REFERENCE)
     ax.set_xticks(
         range(len(ASKED)),
-        ["draw it", "tell it from\nother recordings", "tell it from\nother times", "foresee\nits code"],
+        ["draw it", "tell it from\nother recordings", "tell it from\nother times", "foresee\na vector"],
     )
     ax.set(ylabel="read by a linear probe (0: chance, 1: all)", ylim=(-0.05, 1.3))
     ax.set_title(f"What a memory keeps (dots: seeds, {len(runs)})")
-    ax.legend(ncols=3, loc="upper center")
+    ax.legend(ncols=4, loc="upper center")
     log.figure(figure, "pictures")
