@@ -12,7 +12,9 @@ r"""
 References: `shao2024deepseekmath`, `kool2019buy`, `ahmadian2024rloo`, `liu2025drgrpo`, `yu2025dapo`,
 `zheng2025gspo`, `chen2021codex`, `yue2025reasoning`.
 
-Symbols: $N$ prompts, $G$ completions of each (a *group*), $B = N G$, $|y|$ of at most $T$ tokens, mask $m_t$.
+Symbols: $N$ prompts, $G$ completions of each (a *group*), $B = N G$. Completion $y_i$ has $|y_i|$ of at most
+$T$ tokens $y_{it}$, and $m_{it}$ is 1 where there is one. $\pi(y_{it})$ is short for the probability of the
+token after its prompt and the tokens before it.
 """
 
 # %%
@@ -84,9 +86,10 @@ r"""
 ## 1. A group in the critic's place
 
 A policy is asked `07+35=`. A program knows the answer (`24`, the digits of 42, last one first) and gives a
-reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy. Proximal policy
-optimisation (PPO) asks a critic, a learned value. GRPO (`shao2024deepseekmath`) answers $G$ times: a *group*.
-The *advantage* says how far an answer beats the group's mean $\bar r$, in standard deviations (over $G - 1$):
+reward $r$ of 1 or 0: a *verifiable reward*. How much is a 1 worth? Little if the sum is easy. To know what is
+usual, proximal policy optimisation (PPO) asks a critic, a learned value. GRPO (`shao2024deepseekmath`)
+answers $G$ times instead: a *group*. The *advantage* says how far an answer beats the group's mean $\bar r$,
+in standard deviations $\sigma_r$ of its rewards (squares summed and divided by $G - 1$):
 
 $$\hat A_i = (r_i - \bar r) / (\sigma_r + \varepsilon), \qquad \varepsilon = 10^{-4} \tag{1}$$
 
@@ -95,16 +98,18 @@ mean and does not divide, which keeps the gradient unbiased:
 
 $$\hat A_i = r_i - \tfrac{1}{G-1} \textstyle\sum_{j \ne i} r_j = \tfrac{G}{G-1}\,(r_i - \bar r) \tag{2}$$
 
-*Division* makes easy and hard prompts weigh the same. *By hand:* one of four right has mean ¼, deviation ½:
+*Division*, in (1), makes every group weigh the same in which both rewards occur, be the prompt easy or hard.
+*By hand:* one of four right has mean ¼ and deviation ½:
 
 ```python
 >>> [round(a, 2) for a in advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))[0].tolist()]
 [1.5, -0.5, -0.5, -0.5]
 ```
 
-**Ratio and clip**, (3) and (4), are PPO's. GSPO (*group sequence policy optimisation*, `zheng2025gspo`) has
-one *importance ratio* for a completion, a geometric mean. DAPO (*decoupled clip and dynamic sampling policy
-optimisation*, `yu2025dapo`) has a larger $\epsilon_+$: rare tokens may grow by more than a fifth.
+**Ratio and clip**, (3) and (4), are PPO's: a token's *importance ratio* $w_{it}$, and bounds beyond which it
+pays no more to move on. GSPO (*group sequence policy optimisation*, `zheng2025gspo`) takes one ratio
+$\bar w_i$ for the whole completion, the geometric mean. DAPO (*decoupled clip and dynamic sampling policy
+optimisation*, `yu2025dapo`) has a larger $\epsilon_+$, so that rare tokens can grow faster.
 
 $$w_{it} = \pi_\theta(y_{it}) / \pi_\text{old}(y_{it}), \quad \bar w_i = (\prod_t w_{it})^{1/|y_i|} \tag{3}$$
 
@@ -116,8 +121,9 @@ $$\sum_{it} m_{it} \ell_{it} / d_i, \quad d_i = B |y_i| \text{ (completions)}, \
 \textstyle\sum_j |y_j| \text{ (tokens)}, \text{ or } B T \text{ (constant)} \tag{5}$$
 
 GRPO's mean of means spreads an answer's blame over its length: little for each token of a long one. DAPO
-counts tokens alike. Only Dr. GRPO's constant (*GRPO done right*, `liu2025drgrpo`), with undivided advantages,
-keeps the gradient of the mean reward, up to a factor. *By hand:* one token of loss 3, and three of loss 0:
+counts all tokens alike. Only the constant of Dr. GRPO (*GRPO done right*, `liu2025drgrpo`), with undivided
+advantages, keeps the gradient of the mean reward, up to a factor. *By hand*, a completion of one token with
+loss 3, and one of three tokens with loss 0:
 
 ```python
 >>> losses = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
@@ -126,7 +132,8 @@ keeps the gradient of the mean reward, up to a factor. *By hand:* one token of l
 [1.5, 0.75, 0.5]
 ```
 
-**The penalty** estimates the Kullback–Leibler (KL) divergence from the *reference*, the first policy (D15):
+**The penalty**, with weight $\beta$, estimates the Kullback–Leibler (KL) divergence from the *reference*, the
+first policy. It is never negative, and 0 where both give the token the same probability (D15):
 
 $$\ell_{it} = -L_{it} + \beta (e^u - 1 - u), \; u = \log \tfrac{\pi_\text{ref}}{\pi_\theta}(y_{it}) \tag{6}$$
 """
@@ -249,9 +256,12 @@ def train(
 r"""
 ## 2. The loss is zero, the gradient is not
 
-On the first pass over a batch the policy *is* the one that sampled: $w_{it} = 1$. The loss is minus the mean
-advantage, by (1) 0 in a group (other averages weigh by length: D5.2), plus $\beta$ times a small KL. But
-$w_{it}$ has a slope, $w_{it} \nabla \log \pi_\theta$: KL apart, it is REINFORCE's with baseline and weights:
+On the first pass over a batch the policy *is* the one that sampled: $w_{it} = 1$. Then the first term of the
+loss, averaged over completions, is minus the mean advantage, and by (1) the advantages of a group sum to 0.
+(With one mean over all tokens they need not: D5.2.) What remains is $\beta$ times a small KL.
+
+But $w_{it}$ has a slope: $\nabla w_{it} = w_{it} \nabla \log \pi_\theta(y_{it})$. So, KL apart, the gradient
+is that of REINFORCE, with a baseline in $\hat A_i$ and a weight $1 / |y_i|$:
 
 $$\nabla \mathcal L = -\tfrac1B \sum_i \tfrac{\hat A_i}{|y_i|} \sum_t \nabla \log \pi_\theta(y_{it}) \tag{7}$$
 
@@ -265,16 +275,21 @@ $$\nabla \mathcal L = -\tfrac1B \sum_i \tfrac{\hat A_i}{|y_i|} \sum_t \nabla \lo
 (0.0, [-0.5, 0.5])
 ```
 
-A small GPT-2 learnt a little adding from examples; then only the checker teaches. The test's sums are new:
+A small GPT-2 has learnt a little adding from examples. From now on only the checker teaches. *Left*, sums
+that are in no batch: *greedy* takes the likeliest token each time, *sampled* draws it. *Right*, first passes:
 
 ![Accuracy rises past its bar; the loss stays near zero, the norm of its gradient does not](results/D5.png)
 
-Is that new, or is the policy surer of what it could do? The evidence measures *pass@k*, the chance that one
-of $k$ answers is right. It trains the family, and TRL's (*transformer reinforcement learning*) `GRPOTrainer`.
+Is that new, or is the policy surer of what it could do? The evidence measures *pass@k*, the chance that at
+least one of $k$ answers is right. It also trains TRL's (*transformer reinforcement learning*) `GRPOTrainer`,
+and each member of `FAMILY`.
 
 ![pass@k, accuracy against CPU seconds beside TRL's, and the family, a dot a seed](results/D5_family.png)
 
-One try gains most; pass@64 was high before (`yue2025reasoning`). Orange: one setting changed; green: a paper.
+*Left:* one try gains most. With 64 tries nearly every sum was solved before training: much of the gain is
+that the policy has become sure of answers it could already find (`yue2025reasoning`). *Middle:* for as many
+updates TRL needs more CPU seconds. *Right*, after only 50 updates: in an orange row one setting of GRPO is
+changed, a green row takes its settings from a paper, or from TRL.
 
 **The verdict.** The policy's other answers stand in the critic's place: a completion is judged against its
 group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient is a weighted policy gradient.
@@ -326,8 +341,10 @@ group's mean. The loss, a mean of such advantages, is zero; by (7) its gradient 
 
 <!-- /results -->
 
-**Break it.** `rl break D5 constant_ratio`: the ratio is 1, so why not write 1? The loss stays, its gradient
-goes. `rl break D5 other_prompts`: the first loss is not 0. DAPO redraws: `rl break D5 dynamic_sampling`.
+**Break it.** `rl break D5 constant_ratio`: the ratio is 1 at first, so why not take it as a number without a
+slope? The loss stays, its gradient goes. `rl break D5 other_prompts` compares an answer with those to other
+prompts: the first loss is not 0. No mistake, but DAPO's: `rl break D5 dynamic_sampling` draws again where all
+answers of a group earned the same.
 
 **Exercises.**
 
@@ -345,15 +362,16 @@ With one mean over all tokens a completion counts $|y_i|$ times: the loss is
 $-\sum_i |y_i| \hat A_i / \sum_i |y_i|$. In a group the advantages sum to 0; times lengths they need not.
 </details>
 
-*D5.3 · One of k* (20 minutes, medium). How likely is one of $k$ answers right, if they are drawn without
-replacement from $n$ answers, $c$ of them right (`chen2021codex`)? Return the mean over problems of
+*D5.3 · One of k* (20 minutes, medium). How likely is at least one of $k$ answers right, if they are drawn
+without replacement from $n$ answers, $c$ of them right (`chen2021codex`)? Return the mean over problems of
 
 $$\text{pass@}k = 1 - \binom{n-c}{k} \Big/ \binom{n}{k} \tag{E1}$$
 
 The tempting $1 - (1 - c/n)^k$ puts each answer back, and is too low. `rl exercise D5.pass_at_k`.
 
 *D5.4 · Answers that are too long* (10 minutes, easy). DAPO (`yu2025dapo`) warns a policy before its answers
-are cut off. The last $M$ of at most $T$ tokens cost something, which is added to the reward:
+are cut off at $T$ tokens. Each of the last $M$ of these tokens costs $1 / M$ of reward. So this is added to
+the reward:
 
 $$p(|y|) = \begin{cases} 0 & |y| \le T - M \\ \dfrac{T - M - |y|}{M} & T - M < |y| \le T \\ -1 & |y| > T
 \end{cases} \tag{E2}$$

@@ -78,8 +78,8 @@ $-\sum_i |y_i| \hat A_i / \sum_i |y_i|$. In a group the advantages sum to 0; tim
     "pass_at_k": Exercise(
         title="One of k",
         task=r"""
-How likely is one of $k$ answers right, if they are drawn without replacement from $n$ answers, $c$ of them
-right (`chen2021codex`)? Return the mean over problems of
+How likely is at least one of $k$ answers right, if they are drawn without replacement from $n$ answers, $c$
+of them right (`chen2021codex`)? Return the mean over problems of
 
 $$\text{pass@}k = 1 - \binom{n-c}{k} \Big/ \binom{n}{k} \tag{E1}$$
 
@@ -118,8 +118,8 @@ The tempting $1 - (1 - c/n)^k$ puts each answer back, and is too low.
     "overlong_penalty": Exercise(
         title="Answers that are too long",
         task=r"""
-DAPO (`yu2025dapo`) warns a policy before its answers are cut off. The last $M$ of at most $T$ tokens cost
-something, which is added to the reward:
+DAPO (`yu2025dapo`) warns a policy before its answers are cut off at $T$ tokens. Each of the last $M$ of these
+tokens costs $1 / M$ of reward. So this is added to the reward:
 
 $$p(|y|) = \begin{cases} 0 & |y| \le T - M \\ \dfrac{T - M - |y|}{M} & T - M < |y| \le T \\ -1 & |y| > T
 \end{cases} \tag{E2}$$
