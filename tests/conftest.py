@@ -167,12 +167,6 @@ class ByLesson(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)  # mutate.py runs without xdist
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: while one waits for a process that it started, another computes."""
-    return (os.cpu_count() or 1) + 1
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByLesson:
     return ByLesson(config, log)
 
