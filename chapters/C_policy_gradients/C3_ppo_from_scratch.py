@@ -299,7 +299,7 @@ same starts, is its *regret* (`pendulum_regret`); a better algorithm would have 
 
 <!-- results: C3 -->
 
-`rl run C3`: 5 s; with `--evidence`: 124 s, 941 MB; with `--smoke --evidence`: 29 s.
+`rl run C3`: 5 s; with `--evidence`: 124 s, 941 MB; with `--smoke --evidence`: 26 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |

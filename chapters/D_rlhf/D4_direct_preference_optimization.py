@@ -282,7 +282,7 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 
 <!-- results: D4 -->
 
-`rl run D4`: 22 s; with `--evidence`: 154 s, 1609 MB; with `--smoke --evidence`: 33 s.
+`rl run D4`: 22 s; with `--evidence`: 154 s, 1609 MB; with `--smoke --evidence`: 32 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (98 % interval), 10 seeds | bound | holds |

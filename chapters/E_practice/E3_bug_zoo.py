@@ -323,7 +323,7 @@ line, and belongs to one mistake; with such numbers the planted bug is named fir
 
 <!-- results: E3 -->
 
-`rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB; with `--smoke --evidence`: 38 s.
+`rl run E3`: 20 s; with `--evidence`: 173 s, 1146 MB; with `--smoke --evidence`: 32 s.
 (Measured: CPU seconds of the whole process on Linux x86_64, 2 cores; the header says what it may take.)
 
 | claim | median (94 % interval), 5 seeds | bound | holds |
