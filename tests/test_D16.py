@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from chapters.course import ledger
 from chapters.course.catalog import find
 from chapters.D_rlhf import D16_reward_overoptimization as lesson
 from chapters.D_rlhf.evidence import D16 as evidence
@@ -219,3 +220,13 @@ def test_the_slope_of_any_reward_is_its_covariance_with_the_proxy(monkeypatch):
     right = lesson.covariance
     monkeypatch.setattr(lesson, "covariance", lambda *args: -right(*args))
     assert lesson.covariance_gap(token_world(3)) > 1e-3
+
+
+def test_the_text_says_of_promises_what_was_recorded():
+    runs = [run["metrics"] for run in ledger.load(find("D16"))["runs"]]
+    excess = {
+        part: np.array([run[f"best_of_n_proxy_{part}"] - run[f"best_of_n_gold_{part}"] for run in runs])
+        for part in (16, 4, 1)
+    }
+    assert excess[16].min() > 1.0, '"with a sixteenth it promises far more than it brings"'
+    assert (excess[1] < 0).mean() >= 0.8, '"with all of them, mostly too little"'

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from chapters.course import ledger
 from chapters.course.catalog import find
 from chapters.course.parts import edits_of
 from chapters.D_rlhf import D7_trl_trainers as lesson
@@ -884,3 +885,24 @@ def test_ours_have_the_names_of_what_they_learnt_by(monkeypatch):
         "ours_rloo": ("rloo",),
         "ours_ppo": ("ppo", "scorer"),
     }
+
+
+def test_the_text_says_of_our_trainers_beside_the_librarys_what_was_recorded():
+    """SFT and DPO end alike; GRPO and RLOO gain more with ours; PPO gains nothing."""
+    runs = [run["metrics"] for run in ledger.load(find("D7"))["runs"]]
+    gained = {
+        name: np.array([run[f"ours_{name}_sentiment"] - run[f"{name}_sentiment"] for run in runs])
+        for name in ("sft", "dpo", "grpo", "rloo")
+    }
+    assert max(np.abs(gained[name]).max() for name in ("sft", "dpo")) < 0.06, '"end as the library\'s do"'
+    assert min(gained[name].min() for name in ("grpo", "rloo")) > 0.0, '"gain more"'
+    reward, kl = (
+        {
+            name: np.median([run[f"{name}_{what}"] for run in runs])
+            for name in ("sft", "dpo", "grpo", "rloo", "ppo")
+        }
+        for what in ("sentiment", "kl")
+    )
+    assert max(reward, key=reward.get) == max(kl, key=kl.get) == "dpo", '"most reward", "goes farthest"'
+    assert max(reward, key=lambda name: reward[name] / kl[name]) == "grpo", '"most for its divergence"'
+    assert kl["grpo"] < kl["sft"] / 4, '"a fraction of the divergence"'

@@ -322,5 +322,12 @@ def test_ahead_is_the_smallest_median_between_none_and_all(tmp_path, monkeypatch
 
 
 def test_what_is_said_of_the_learners_is_what_was_recorded():
-    for run in ledger.load(find("E10"))["runs"]:
-        assert run["metrics"]["good_clone"] > 475
+    runs = [run["metrics"] for run in ledger.load(find("E10"))["runs"]]
+    misled = [{name: run[f"bench_{name}"] for name in ("clone", "dqn", "cql", "iql")} for run in runs]
+    assert all(run["good_clone"] > 475 for run in runs)
+    assert all(min(run["good_cql"], run["good_iql"]) > 475 > run["good_dqn"] for run in runs), (
+        '"the same network"'
+    )
+    assert all(run["clone"] < min(run["dqn"], run["cql"], run["iql"]) for run in misled), '"earn more"'
+    most = [max(run, key=run.get) for run in misled]
+    assert most.count("dqn") == len(runs) - 1, '"DQN earns most, on all seeds but one"'

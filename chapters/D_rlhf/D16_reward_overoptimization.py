@@ -259,7 +259,7 @@ The run draws the middle panel for one seed; the evidence draws all three, over 
 ![Gold rises and falls while the proxy climbs: chosen, trained, and exactly](results/D16.png)
 
 *Left: choosing.* The proxy promises more with every doubling of $n$ (dashed). With a sixteenth of the pairs
-it promises far more than it brings; with more, rather too little. By (2) even the largest $n$ moves
+it promises far more than it brings; with all of them, mostly too little. By (2) even the largest $n$ moves
 only a few nats. Gold flattens rather than falls.
 
 *Middle: training.* The policy gradient goes many times as far. At first both rewards rise. Then the policy
