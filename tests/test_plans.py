@@ -7,6 +7,7 @@ import pytest
 
 from chapters.course import plans, tables
 from chapters.course.catalog import ROOT, find, items
+from chapters.course.parts import exercises_of
 
 PLANS = plans.load()
 TOML = """
@@ -259,3 +260,10 @@ def test_plans_that_cannot_be_read_are_one_line(course, short, content):
     code, out, err = course.rl("next")
     assert (code, err.count("\n")) == (0, 1)
     assert "run   A3" in out
+
+
+def test_exercises_take_their_minutes_and_the_bug_ten():
+    """Read from the text of the table; here against the table itself."""
+    given = [exercise.minutes for exercise in exercises_of(find("A3")).values()]
+    assert plans.exercise_minutes("A3") == sum(given) + 10
+    assert plans.exercise_minutes("A1") == 0.0, "a note has none"

@@ -219,7 +219,7 @@ def smoke_fingerprint(item: Item, seed: int, scratch: Path) -> tuple[dict, dict]
 
 
 def _also_in(numbers: Any, others: Any) -> Any:
-    """A nested dictionary without the numbers that stand nowhere in another; new names keep theirs."""
+    """A nested dictionary without the numbers that another one leaves out; groups new to it stay whole."""
     if not isinstance(numbers, dict):
         return numbers
     return {
