@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -100,6 +101,28 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def spaced(monkeypatch, tmp_path):
+    """As in a checkout whose folder has a space in its name."""
+    environment = tmp_path / "my course" / ".venv"
+    environment.parent.mkdir()
+    environment.symlink_to(sys.prefix)
+    python = str(environment / Path(sys.executable).relative_to(sys.prefix))
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(sys, "prefix", str(environment))
+    return python
+
+
+def test_a_shell_finds_the_interpreter_also_where_its_folder_has_a_space(spaced, tmp_path):
+    with cluster._plain_interpreter(tmp_path):
+        said = subprocess.check_output(
+            ["sh", "-c", f"exec {sys.executable} -c 'import torch, sys; print(sys.flags.safe_path)'"]
+        )
+        assert said == b"False\n"
+        assert sys.executable != spaced
+    assert sys.executable == spaced
+
+
 def test_the_guard_ends_what_a_killed_driver_leaves_and_nothing_else(tmp_path):
     folder = tmp_path / "cluster"
     folder.mkdir()
@@ -135,6 +158,17 @@ def two_nodes():
 
         assert signal.getsignal(signal.SIGTERM) is before, "Ray's own handler would end the process unheard"
         yield ray, found, wrong
+
+
+@needs_ray
+def test_workers_start_also_where_the_folder_has_a_space(spaced):
+    with cluster.nodes(1):
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        ray.shutdown()
+        with cluster.joined(address):
+            assert ray.get(ray.remote(num_cpus=1)(lambda: 6 * 7).remote(), timeout=60) == 42
 
 
 @needs_ray

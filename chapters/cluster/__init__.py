@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -178,6 +179,24 @@ def _look(address: str) -> None:
 
 
 @contextlib.contextmanager
+def _plain_interpreter(folder: Path) -> Iterator[None]:
+    """A name for this Python that a shell takes as it stands: a link to its environment, in `folder`.
+
+    Ray hands the name to a shell without quotes. With a space in it no worker starts, nobody says so, and what
+    waits for the worker waits for ever.
+    """
+    before = sys.executable
+    if shlex.quote(before) != before:
+        environment = folder / "environment"
+        environment.symlink_to(sys.prefix)
+        sys.executable = str(environment / Path(before).relative_to(sys.prefix))
+    try:
+        yield
+    finally:
+        sys.executable = before
+
+
+@contextlib.contextmanager
 def _watched() -> Iterator[None]:
     """A temporary folder of this cluster's own, and a guard that clears up even after a kill."""
     # not in TMPDIR, which on a Mac is too long for the name of a socket
@@ -191,7 +210,8 @@ def _watched() -> Iterator[None]:
     command = [sys.executable, "-m", "chapters.cluster.guard", str(os.getpid()), folder]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, start_new_session=True)
     try:
-        yield
+        with _plain_interpreter(Path(folder)):
+            yield
     finally:
         guard.stdin.close()  # what it waits for; the system closes it too when this process is killed
         guard.wait()
