@@ -182,8 +182,8 @@ def _look(address: str) -> None:
 def _plain_interpreter(folder: Path) -> Iterator[None]:
     """A name for this Python that a shell takes as it stands: a link to its environment, in `folder`.
 
-    Ray hands the name to a shell without quotes. With a space in it no worker starts, nobody says so, and what
-    waits for the worker waits for ever.
+    Ray hands the name to a shell without quotes. With a space in it no worker starts, nobody says so, and
+    what waits for the worker waits for ever.
     """
     before = sys.executable
     if shlex.quote(before) != before:

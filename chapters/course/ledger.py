@@ -18,6 +18,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -304,8 +305,8 @@ def own_figures(item: Item) -> list[Path]:
 def stamp(item: Item) -> str:
     """A hash of the lesson's code, its evidence's, and the edits that this trains.
 
-    Prose, comments and blank lines do not count, nor do the sizes of a smoke run (`SMOKE`), whose numbers
-    have a fingerprint of their own; everything else does.
+    Prose, docstrings, comments and blank lines do not count, nor do the sizes of a smoke run (`SMOKE`), whose
+    numbers have a fingerprint of their own; everything else does.
     """
     import jupytext
 
@@ -314,24 +315,25 @@ def stamp(item: Item) -> str:
     beside = sorted(item.evidence.parent.glob(f"{item.id}*.py"))
     beside = [path for path in beside if ITEM_FILE.fullmatch(path.stem)[1] == item.id]  # C1, but not C10
     texts += [path.read_text(encoding="utf-8") for path in beside]
-    lines = [
-        line.rstrip()
-        for text in texts
-        for line in _without_smoke(text)
-        if line.strip() and not line.strip().startswith("#")
-    ]
+    lines = [line.rstrip() for text in texts for line in _that_computes(text) if line.strip()]
     if evidence_of(item):
         source = "\n".join(texts)
         lines += [f"{e.old} -> {e.new}" for name, e in edits_of(item).items() if f'"{name}"' in source]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _without_smoke(code: str) -> list[str]:
-    """The lines of a text but those that assign `SMOKE`."""
+def _that_computes(code: str) -> list[str]:
+    """The lines of a text without its comments, its docstrings and what assigns `SMOKE`."""
     lines = code.splitlines()
-    for node in ast.parse(code).body:
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(code)):
         targets = getattr(node, "targets", [getattr(node, "target", None)])
-        if [getattr(target, "id", None) for target in targets] == ["SMOKE"]:
+        says = isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
+        alone = says and not lines[node.lineno - 1][: node.col_offset].strip()
+        if alone or [getattr(target, "id", None) for target in targets] == ["SMOKE"]:
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
     return lines
 
