@@ -153,6 +153,17 @@ def test_what_a_sweep_takes_with_and_without_other_programs():
     assert evidence.own_seconds([one._replace(node="a") for one in first[1:]]) == 1.0
 
 
+def test_one_and_two_are_divided_within_a_round():
+    """A machine that is half as fast in the second round, and twice in the third: the gain is the same."""
+    evidence = evidence_of(C8)
+    one = [[done(0, seconds, seconds)] for seconds in (8.0, 16.0, 4.0)]
+    two = [[done(0, seconds / 2, seconds / 2)] for seconds in (8.0, 16.0, 4.0)]
+    two[2] = [done(0, 4.0, 4.0)]  # once another program stands in the way
+    found = {"ray_one": one, "ray_two": two, "plain_one": two, "plain_two": one}
+    assert evidence.gain(found, "ray", evidence.wall_seconds) == 2.0
+    assert evidence.gain(found, "plain", evidence.own_seconds) == 0.5
+
+
 def test_the_model_speaks_of_what_it_was_given():
     evidence = evidence_of(C8)
     costs = {"dispatch": 0.001, "members": 0.01, "fixed": 0.0, "call": 0.0025, "task": 1.0}
