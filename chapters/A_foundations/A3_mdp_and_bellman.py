@@ -17,11 +17,12 @@ discount, `V[s]` and `Q[s, a]` value of a state and of an action in it, `policy[
 
 ## How to read a lesson
 
-This is the first lesson with code. A function stands below the equation that it computes; a block with `>>>`
-is an example to follow by hand. `Float[Array, "S A"]` is a remark on a shape: numbers in S rows and A
-columns. `Config` holds the settings, and `in_range` what `rl run A3 --tolerance ...` will accept. `main(cfg,
-log)`, at the end, is what `rl run A3` runs; its notebook `log`, a `RunLog`, holds numbers against bounds
-(`log.claim`) and keeps pictures. `evidence/A3.py` measures what else is said of the lesson.
+This is the first lesson that is a program. A function stands below the equation that it computes; a block
+with `>>>` is an example to follow by hand. `Float[Array, "S A"]` is a remark on a shape: numbers in S rows
+and A columns. `Config` holds the settings, `in_range` says what `rl run A3 --tolerance ...` will accept, and
+`SMOKE` what is smaller in a quick trial, `--smoke`. `main(cfg, log)`, at the end, is what `rl run A3` runs;
+its record `log` holds numbers against bounds (`log.claim`) and keeps pictures. `evidence/A3.py` measures what
+else is said of the lesson.
 """
 
 # %%
@@ -64,13 +65,15 @@ r"""
 
 At each step an agent is in a **state**, picks an **action**, receives a **reward** and lands in the next
 state. The process is **Markov** if next state and reward depend on the present state and action alone: the
-state holds all of the past that still matters. A language model's prefix does, but 20 tokens make
-$50{,}000^{20}$ prefixes. Here all states fit in a table and every answer is exact; later lessons approximate.
+state holds all of the past that still matters. A language model's prefix does, but 20 tokens
+from a vocabulary of 50,000 make $50{,}000^{20}$ prefixes. Here all states fit in a table and every answer is
+exact; later lessons approximate.
 
 So the world is $P$ [S, A, S], $R$ [S, A] and a mask of the **terminal** states, after which nothing follows.
-`grid_mdp` fills them in from a drawing: `G` goal (+1), `P` pit (−1), `T` an end that pays nothing, `#` wall,
-all else floor. Actions 0 to 3 are up, right, down, left; a move against a wall or the edge leaves one in
-place, and with probability `slip` the floor turns a move by a right angle. A corridor, firm and slippery:
+`grid_mdp` fills them in from a drawing: `G` goal (+1 for entering), `P` pit (−1), `T` an end that pays
+nothing, `#` wall, all else floor. Actions 0 to 3 are up, right, down, left; a move against a wall or the edge
+leaves one in place, and with probability `slip` the floor turns a move by a right angle. A corridor, firm and
+slippery:
 
 ```python
 >>> corridor = grid_mdp(["..G"], gamma=0.9)
@@ -86,7 +89,8 @@ The **return** is the discounted sum of the rewards still to come,
 $G_t = r_t + \gamma r_{t+1} + \gamma^2 r_{t+2} + \dots$, and the **value** $V^\pi(s)$ is its mean when the
 agent starts in $s$ and follows the policy $\pi$. Summing over all futures looks hopeless. But the future
 after one step is a future like any other. So the value of a state is the mean, over one step, of *reward plus
-$\gamma$ times the value of where you land*. These are the **Bellman equations**:
+$\gamma$ times the value of where you land*. With $Q^\pi(s, a)$, the value of taking $a$ first, these are the
+**Bellman equations**:
 
 $$V^\pi(s) = \sum_a \pi(a \mid s)\, Q^\pi(s, a) \tag{1}$$
 
@@ -94,7 +98,8 @@ $$Q^\pi(s, a) = R(s, a) +
 \gamma \sum_{s'} P(s' \mid s, a)\, \bigl(1 - \text{terminal}(s')\bigr)\, V^\pi(s') \tag{2}$$
 
 Remember the factor $(1 - \text{terminal})$: nothing comes after an end. It returns as `1 - terminated`
-wherever this course learns from samples. The best policy takes the best action in every state:
+wherever this course learns from samples. The best policy takes the best action in every state; $Q^*$ is (2)
+with $V^*$:
 
 $$V^*(s) = \max_a Q^*(s, a) \tag{3}$$
 
@@ -144,8 +149,9 @@ $V_0 = 0.9\,(\frac34 V_0 + \frac14 V_1)$, for bumping leaves one in place:
 [0.439, 0.634, 0.0]
 ```
 
-The linear solver costs $S^3$. The other way is to apply the backup until nothing changes. Each one multiplies
-the distance to the solution by at most $\gamma$ (section 5). So if the last changed no state by more than
+The linear solver costs $S^3$. The other way is to apply the backup to all states, again and again (each time
+is a *sweep*). Each multiplies the distance to the solution by at most $\gamma$ (section 5). So if the last
+changed no state by more than
 
 $$\max_s |V_{k+1}(s) - V_k(s)| \;\le\; \varepsilon\, \frac{1 - \gamma}{\gamma}, \tag{5}$$
 
@@ -181,7 +187,7 @@ def iterate(backup: Callable[[Values], Values], V: Values, gap: float) -> tuple[
 
 def evaluate_iteratively(mdp: MDP, policy: Policy, tolerance: float) -> tuple[Values, int]:
     """(value of a policy, number of sweeps) by the backup (1)."""
-    where_it_ends(mdp, policy)  # a small reward for ever is told here, before its sum looks still
+    where_it_ends(mdp, policy)  # refuses an endless sum, which looks settled if each reward is tiny
     gap = stopping_gap(mdp.gamma, tolerance)
     return iterate(lambda V: policy_backup(mdp, policy, V), np.zeros(len(mdp.R)), gap)
 
@@ -201,9 +207,11 @@ This is the **policy improvement theorem**. If the new one is nowhere better, $V
 which is (3): $\pi$ is optimal. By (6) no policy comes twice, and there are finitely many: so this happens.
 
 **Value iteration** does not wait for an evaluation to finish: it applies the backup (3) again and again, and
-the greedy policy is read off once, at the end. Several actions are often equally good; we keep them all.
+the *greedy* policy, of the best actions, is read off once, at the end. Several actions are often equally
+good; we keep them all.
 
-JAX can compile the same lines. It must compute in 64 bits: in 32, (5) is never met for a small $\varepsilon$.
+JAX can compile the same lines. It must compute in 64 bits: in 32, (5) may never be met for a small
+$\varepsilon$.
 """
 
 
@@ -254,16 +262,17 @@ multiplies by $\gamma$. So for $\gamma < 1$ there is exactly one fixed point, ev
 and after $k$ sweeps the error is at most $\gamma^k$ times the first.
 
 At $\gamma = 1$ the bound (7) promises nothing, and there may be other fixed points. In a corridor where
-waiting costs nothing, a promise that nobody ever redeems keeps itself alive:
+waiting costs nothing, a wrong guess of 5 confirms itself:
 
 ```python
 >>> optimality_backup(grid_mdp(["..G"], gamma=1.0), np.array([5.0, 5.0, 0.0])).tolist()
 [5.0, 5.0, 0.0]
 ```
 
-Two of the worlds below have $\gamma = 1$. What saves them is their ends: over enough sweeps some weight
-$p > 0$ has flowed into one, and together they shrink a gap by $1 - p$. A price on each step makes the best
-policy end too (puterman1994). Where a sum has no finite value, every solver says so instead of answering.
+Two of the worlds below have $\gamma = 1$. What saves them is their ends: from every state one is reached
+within enough sweeps with some chance $p > 0$, and that many sweeps shrink a gap to $1 - p$ of it. A price on
+each step makes the best policy end too (puterman1994). Where a sum has no finite value, every solver says so
+instead of answering.
 
 ## 6. Other rewards, same behaviour: shaping
 
@@ -272,13 +281,13 @@ forth. But give each state a *potential* $\Phi(s)$, 0 at the ends, and pay what 
 
 $$R'(s, a) = R(s, a) + \gamma \sum_{s'} P(s' \mid s, a)\, \Phi(s') - \Phi(s) \tag{8}$$
 
-Along any path the additions cancel, all but $-\Phi$ of its first state. By (8), then, every policy is worth
-$\Phi(s)$ less than before, and the best stays the best (ng1999shaping). Exercise A3.3 tries it.
+Along any path the discounted additions cancel, all but $-\Phi$ of its first state. By (8), then, every policy
+is worth $\Phi(s)$ less than before, and the best stays the best (ng1999shaping). Exercise A3.3 tries it.
 
 ## 7. Look, break, write: worlds whose answers are in print
 
 Sutton and Barto print the values of two grids. In **Example 3.5** ($\gamma = 0.9$) bumping into the edge
-costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B': each is a row of $P$. In **Example
+costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B', whatever the action. In **Example
 4.1** ($\gamma = 1$) each step costs 1 until one of two ends is reached. Russell and Norvig's **4x3 world**
 ($\gamma = 1$) has a goal, a pit, −0.04 a step, and a floor on which one move in five goes sideways.
 
@@ -286,8 +295,9 @@ costs 1, cell A pays 10 and leads to A', cell B pays 5 and leads to B': each is 
 
 Left, cell A is worth *less* than the 10 it pays, because the agent lands at the edge, where it bumps.
 
-The evidence solves random processes in every way there is, and films how value spreads. It also finds the
-four step rewards at which, as the book's next edition prints, the best policy of the 4x3 world turns:
+The evidence solves random processes in every way above, and films how value spreads (`results/A3_film.gif`).
+It also checks that the best policy of the 4x3 world turns at the four step rewards that Russell and Norvig's
+fourth edition prints. The picture shows four of the five ranges between them:
 
 ![The best policy at four step rewards, from the pit to patience](results/A3_rewards.png)
 

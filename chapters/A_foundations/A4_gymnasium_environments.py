@@ -3,7 +3,7 @@ r"""
 # A4 · Environments: the Gymnasium contract
 
 **Question.** What exactly does an environment promise, and which of its promises does code that learns from
-it break most often?
+it easily break?
 
 **Before this:** A3 (grid worlds as arrays, solved exactly). **Changes from A3:** the arrays are hidden inside
 a program; one can only reset it and step it. **Next:** B0 learns by trying, in the smallest world there is.
@@ -57,8 +57,9 @@ r"""
 ## 1. The contract: reset, step, and two ways to end
 
 An environment is an object with two methods. `reset` begins an episode and returns what the agent sees first,
-the **observation**. `step` takes an action and returns five things. Ours is the 4x3 world of A3 as a program
-(`chapters/envs/gridworld.py`, a short read). From its start `S`, cell 8, the agent goes up to cell 4:
+the **observation**. `step` takes an action and returns five things: observation, reward, two flags and a
+dictionary of extras. Ours is the 4x3 world of A3 as a program (`chapters/envs/gridworld.py`, a short read).
+Cells are counted row by row. From its start `S`, cell 8, the agent goes up to cell 4:
 
 ```python
 >>> MAP
@@ -82,10 +83,11 @@ limit, a counter that `gym.make` adds. Both may be true in one step. With a limi
 
 ## 2. Spaces and wrappers
 
-`env.observation_space` and `env.action_space` say what `obs` and `action` can be: `Discrete(n)` is a number
-below n, such as a token id; `Box(low, high, shape)` a bounded array; `Dict` and `Tuple` put spaces together.
-A **wrapper** is an environment around an environment: it changes one thing, an observation, a reward, a
-limit, and passes the rest through. A network cannot read cell number 8, so you would write this one first:
+`env.observation_space` and `env.action_space` say what `obs` and `action` can be: `Discrete(n)` is a whole
+number from 0 to n − 1, such as a token id; `Box(low, high, shape)` an array between bounds; `Dict` and
+`Tuple` put spaces together. A **wrapper** is an environment around an environment: it changes one thing, an
+observation, a reward, a limit, and passes the rest through. A network would take cell 8 for twice cell 4, so
+you would write this one first:
 
 ```python
 >>> env = OneHot(gym.make("GridWorld-v0"))
@@ -97,7 +99,7 @@ array([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])
 
 # %%
 class OneHot(gym.ObservationWrapper):
-    """Turns a number below n into a vector of n zeros with a single one."""
+    """Turns a number below n into a vector of n numbers: a one in its place, zeros elsewhere."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -118,7 +120,7 @@ are two ways to do it, and both surprise. Suppose environment $i$ ends at step t
 
 | | `obs[i]` of step t | step t+1 for $i$ |
 |---|---|---|
-| same-step | first of the **next** episode; the old one's last is `infos["final_obs"][i]` | as always |
+| same-step | first of the **next** episode; the old one's last is `infos["final_obs"][i]` | a normal step |
 | next-step (the default) | last of the old episode | a **dummy** to drop: action ignored, reset, reward 0 |
 
 This course uses same-step everywhere (`make_envs`). There, `obs` is not always the successor of the state you
@@ -158,7 +160,7 @@ def collect(envs: gym.vector.VectorEnv, num_steps: int, seed: int) -> Batch:
     for actions in rng.integers(envs.single_action_space.n, size=(num_steps, envs.num_envs)):
         returned_obs, rewards, terminated, truncated, infos = envs.step(actions)
         next_obs = returned_obs
-        if "final_obs" in infos:
+        if "final_obs" in infos:  # only same-step has it
             next_obs = true_next_obs(returned_obs, terminated | truncated, infos)
         steps.append((obs, actions, rewards, returned_obs, next_obs, terminated, truncated))
         obs = returned_obs  # where the next step starts, whatever the successor was
@@ -170,7 +172,8 @@ r"""
 ## 4. What the mistakes cost: values learned from a batch
 
 By A3, the value of $s$ is the mean of *reward plus $\gamma$ times the successor's value*. So look for the
-table $V$ with which the errors seen in each state average to zero, one linear equation for each $s$:
+table $V$ with which the errors seen in each state, *temporal-difference errors*, average to zero. That is one
+linear equation for each $s$:
 
 $$\sum_{t :\, s_t = s}
 \Bigl( r_t + \gamma\,(1 - \text{terminated}_t)\, V(s_{t+1}) - V(s_t) \Bigr) = 0 \tag{1}$$
@@ -216,24 +219,26 @@ r"""
 `reset(seed=7)` seeds the environment's own generator, `env.np_random`; a later `reset()` goes on drawing from
 it, so episodes differ and the whole run repeats. In a vector environment, environment $i$ gets the seed
 $7 + i$. Two traps. Actions from `action_space.sample()` have a generator of their own, which `reset` does not
-touch: hence "but I did set the seed". And `env.np_random` is then `np.random.default_rng(7)`: an agent that
-draws from that too gets its world's numbers. `collect` takes `default_rng([seed, 1])`.
+touch: hence "but I did set the seed". And `env.np_random` is then `np.random.default_rng(7)`: an agent with a
+generator of its own from the same seed draws the very numbers that its world draws. `collect` takes
+`default_rng([seed, 1])`.
 
 ## 6. Look, break, write
 
 ![The start cell's value, learned in four ways; only one meets the exact value](results/A4.png)
 
-Taking the time limit for an end is worst: the episode would have gone on losing 0.04 a step, so life looks
-better than it is. The other mistakes are smaller, so harder to find. At a *terminated* step the mask takes
-the wrong successor out. The truncated steps spoil the values; with no time limit, the bug cannot show.
+Taking the time limit for an end is worst: the episode would have gone on losing 0.04 a step and now and then
+fallen into the pit, so life looks better than it is. The other mistakes are smaller, so harder to find. Both
+do harm only at *truncated* steps: at a terminated one the mask takes the wrong successor out, and nobody uses
+the value of the end that a dummy starts from.
 
-The evidence holds the counts of where each action led against A3's $P$ with a chi-square test, which a slip
+The evidence compares the counts of where each action led with A3's $P$ by a chi-square test, which a slip
 probability a tenth too high does not pass. It replays seeds, and times many environments in one program.
 
-**The verdict.** An environment promises five things a step. The one that learning code breaks most often (A2
+**The verdict.** An environment promises five things a step. The one that learning code easily breaks (A2
 names a library that does) also costs most here: that *truncated* is not *terminated*. Merging them, taking
 the first observation of the next episode for a successor, or keeping dummy steps shifts the learned values by
-many standard errors, without an error message and however much data there is.
+many standard errors, without an error message, and more data does not help.
 
 <!-- results: A4 -->
 
@@ -287,7 +292,7 @@ many standard errors, without an error message and however much data there is.
 
 **Break it.** `rl break A4 merged` is the classic, and `rl break A4 final_obs_forgotten` the quieter one. `rl
 break A4 continues_old_episode` looks like tidying up: `obs = next_obs`. But then, after each end, the batch
-goes on from the old episode's last state while the environment is in the new one. Which claim notices?
+goes on from the old episode's last state while the environment is in the new one. Which two claims notice?
 
 **Exercises.**
 

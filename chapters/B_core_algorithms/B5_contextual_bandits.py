@@ -32,7 +32,7 @@ from chapters.utils import RunLog, in_range, plotting, run_lesson
 
 SHAPE = (20, 5)  # S types of visitors, A articles
 NUM_FEATURES = 3  # d
-GAPS = 2.0 ** (-np.arange(15) / 2)  # Delta, each weight's size (B0's gaps: 2 Delta or more): 1 to 1/128
+GAPS = 2.0 ** (-np.arange(15) / 2)  # Delta, each weight's size, 1 to 1/128; a wrong sign costs 2 Delta
 
 Means = Float[np.ndarray, "B d"]  # of the belief about the weights, for each bandit
 Covs = Float[np.ndarray, "B d d"]

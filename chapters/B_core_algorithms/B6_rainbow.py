@@ -94,12 +94,12 @@ $$\mathbb{E}[y] - Q^\ast(s_t, a_t) = \textstyle\sum_{i=1}^{n-1} \gamma^i\,
 
 # %%
 def next_actions(online_q: Float[Tensor, "B A"], target_q: Float[Tensor, "B A"]) -> Int[Tensor, " B"]:
-    """The actions whose value stands for the next state's (vanhasselt2016double)."""
+    """The next states' best actions: the online network chooses, `target_q` judges (vanhasselt2016double)."""
     return online_q.argmax(dim=1)  # eq. (1)
 
 
 def dueling(value: Float[Tensor, "*B 1 Z"], advantages: Float[Tensor, "*B A Z"]) -> Float[Tensor, "*B A Z"]:
-    """The outputs of the actions from those of the state and the advantages (wang2016dueling)."""
+    """Logits of the atoms of each action, from the state's and the advantages' (wang2016dueling)."""
     return value + advantages - advantages.mean(dim=-2, keepdim=True)  # eq. (2)
 
 
@@ -230,7 +230,7 @@ def exploration(step: int) -> tuple[float, float]:
 
 
 class Network(nn.Module):
-    """Observations [B, D] to the log-chances of every action's returns [B, A, Z]."""
+    """From observations [B, D] to log-probabilities of the atoms, for each action [B, A, Z]."""
 
     def __init__(self, obs_dim: int, num_actions: int, cfg: Config) -> None:
         super().__init__()

@@ -277,7 +277,7 @@ def train(
     obs = world.reset(jax.random.uniform(keys[1], (cfg.num_envs, world.obs_dim)))
     learner = Learner(theta, moments, obs, jnp.zeros(cfg.num_envs, dtype=int))
     updates = keys[2 + num_checks :], jnp.arange(cfg.num_updates)
-    updates = jax.tree.map(lambda x: x.reshape(num_checks, -1), updates)  # [checks, updates between them]
+    updates = jax.tree.map(lambda x: x.reshape(num_checks, -1), updates)  # [checks, updates up to each]
     learner, scores = lax.scan(until_check, learner, (keys[2 : 2 + num_checks], updates))
     return learner.theta, scores
 

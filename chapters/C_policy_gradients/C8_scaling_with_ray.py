@@ -167,7 +167,7 @@ def run(job: Job, node: str = "here") -> Done:
     """The whole task: learn, then judge the last weights on episodes of their own."""
     begun, cpu = time.time(), time.process_time()
     theta = learn(job)
-    fresh = 2 * np.arange(job.cfg.num_eval_episodes)  # every pair starts alike: one of each
+    fresh = 2 * np.arange(job.cfg.num_eval_episodes)  # members 2k and 2k + 1 start alike: one of each
     score = play(np.tile(theta, (len(fresh), 1)), job.seed, job.cfg.num_iterations, fresh).mean()
     return Done(tuple(theta.tolist()), float(score), node, begun, time.time(), time.process_time() - cpu)
 

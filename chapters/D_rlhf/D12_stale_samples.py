@@ -235,7 +235,7 @@ def exact_end(world: TokenWorld, cfg: Config, policy: nn.Module | None = None) -
     for i in range(cfg.num_updates):
         tables.append(policy.table.detach().clone())
         with torch.no_grad():
-            older.table.copy_(tables[0])  # the weights of `lag` updates ago
+            older.table.copy_(tables[0])  # the weights of `lag` updates ago; at first the initial ones
             sampler = log_probs_of(server, batch)
         mean, _ = moments(policy, sampler, batch, world, cfg)
         policy.table.grad = -mean.view_as(policy.table)

@@ -135,7 +135,7 @@ $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$. For the estimates `detach` ho
 
 # %%
 def exact_estimates(world: TokenWorld, policy: nn.Module) -> dict[str, Float[Tensor, ""]]:
-    """Expected value of each estimate; its gradient is the part that autograd sees on samples.
+    """Expected value of each estimate; its gradient is what autograd sees on samples, on average.
 
     `exact` is the divergence itself; `k1_reward` what a penalty in the reward makes of k1; `_tokens` are sums
     of the estimates of single tokens.

@@ -13,7 +13,8 @@ copy of the model. **Next:** D3 learns the reward from comparisons.
 
 References: `ziegler2019finetuning`, `ouyang2022instructgpt`, `schulman2017ppo`, `korbak2022bayesian`.
 
-Symbols: `B` completions, `P` tokens of the longest prompt $x$, at most `T` of a completion $y$, `V` ids.
+Symbols: `B` completions; `P` tokens of the longest prompt $x$; at most `T` tokens of a completion $y$; `V`
+ids in the vocabulary, but $V(s)$ the critic; $m_t$ mask; $c_v$ is `vf_coef`, $\lambda$ `gae_lambda`.
 """
 
 # %%
@@ -36,10 +37,10 @@ from chapters.text.tasks import Task, best_of, gap_watcher, reviews_task, world_
 from chapters.utils import RunLog, in_range, plotting, run_lesson, seed_everything
 from chapters.utils.optim import Adam
 
-Ids, Mask = Int[Tensor, "B T"], Bool[Tensor, "B T"]  # a token, or a flag, in each column
+Ids, Mask = Int[Tensor, "B T"], Bool[Tensor, "B T"]  # an id (or 0 or 1), or a flag, in each column
 Grid, Scores = Float[Tensor, "B T"], Float[Tensor, " B"]  # a number for each token, or each completion
 Prompt, Batch = Int[Tensor, "B P"], dict[str, Tensor]
-WORLD = {"learning_rate": 0.03, "beta": 0.5, "num_prompts": 1024}  # other settings on the token world
+WORLD = {"learning_rate": 0.03, "beta": 0.5, "num_prompts": 1024}  # what differs on the token world (4)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Config:
     learning_rate: Annotated[float, in_range(1e-9, 1.0)] = 5e-4
     """Adam's step size; a larger model needs smaller steps (5e-5 for 100 million parameters)."""
     beta: Annotated[float, in_range(0.0, 100.0)] = 0.2
-    """Coefficient of the KL penalty: what a nat of divergence from the reference costs."""
+    """Coefficient of the KL penalty: what a nat (natural log) of divergence from the reference costs."""
     num_prompts: Annotated[int, in_range(2, 10_000)] = 64
     """B: completions sampled in each update."""
     num_updates: Annotated[int, in_range(1, 100_000)] = 36
@@ -65,7 +66,7 @@ class Config:
     num_minibatches: Annotated[int, in_range(1, 1000)] = 2
     """Parts of a batch, one gradient step each."""
     gae_lambda: Annotated[float, in_range(0.0, 1.0)] = 0.95
-    """0 trusts the critic after one token; 1 never trusts it."""
+    """0 trusts the critic after one token; 1 takes all rewards to come, and the critic as a baseline."""
     clip_eps: Annotated[float, in_range(0.0, 1.0)] = 0.2
     """How far a token's ratio may move before the reason to move it further is taken away."""
     vf_coef: Annotated[float, in_range(0.0, 100.0)] = 0.1
@@ -78,13 +79,14 @@ SMOKE = {"pretrain_steps": 20, "num_prompts": 8, "num_updates": 1}
 r"""
 ## 1. Completions in a batch
 
-Prompts are padded on the **left**: all completions start in the same column, and padding must not count when
-positions are numbered. Completions are padded on the right. Their mask is True up to and *including* the
-end-of-sequence token (EOS): to stop is an action. How likely is what `sample` draws at temperature 1?
+Prompts are padded on the **left**, so that all completions start in the same column; padding gets no position
+of its own. Completions are padded on the right. Their mask is True up to and *including* the end-of-sequence
+token (EOS): to stop is an action. `sample` draws at temperature 1, so it writes $y$ with this probability:
 
 $$\log \pi(y \mid x) = \textstyle\sum_t \log \pi(y_t \mid x, y_{<t}) \tag{1}$$
 
-The logits in column $t$ predict column $t + 1$. (`chapters/text/generation.py` samples faster, with a cache.)
+The logits in column $t$ predict column $t + 1$. (`chapters/text/generation.py` samples alike, but faster:
+with a cache.)
 """
 
 
@@ -130,19 +132,21 @@ r"""
 
 The score $r(x, y)$ judges a whole completion, so it comes once, with the last token. The *KL penalty*
 (Kullback–Leibler) comes with every token: $-\beta$ times the log-ratio to the *reference*, a frozen copy of
-the model as it was (`ziegler2019finetuning`). With $\theta_\text{old}$, which sampled, the reward $r_t$ is:
+the model before training (`ziegler2019finetuning`). With $\theta_\text{old}$, the weights that sampled:
 
 $$r_t = -\beta \log \frac{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})} +
 \mathbb 1[t \text{ is the last token}]\; r(x, y) \tag{2}$$
 
 Over a completion they sum to $r - \beta \log(\pi_{\theta_\text{old}} / \pi_\text{ref})$, whose mean over the
 policy's own completions is D0's objective. The rest is C3's, with $\gamma = 1$. A text cut off at `T` tokens
-was scored as it stands: that end is `terminated` too. With $s_t = (x, y_{<t})$, mask $m_t$ and critic $V$:
+is scored as it stands, so its end is `terminated` too: no value is added behind it. With $s_t = (x, y_{<t})$:
 
 $$\delta_t = r_t + V(s_{t+1})m_{t+1} - V(s_t),\quad\hat A_t = \delta_t + \lambda \hat A_{t+1} m_{t+1}\tag{3}$$
 
-*By hand.* Two tokens, then padding; the score is 1. The first token became likelier and pays, the second less
-likely. Its advantage is $1.2 - 0.6$, the first one's $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$, padding or not:
+*By hand*, with $\beta = \lambda = 0.5$. Two tokens, then padding; the score is 1. The first is likelier than
+under the reference and pays 0.1; the second is less likely and gets 0.2 besides the score. From the end,
+advantages are $1.2 - 0.6$ and $(-0.1 + 0.6 - 0.5) + 0.5 \cdot 0.6$. What stands in the padding does not
+matter:
 
 ```python
 >>> mask = torch.tensor([[True, True, False]])
@@ -153,7 +157,8 @@ tensor([[-0.1000,  1.2000,  0.0000]])
 tensor([[0.3000, 0.6000, 0.0000]])
 ```
 
-Then advantages are *whitened* by mean $\mu_m$ and standard deviation $\sigma_m$ of the tokens that exist:
+Then advantages are *whitened*: mean $\mu_m$ and standard deviation $\sigma_m$ are those of all tokens that
+exist.
 
 $$\tilde A_t = (\hat A_t - \mu_m) / \sigma_m, \qquad \mu_m = \textstyle\sum m_t \hat A_t / \sum m_t \tag{4}$$
 """
@@ -169,7 +174,7 @@ def token_rewards(scores: Scores, log_ratio: Grid, completion_mask: Mask, beta: 
 
 
 def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -> Grid:
-    """Advantages of tokens, undiscounted; behind the last token of a completion there is nothing."""
+    """Advantages of tokens, undiscounted; behind a completion's last token nothing more is expected."""
     values = values * completion_mask
     advantages = torch.zeros_like(rewards)
     next_values = running = torch.zeros_like(rewards[:, 0])  # [B]
@@ -182,14 +187,14 @@ def gae(rewards: Grid, values: Grid, completion_mask: Mask, gae_lambda: float) -
 
 
 def masked_mean(numbers: Grid, mask: Mask) -> Float[Tensor, ""]:
-    """Mean over the tokens that exist; 0 without any."""
+    """Mean over the tokens that exist; 0 if there are none."""
     return (numbers * mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(advantages: Grid, mask: Mask) -> Grid:
-    """Mean 0 and standard deviation 1 over the tokens that exist, 0 if they are equal; 0 elsewhere."""
+    """Mean 0 and standard deviation 1 over the tokens that exist; 0 if all are equal, and in padding."""
     kept = advantages[mask]
-    differ = (kept != kept[:1]).any()  # else rounding would be divided by rounding
+    differ = (kept != kept[:1]).any()  # if not, only rounding errors would be scaled up
     centred = (advantages - masked_mean(advantages, mask)) * mask * differ
     deviation = (centred.pow(2).sum() / (mask.sum() - 1).clamp(min=1)).sqrt()
     return centred / (deviation + 1e-8)  # eq. (4)
@@ -199,16 +204,18 @@ def whiten(advantages: Grid, mask: Mask) -> Grid:
 r"""
 ## 3. Policy, loss, update
 
-The critic is one linear layer on the language model's last hidden state; it starts at zero, and its
-weights are part of $\theta$ (`PolicyWithValue` and C3's `update` are in `chapters/text/ppo.py`). The loss is
-C3's for each token, without entropy bonus. The value's target is $\hat R_t = \hat A_t + V_\text{old}(s_t)$:
+The critic is one linear layer on the hidden states from which the logits come. It starts at zero; its weights
+are part of $\theta$ (`PolicyWithValue` and C3's `update`: `chapters/text/ppo.py`). A `Task` holds prompts and
+the score. The loss is C3's for each token, less the entropy bonus; the critic's target $\hat R_t = \hat A_t +
+V_\text{old}(s_t)$ is made before whitening:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad
 L_t = \min\bigl(w_t \tilde A_t,\; \mathrm{clip}(w_t, 1 \pm \epsilon_\text{clip})\, \tilde A_t\bigr) \tag{5}$$
 
 $$\mathcal L = \frac{1}{\sum m_t} \sum m_t \bigl[-L_t + c_v\,(V(s_t) - \hat R_t)^2\bigr] \tag{6}$$
 
-Every *token* weighs the same; in the mean of each completion's mean every *completion* would (D5).
+The sums run over a minibatch: every *token* weighs the same. In a mean of completions' own means, every
+*completion* would (D5).
 """
 
 
@@ -219,7 +226,7 @@ def log_probs_and_values(policy: nn.Module, batch: Batch) -> tuple[Grid, Grid]:
     mask = torch.cat([prompt_mask, completion_mask.long()], dim=1)  # [B, P + T]
     ids = torch.cat([prompt_ids, completion_ids], dim=1)
     out = policy(input_ids=ids, attention_mask=mask, position_ids=positions(mask))
-    log_probs = token_log_probs(lambda **_: out, *text)  # of that pass: none is made twice
+    log_probs = token_log_probs(lambda **_: out, *text)  # reads the pass above; the model runs once
     return log_probs, out.values[:, prompt_ids.shape[1] - 1 : -1]
 
 
@@ -227,7 +234,7 @@ def log_probs_and_values(policy: nn.Module, batch: Batch) -> tuple[Grid, Grid]:
 def collect(
     policy: nn.Module, reference: nn.Module, task: Task, generator: torch.Generator, cfg: Config
 ) -> Batch:
-    """Sample a batch and judge it: scores, and advantages and targets of each token; all constant."""
+    """Sample a batch and judge it: a score each, each token's advantage and target; no gradient flows."""
     rows = torch.randint(len(task.prompt_ids), (cfg.num_prompts,), generator=generator)
     prompt = task.prompt_ids[rows], task.prompt_mask[rows]
     ids, mask = sample(policy, *prompt, task.num_tokens, task.eos_id, task.pad_id, generator)
@@ -237,7 +244,7 @@ def collect(
     batch["scores"] = task.score(rows, ids).to(values.dtype)
     rewards = token_rewards(batch["scores"], batch["log_ratio"], mask, cfg.beta)
     advantages = gae(rewards, values, mask, cfg.gae_lambda)
-    batch["returns"] = advantages + values * mask  # before whitening: the critic's target has units
+    batch["returns"] = advantages + values * mask  # not whitened: in the score's own units
     batch["advantages"] = whiten(advantages, mask)
     return batch
 
@@ -255,14 +262,14 @@ def train(
     policy: nn.Module, reference: nn.Module, task: Task, cfg: Config, log: RunLog, name: str,
     watch: Callable[[nn.Module, int], None] = lambda policy, step: None,
 ) -> None:  # fmt: skip
-    """Fine-tune `policy` in place; `watch(policy, number of updates)` is called after each."""
+    """Fine-tune `policy` in place; `watch(policy, number of updates)` is called after each update."""
     generator = torch.Generator().manual_seed(cfg.seed)
     reference.requires_grad_(False)
     optimizer = Adam(policy.parameters(), lr=cfg.learning_rate, eps=1e-5)
     state = (policy, optimizer, generator)  # all that changes: a run that is stopped can go on
     for i in resumable(log, cfg.num_updates, f"updates ({name})", state, f"{name}_score"):
         batch = collect(policy, reference, task, generator, cfg)
-        gap = update(policy, optimizer, batch, minibatch_loss, generator, cfg)
+        gap = update(policy, optimizer, batch, minibatch_loss, generator, cfg)  # of the first ratios to 1
         kl = batch["log_ratio"].sum(dim=1).mean()  # of whole completions, in nats: an estimate
         log.write(i, **{f"{name}_score": batch["scores"].mean(), f"{name}_kl": kl, f"{name}_first_gap": gap})
         watch(policy, i + 1)
@@ -272,30 +279,34 @@ def train(
 r"""
 ## 4. Look, break, write
 
-The **token world** is so small that all its completions can be listed. So the best reward at each KL is
-known: $\pi \propto \pi_\text{ref}\, e^{r/\beta}$ attains it (`korbak2022bayesian`). The **reviews** are
-written by a small GPT-2; their score is the number of positive words minus that of negative ones, cut at ±3.
+The **token world** is so small that all its completions can be listed; the policy there is a table. So the
+best reward at each KL is known: for some $\beta$, $\pi \propto \pi_\text{ref}\, e^{r/\beta}$ attains it
+(`korbak2022bayesian`). The **reviews** come from a tiny GPT-2, trained here on an invented grammar of film
+reviews and nothing else. Their score: positive words minus negative ones, capped at ±3.
 
 ![PPO climbs below the best possible curve to the optimum; on reviews score and KL level off](results/D2.png)
 
-Left ($\beta = 0.5$), PPO ends at the optimum. *Best of n*, the highest-scored of $n$ completions of the
-reference, comes close without training, but each answer costs $n$. Right ($\beta = 0.2$), the score passes
+Left ($\beta = 0.5$), PPO ends next to the optimum. *Best of n*, the highest-scored of $n$ completions of the
+reference, comes near the curve untrained, but each answer costs $n$. Right ($\beta = 0.2$), the score passes
 the best of 16 and levels off below 3; the KL overshoots, then settles. With other $\beta$:
 
 ![With beta 0 the reference finds the words written, on average, less likely than 1/V](results/D2_sweep.png)
 
-*Surprise* is minus the log-probability that the *reference* gives to a word: $\log V$, dotted, if all words
-were equally likely. The cap at 3 alone holds nothing together: a repetition of positive words earns it too.
+*Surprise* is minus the log-probability that the *reference* gives to a word, on average; dotted: $\log V$,
+what it is if all words are equally likely. The cap alone saves no language: repeated praise earns 3 too.
+Next, how much of the way from the reference's objective (0) to the optimum's (1) is closed with one detail
+changed:
 
 ![One detail changed, on the token world: a flipped KL sign costs most by far](results/D2_ablations.png)
 
-Padding counted as text is trained as if sampled. Rewards clipped at ±1 are another objective (grey: *its*
-optimum). Whitening and the mean of means change little here: near the optimum $r - \beta \log(\pi /
-\pi_\text{ref})$ is the same for a prompt's completions, however weighed.
+Padding that counts as text is trained as if it were sampled. Rewards clipped at ±1 are another objective
+(grey: where *its* optimum stands). Whitening and the mean of means change little here: at the optimum $r -
+\beta \log(\pi / \pi_\text{ref})$ is the same for all completions of a prompt, so no weighting pulls away from
+it.
 
-**The verdict.** PPO takes each token for an action: advantages carry a text's score to its tokens, and what
-was rewarded gets written, on the token world nearly as well as possible. The KL penalty holds the model to
-its language. Without it only the score is left, and of the language only the words that score.
+**The verdict.** PPO treats each token as an action: advantages pass a text's score on to its tokens, and what
+is rewarded is written more, on the token world nearly as well as possible. The KL penalty holds the model to
+its language. Without it only the score counts, and of the language only words that score are left.
 
 <!-- results: D2 -->
 
@@ -344,7 +355,7 @@ its language. Without it only the score is left, and of the language only the wo
 <!-- /results -->
 
 **Break it.** `rl break D2 no_kl`: no penalty. `rl break D2 kl_sign`: a bonus for divergence.
-`rl break D2 padding_counted`: no mask. Say before you run each which of the claims will fail.
+`rl break D2 padding_counted`: no mask. Before each run, say which of the claims will fail.
 
 **Exercises.**
 
@@ -353,9 +364,9 @@ its language. Without it only the score is left, and of the language only the wo
 *D2.1 · The heart of it* (35 minutes, medium). Write a reward for each token, and advantages that end with the
 completion, from (2) and (3). `rl exercise D2.token_rewards`, `rl exercise D2.gae`.
 
-*D2.2 · A beta that adapts* (15 minutes, easy). Who does not know $\beta$ may know how far a policy should go,
-say $d$ nats. After each batch this raises $\beta$ if the policy is further away, and lowers it if it is
-nearer (`ziegler2019finetuning`):
+*D2.2 · A beta that adapts* (15 minutes, easy). You may not know a good $\beta$, but how far the policy should
+go from the reference, say $d$ nats. After each batch this raises $\beta$ if the policy is further away, and
+lowers it if nearer (`ziegler2019finetuning`):
 
 $$\beta \leftarrow \beta \bigl[1 + 0.1\, \mathrm{clip}(\mathrm{KL} / d - 1, \pm 0.2)\bigr] \tag{E1}$$
 
@@ -363,21 +374,21 @@ Why is the error clipped? `rl exercise D2.next_beta`.
 
 <details><summary>Answer</summary>
 
-The KL of a batch is noisy: one completion that the reference finds absurd may double it. With the clip beta
-moves at most 2 % a batch, and only a KL that stays away moves it far.
+The KL of a batch is noisy: a few completions that the reference finds absurd may double it. With the clip
+$\beta$ moves by at most 2 % a batch: only a KL that stays off its target moves it far.
 </details>
 
-*D2.3 · Cut off* (15 minutes, easy). A completion that reaches its `T`-th token without an EOS was cut off in
-mid-sentence. Take a penalty $c$ from its score.
+*D2.3 · Cut off* (15 minutes, easy). A completion of `T` tokens without an EOS was cut off, often in
+mid-sentence. Take a penalty $c$ from its score:
 
 $$\tilde r(x, y) = r(x, y) - c\; \mathbb 1[\text{no } y_t \text{ is the EOS}] \tag{E2}$$
 
-Beware: one of `T` tokens may just have ended. `rl exercise D2.penalise_unfinished`.
+Beware: the last of `T` may be the EOS. What is such a penalty for? `rl exercise D2.penalise_unfinished`.
 
 <details><summary>Answer</summary>
 
-Without it, nothing in the score says that a text should come to its end; with it, one text too long costs
-more than a word too few.
+Nothing in D2's score says that a text should come to its end, and a longer one has room for more praise. With
+a $c$ above 1, to be cut off costs more than one further positive word can bring.
 </details>
 
 *D2.4 · Find the bug* (10 minutes). `rl exercise D2.bug` writes a function of this lesson with a mistake in

@@ -76,7 +76,7 @@ class Config(ppo.Settings):  # D2's settings of PPO are inherited
     port: Annotated[int, in_range(0, 65535)] = 0
     """The page's port, for an address that can be forwarded; 0 takes any that is free."""
     num_ratings: Annotated[int, in_range(2, 10_000)] = 40
-    """Pairs that you are asked about; one in ten comes twice, to see how sure you are."""
+    """Pairs that you are asked about; some come twice (10 of 40), to see how sure you are."""
     human_share: Annotated[float, in_range(0.0, 1.0)] = 0.3
     """Share of the reward model's minibatches that is drawn from your answers; 1 uses nothing else."""
     ratings: Path | None = None

@@ -253,7 +253,7 @@ def step_rewards(right: Int[Tensor, "B T"], written: Int[Tensor, "B T"], kind: s
 
 
 def advantages(rewards: Float[Tensor, "N G T"]) -> Float[Tensor, "N G T"]:
-    """What follows a step, compared with what follows the same step in the other chains of its group."""
+    """What a step and those after it earn, compared with the same step in the other chains of its group."""
     returns = rewards.flip(2).cumsum(dim=2).flip(2)
     columns = returns.transpose(1, 2)  # [N, T, G]
     found = grpo.advantages(columns.flatten(0, 1))  # eq. (8)

@@ -140,7 +140,7 @@ class Tree:
         self.boards = np.zeros((*shape, 2), dtype=np.int64)
         self.values = np.zeros(shape)  # to the player to move there
         self.children = np.full((*shape, game.num_actions), -1)  # the node behind a move; -1: none yet
-        self.legal = np.zeros(self.children.shape, dtype=bool)  # no move is, where the game has ended
+        self.legal = np.zeros(self.children.shape, dtype=bool)  # all False where the game has ended
         self.prior, self.visits, self.totals = np.zeros((3, *self.children.shape))
 
 
@@ -189,7 +189,7 @@ def search(
         for rows, nodes, actions in path:  # what comes later on a path overwrites what came before
             last_nodes[rows], last_actions[rows] = nodes, actions
         leaves = tree.children[every, last_nodes, last_actions]
-        new = np.flatnonzero(leaves < 0)  # the others ended their game once more
+        new = np.flatnonzero(leaves < 0)  # the others came again to a game that has ended
         nodes, actions = last_nodes[new], last_actions[new]
         tree.children[new, nodes, actions] = leaves[new] = new_node
         put(tree, game, new, new_node, game.play(tree.boards[new, nodes], actions), guide)

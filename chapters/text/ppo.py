@@ -35,7 +35,7 @@ class Settings:
     num_minibatches: Annotated[int, in_range(1, 1000)] = 2
     """Parts of a batch, one gradient step each."""
     gae_lambda: Annotated[float, in_range(0.0, 1.0)] = 0.95
-    """0 trusts the critic after one token; 1 never trusts it."""
+    """0 trusts the critic after one token; 1 takes all rewards to come, and the critic as a baseline."""
     clip_eps: Annotated[float, in_range(0.0, 1.0)] = 0.2
     """How far a token's ratio may move before the reason to move it further is taken away."""
     vf_coef: Annotated[float, in_range(0.0, 100.0)] = 0.1

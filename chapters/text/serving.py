@@ -72,7 +72,7 @@ class Server:
 class Sampler:
     """A server, and the copy of the policy that it writes with: asked with weights, it answers with texts.
 
-    `cfg` is the server's, with the texts of each prompt, `group_size`.
+    `cfg` is the server's, with `group_size`, the number of texts after each prompt.
     """
 
     def __init__(self, world: TokenWorld, cfg: Any) -> None:

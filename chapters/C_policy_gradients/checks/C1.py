@@ -228,7 +228,7 @@ EDITS = {
         function="update",
         old="values.detach(), next_values",
         new="values, next_values",
-        says="the policy's gradient flows through the advantages: the critic is paid for flattery",
+        says="the policy's gradient also flows into the critic, whose values then serve the policy's loss",
         fails=("critic_ceiling",),
     ),
     "merged": Edit(

@@ -66,8 +66,8 @@ Write a reward for each token, and advantages that end with the completion, from
     "next_beta": Exercise(
         title="A beta that adapts",
         task=r"""
-Who does not know $\beta$ may know how far a policy should go, say $d$ nats. After each batch this raises
-$\beta$ if the policy is further away, and lowers it if it is nearer (`ziegler2019finetuning`):
+You may not know a good $\beta$, but how far the policy should go from the reference, say $d$ nats. After each
+batch this raises $\beta$ if the policy is further away, and lowers it if nearer (`ziegler2019finetuning`):
 
 $$\beta \leftarrow \beta \bigl[1 + 0.1\, \mathrm{clip}(\mathrm{KL} / d - 1, \pm 0.2)\bigr] \tag{E1}$$
 
@@ -108,20 +108,20 @@ Why is the error clipped?
                 says="adds to beta instead of multiplying: a small one may fall below 0",
             ),
         },
-        answer="""
-The KL of a batch is noisy: one completion that the reference finds absurd may double it. With the clip beta
-moves at most 2 % a batch, and only a KL that stays away moves it far.
+        answer=r"""
+The KL of a batch is noisy: a few completions that the reference finds absurd may double it. With the clip
+$\beta$ moves by at most 2 % a batch: only a KL that stays off its target moves it far.
 """,
     ),
     "penalise_unfinished": Exercise(
         title="Cut off",
         task=r"""
-A completion that reaches its `T`-th token without an EOS was cut off in mid-sentence. Take a penalty $c$ from
-its score.
+A completion of `T` tokens without an EOS was cut off, often in mid-sentence. Take a penalty $c$ from its
+score:
 
 $$\tilde r(x, y) = r(x, y) - c\; \mathbb 1[\text{no } y_t \text{ is the EOS}] \tag{E2}$$
 
-Beware: one of `T` tokens may just have ended.
+Beware: the last of `T` may be the EOS. What is such a penalty for?
 """,
         minutes=15,
         difficulty="easy",
@@ -152,9 +152,9 @@ Beware: one of `T` tokens may just have ended.
                 says="punishes what ended, and spares what was cut off",
             ),
         },
-        answer="""
-Without it, nothing in the score says that a text should come to its end; with it, one text too long costs
-more than a word too few.
+        answer=r"""
+Nothing in D2's score says that a text should come to its end, and a longer one has room for more praise. With
+a $c$ above 1, to be cut off costs more than one further positive word can bring.
 """,
     ),
 }
