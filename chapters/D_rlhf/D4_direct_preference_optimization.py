@@ -12,7 +12,8 @@ them:** no reward model is trained; the policy itself is read as one, and fitted
 
 References: `rafailov2023dpo`, `azar2024ipo`, `bradleyterry1952rank`, `razin2025displacement`.
 
-Symbols: `B` pairs, `T` tokens of a completion; $y_w$ chosen, $y_l$ rejected; $h$ log-ratio to the reference.
+Symbols: `B` pairs, `T` tokens of a completion; $y_w$ chosen, $y_l$ rejected; $p$ label; $\sigma$ the
+logistic function; $h$ log-ratio to the reference.
 """
 
 # %%
@@ -95,12 +96,14 @@ every completion: hence PPO's long way round. Read (1) backwards: *any* policy i
 
 $$r(x, y) = \beta h + \beta \log Z(x), \quad h = \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \tag{2}$$
 
-$\beta h$ is the policy's *implicit reward*. Preferences know differences only (`bradleyterry1952rank`):
+$\beta h$ is the policy's *implicit reward*, the one that direct preference optimisation (DPO) fits.
+Preferences know differences only (`bradleyterry1952rank`):
 
 $$P(y_w \succ y_l) = \sigma\bigl(r(x, y_w) - r(x, y_l)\bigr) \tag{3}$$
 
 and in the difference of two completions of the *same* prompt $\beta \log Z(x)$ cancels: what could not be
-computed is not needed. Fit the policy by maximum likelihood, with $p = 1$ if $y_w$ was preferred for certain:
+computed is not needed. Fit the policy by maximum likelihood, with margin $m$, and $p = 1$ if $y_w$ was
+preferred for certain:
 
 $$L_\text{DPO} = -p \log \sigma(m) - (1 - p) \log \sigma(-m), \qquad m = \beta h_w - \beta h_l \tag{4}$$
 
@@ -117,8 +120,8 @@ $$-\frac{\partial L_\text{DPO}}{\partial m} = p - \sigma(m) \tag{5}$$
 [0.38, 0.18, -0.12]
 ```
 
-For $0 < p < 1$ the push ends at $m = \log \frac{p}{1 - p}$, the true difference of rewards. For $p = 1$ it
-never does. Identity preference optimisation (IPO, `azar2024ipo`) asks for a finite margin:
+For $0 < p < 1$ the push ends at $m = \log \frac{p}{1 - p}$, the true difference of rewards if $p$ is (3). For
+$p = 1$ it never does. Identity preference optimisation (IPO, `azar2024ipo`) asks for a finite margin:
 
 $$L_\text{IPO} = p\,(h_w - h_l - \tfrac{1}{2 \beta})^2 + (1 - p)\,(h_w - h_l + \tfrac{1}{2 \beta})^2 \tag{6}$$
 """
@@ -167,8 +170,8 @@ On the token world every completion can be listed, so (1) is known exactly. Give
 (3) itself, on fresh pairs that can be any pair, direct preference optimisation (DPO) has its minimum there.
 Less is usual: one *sampled* label on each of some *fixed* pairs, or *hard* ones, of a judge who never wavers.
 
-Training goes on in rounds until $r - \beta h$, at the optimum a constant, hardly varies. Most worlds need
-one; where a few rare completions are far better than the rest, three or four, as pairs with them are rare.
+Training goes on in rounds until $r - \beta h$, at the optimum constant for each prompt, hardly varies. Most
+worlds need one; where a few rare completions are far better than the rest, more, as pairs with them are rare.
 """
 
 
@@ -243,7 +246,7 @@ def train_on_world(
     world: TokenWorld, draw: Callable[[torch.Generator], Pairs], cfg: Config, log: RunLog, name: str,
     max_rounds: int = MAX_ROUNDS,
 ) -> nn.Module:  # fmt: skip
-    """A policy that learnt from fresh pairs, in rounds, until its implicit reward is right."""
+    """A policy that learnt from fresh pairs, in rounds, until its implicit reward is right or it gives up."""
     policy, num_done = world.reference(), 0
     generator = torch.Generator().manual_seed(cfg.seed)
     watch = gap_watcher(f"_{name}", world, cfg.beta, 0, log, every=-(-cfg.world_steps // 10))
@@ -265,16 +268,19 @@ r"""
 
 Of two reviews by the base model the better sentiment wins. Hard labels on fixed pairs promise no optimum.
 
-![Soft labels walk to the optimum; on the reviews both log-probabilities end below zero](results/D4.png)
+![Soft labels walk to the optimum; on the reviews both log-ratios end below zero](results/D4.png)
 
-*Left*, soft labels end on the star. *Right*, even the **chosen** reviews end less likely than before
-(`razin2025displacement`). They do at the exact optimum, too, but (4) does not see *where* the mass goes.
+*Left*, soft labels end on the star. *Right*, log-ratios $h$ and their difference, without $\beta$: even the
+**chosen** reviews end less likely than before (`razin2025displacement`). On the token world they do at the
+exact optimum, too, but (4) does not see *where* the mass goes.
 
 ![Soft labels close the gap; hard labels run past the optimum; many passes lose it](results/D4_labels.png)
 
-Dashed: the bar, and the optimum's distance. Sampled labels on *fresh* pairs close nine tenths of the gap; on
+Dashed: the bar, and the optimum's distance. All are held against DPO's optimum; IPO reaches its own
+(`ipo_gap`), which is another. Sampled labels on *fresh* pairs close nine tenths of the gap; on
 20,000 *fixed* ones the median is half or more after a pass or two, hardly any after twenty: luck was learnt,
-too. If the reference learns along, margins are 0. TRL (*transformer reinforcement learning*) ends as ours.
+too. If the reference learns along, margins stay 0, and the push (5) never ends. TRL (*transformer
+reinforcement learning*) ends as ours.
 
 **The verdict.** Yes: a classifier's loss over pairs suffices, and the reviews beat the base model's. It
 reaches the optimum if the labels are probabilities and the pairs fresh, any of them possible. With labels
@@ -354,7 +360,8 @@ that never vary, or with few pairs seen often, it does not; stopping early then 
 **Your own pairs.** `rl run D4 --pairs FILE.jsonl` learns from them (README says how they stand in the file).
 
 **Break it.** `rl break D4 mean_over_tokens`: a mean where the sum belongs. `rl break D4 swapped`: the chosen
-for the rejected. Or `rl run D4 --learning-rate 1e-3`: the curves look better, and the texts fall apart.
+for the rejected. Or `rl run D4 --learning-rate 1e-3`: margin and win rate look better, and the texts fall
+apart.
 
 **Exercises.**
 

@@ -52,7 +52,7 @@ EXERCISES = {
     ),
     "prompt": Exercise(
         title="The prompt",
-        task="A mask forgets the prompt, and its tokens are scored too. What changes?",
+        task="A mask forgets to leave out the prompt, and its tokens are scored too. What changes?",
         minutes=10,
         difficulty="medium",
         answer="""
