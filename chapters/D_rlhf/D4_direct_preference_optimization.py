@@ -370,8 +370,8 @@ apart.
 *D4.1 · The loss* (25 minutes, medium). Write (4), so that nothing overflows, its slope (5), and (6). `rl
 exercise D4.dpo_loss`, `rl exercise D4.gradient_weight`, `rl exercise D4.ipo_loss`.
 
-*D4.2 · The prompt* (10 minutes, medium). A mask forgets the prompt, and its tokens are scored too. What
-changes?
+*D4.2 · The prompt* (10 minutes, medium). A mask forgets to leave out the prompt, and its tokens are scored
+too. What changes?
 
 <details><summary>Answer</summary>
 
