@@ -90,9 +90,9 @@ SMOKE = {
 r"""
 ## 1. Advantages
 
-Was an action better than the critic expected? One step later it can judge: the *TD error* (1). Adding those
-of later steps, each weighted less, trusts the critic less and the rewards more. This is generalised advantage
-estimation, GAE, (2) (`schulman2016gae`):
+Was an action better than the critic expected? One step later it can judge, by the *temporal-difference error*
+(1). Adding those of later steps, each weighted less, trusts the critic less and the rewards more. This is
+generalised advantage estimation, GAE, (2) (`schulman2016gae`):
 
 $$\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s_{t+1}) - V(s_t) \tag{1}$$
 

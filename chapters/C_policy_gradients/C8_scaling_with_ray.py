@@ -10,7 +10,7 @@ hardly talk, and an engine for them, Ray. **Next:** `rl sweep C3 --on ray`, the 
 
 **Extra.** `scale`: `uv sync --inexact --compile-bytecode --extra scale` adds Ray. No exercise needs it.
 
-**Time.** 30 s on 2 cores; with all evidence 150 s.
+**Time.** 30 s on 2 cores; with all evidence 180 s.
 
 References: `moritz2018ray`, `salimans2017es`, `graham1969bounds`, `amdahl1967validity`.
 
