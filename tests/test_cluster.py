@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -121,6 +122,22 @@ def test_a_shell_finds_the_interpreter_also_where_its_folder_has_a_space(spaced,
         assert said == b"False\n"
         assert sys.executable != spaced
     assert sys.executable == spaced
+
+
+def test_a_process_keeps_its_token_where_its_variables_are_put_back(monkeypatch):
+    """Ray would go on with the first one, and its own nodes would not let it in."""
+    monkeypatch.setattr(cluster, "missing", lambda: "")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    tokens = []
+    for _ in range(2):
+        monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+        cluster.load()
+        tokens.append(os.environ["RAY_AUTH_TOKEN"])
+    assert len(tokens[0]) == 64
+    assert tokens[0] == tokens[1]
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of somebody's cluster")
+    cluster.load()
+    assert os.environ["RAY_AUTH_TOKEN"] == "of somebody's cluster"
 
 
 def test_the_guard_ends_what_a_killed_driver_leaves_and_nothing_else(tmp_path):

@@ -7,6 +7,7 @@ there. Importing this package imports no Ray.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import secrets
@@ -57,10 +58,16 @@ def load(own: bool = True) -> ModuleType:
         raise UsageError(why)
     os.environ.update({name: os.environ.get(name, value) for name, value in SURROUNDINGS.items()})
     if own:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_AUTH_TOKEN", _token())
     import ray
 
     return ray
+
+
+@functools.cache
+def _token() -> str:
+    """Of this process: Ray keeps the first one that it reads, also where its variables are put back."""
+    return secrets.token_hex(32)
 
 
 class Node:
