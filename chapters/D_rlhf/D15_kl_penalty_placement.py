@@ -135,10 +135,10 @@ $0.8 \cdot 0.2 \cdot (\ln 1.6 - \ln 0.4) = 0.222$. For the estimates `detach` ho
 
 # %%
 def exact_estimates(world: TokenWorld, policy: nn.Module) -> dict[str, Float[Tensor, ""]]:
-    """Expected value of each estimate; its gradient is what autograd sees on samples, on average.
+    """Expected value of each estimate in a loss; its gradient is what autograd sees of it, on average.
 
-    `exact` is the divergence itself; `k1_reward` what a penalty in the reward makes of k1; `_tokens` are sums
-    of the estimates of single tokens.
+    `exact` is the divergence itself, with its whole gradient. `k1_reward` is k1 as a penalty in the reward:
+    only its gradient means anything. `_tokens` are sums of the estimates of single tokens.
     """
     batch = tasks.every_completion(world)  # [N M] rows
     mask, ref = batch["completion_mask"], batch["ref_log_probs"]

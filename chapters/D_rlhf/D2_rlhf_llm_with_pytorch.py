@@ -206,7 +206,7 @@ r"""
 
 The critic is one linear layer on the hidden states from which the logits come. It starts at zero; its weights
 are part of $\theta$ (`PolicyWithValue` and C3's `update`: `chapters/text/ppo.py`). A `Task` holds prompts and
-the score. The loss is C3's for each token, less the entropy bonus; the critic's target $\hat R_t = \hat A_t +
+the score. The loss is C3's for each token, without entropy bonus; the critic's target $\hat R_t = \hat A_t +
 V_\text{old}(s_t)$ is made before whitening:
 
 $$w_t = \frac{\pi_\theta(y_t \mid x, y_{<t})}{\pi_{\theta_\text{old}}(y_t \mid x, y_{<t})}, \qquad

@@ -66,8 +66,9 @@ Write a reward for each token, and advantages that end with the completion, from
     "next_beta": Exercise(
         title="A beta that adapts",
         task=r"""
-You may not know a good $\beta$, but how far the policy should go from the reference, say $d$ nats. After each
-batch this raises $\beta$ if the policy is further away, and lowers it if nearer (`ziegler2019finetuning`):
+You may know how far the policy should go from the reference, say $d$ nats, without knowing a good $\beta$.
+After each batch this raises $\beta$ if the policy is further away, and lowers it if nearer
+(`ziegler2019finetuning`):
 
 $$\beta \leftarrow \beta \bigl[1 + 0.1\, \mathrm{clip}(\mathrm{KL} / d - 1, \pm 0.2)\bigr] \tag{E1}$$
 
