@@ -361,12 +361,11 @@ r"""
 
 ![The tasks that each of two nodes did; after one is killed, the other does the rest](results/C8.png)
 
-Both nodes are on your machine. A bar is a task that came to its end; what was under way on node 2 is run
-again, some seconds later: a dead node is known by its silence. Not a digit differs. Are two workers twice as
-fast as one? The wall clock tells too how busy other programs are. So we add up the *CPU seconds* of tasks,
-and for what the engine adds the median gap between two tasks of a worker. Start-up and waiting for a core are
-left out. Plain processes stand beside Ray's workers, counted alike. Then `makespan` and (4) draw, from
-measured costs, what more workers would bring:
+Both nodes are on your machine. A bar is a task that came to its end; what node 2 had under way is run again
+once its silence, of some seconds, is noticed. Not a digit differs. Are two workers twice as fast as one? The
+wall clock tells too how busy other programs are. So we add up the *CPU seconds* of tasks, and for what the
+engine adds the median gap between two tasks of a worker. Start-up and waiting for a core are left out. Plain
+processes are counted alike. From measured costs `makespan` and (4) draw what more workers bring:
 
 ![Seconds of one sweep on one worker and on two, of Ray and of plain processes](results/C8_race.png)
 

@@ -364,9 +364,9 @@ its language. Without it only the score counts, and of the language only words t
 *D2.1 · The heart of it* (35 minutes, medium). Write a reward for each token, and advantages that end with the
 completion, from (2) and (3). `rl exercise D2.token_rewards`, `rl exercise D2.gae`.
 
-*D2.2 · A beta that adapts* (15 minutes, easy). You may not know a good $\beta$, but how far the policy should
-go from the reference, say $d$ nats. After each batch this raises $\beta$ if the policy is further away, and
-lowers it if nearer (`ziegler2019finetuning`):
+*D2.2 · A beta that adapts* (15 minutes, easy). You may know how far the policy should go from the reference,
+say $d$ nats, without knowing a good $\beta$. After each batch this raises $\beta$ if the policy is further
+away, and lowers it if nearer (`ziegler2019finetuning`):
 
 $$\beta \leftarrow \beta \bigl[1 + 0.1\, \mathrm{clip}(\mathrm{KL} / d - 1, \pm 0.2)\bigr] \tag{E1}$$
 
