@@ -25,9 +25,9 @@ class Config:
     """Environment steps of SAC on the linear system."""
     num_noisy_steps: Annotated[int, in_range(256, 10_000_000)] = 16_000
     """Environment steps of each learner on the linear system with noisy rewards."""
-    num_sb3_steps: Annotated[int, in_range(1, 10_000_000)] = 6000
-    """Environment steps that Stable-Baselines3's SAC has at most."""
-    num_cheetah_steps: Annotated[int, in_range(2, 40_000)] = 25_000
+    num_sb3_steps: Annotated[int, in_range(1, 10_000_000)] = 2000
+    """Environment steps that Stable-Baselines3's SAC has at most; `benchmarks/` lets it finish."""
+    num_cheetah_steps: Annotated[int, in_range(2, 40_000)] = 20_000
     """Environment steps of TD3 on HalfCheetah."""
 
 
@@ -71,7 +71,7 @@ def seconds_to_goal(runs: list[dict], name: str) -> np.ndarray:
 
 def summarise(runs: list[dict], log: RunLog) -> None:
     """Over all recorded seeds: seconds against Stable-Baselines3, and the figures."""
-    # a run of theirs that never got there counts as if it had at its last check: a bound against our claim
+    # a run of theirs that is stopped before it got there counts as if it had: a bound against our claim
     lasts = [run["metrics"]["sb3_cpu_seconds"][-1][1] for run in runs]
     theirs = np.minimum(seconds_to_goal(runs, "sb3"), lasts)
     log.claim(
@@ -79,7 +79,7 @@ def summarise(runs: list[dict], log: RunLog) -> None:
         "SAC sustains -200 on Pendulum in a quarter of the CPU seconds of Stable-Baselines3's, or less",
         np.median(seconds_to_goal(runs, "sac")) / np.median(theirs),
         at_most=0.25,
-        unit="of theirs, medians",
+        unit="of theirs, medians; at most that, as theirs are stopped early",
         source="stable-baselines3 at rl-zoo's settings in the same runs, one thread each",
         timed=True,
     )

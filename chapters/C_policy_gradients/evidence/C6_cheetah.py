@@ -15,7 +15,7 @@ from chapters.utils import CpuClock, RunLog, plotting, seed_everything
 
 ENV_ID = "HalfCheetah-v5"
 SETTINGS = {  # fujimoto2018td3, but for the networks: there 400 and 300 units
-    "num_envs": 1, "num_warmup_steps": 10_000, "minibatch_size": 100, "hidden_size": 256,
+    "num_envs": 1, "num_warmup_steps": 10_000, "minibatch_size": 100, "hidden_size": 128,
     "learning_rate": 1e-3, "gamma": 0.99, "target_rate": 0.005, "exploration_noise": 0.1,
 }  # fmt: skip
 SMALL = {"num_warmup_steps": 20, "hidden_size": 16, "minibatch_size": 16}  # in a smoke run
