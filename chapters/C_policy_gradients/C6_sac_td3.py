@@ -345,7 +345,7 @@ believes too much, with the smaller of two less, at times too little. Early on b
 
 ![SAC's mean and width lie close to the exact ones](results/C6_linear.png)
 
-*The field.* TD3 on HalfCheetah-v5 and its authors' ten curves on v1. Some of our seeds end below all of them:
+*The field.* TD3 on HalfCheetah-v5, and its authors' ten curves on v1. Where ours stop, most are among theirs:
 
 ![The lesson's TD3 on HalfCheetah among the ten published curves](results/C6_cheetah.png)
 
@@ -353,7 +353,7 @@ believes too much, with the smaller of two less, at times too little. Early on b
 
 **The verdict.** A second network stands in for the maximum, and learns from the critic's slope alone. Noise
 flatters one critic; the smaller of two is flattered less. Pay for entropy buys exploration. Our SAC is faster
-than Stable-Baselines3's by smaller networks and fewer gradient steps.
+than Stable-Baselines3's by smaller networks and fewer gradient steps (`benchmarks/` has the whole race).
 
 <!-- results: C6 -->
 
