@@ -14,7 +14,7 @@ from chapters.envs import evaluate, make_envs
 from chapters.utils import CpuClock, RunLog, plotting, seed_everything
 
 ENV_ID = "HalfCheetah-v5"
-SETTINGS = {  # fujimoto2018td3, but for the networks: there 400 and 300 units, which learn on where these slow down
+SETTINGS = {  # fujimoto2018td3, but for the networks: there 400 and 300 units, which earn more later
     "num_envs": 1, "num_warmup_steps": 10_000, "minibatch_size": 100, "hidden_size": 128,
     "learning_rate": 1e-3, "gamma": 0.99, "target_rate": 0.005, "exploration_noise": 0.1,
 }  # fmt: skip
