@@ -788,12 +788,15 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=20.0, help="CPU seconds after which no test begins")
     parser.add_argument("--list", action="store_true", help="only show the mutants")
     parser.add_argument("--summary", action="store_true", help="only tell what is known")
-    parser.add_argument("--publish", action="store_true", help="write the counts into CONTRIBUTING.md")
+    parser.add_argument("--publish", action="store_true", help="write what is known into CONTRIBUTING.md")
     options = parser.parse_args()
     chosen = drawn(options.count, options.seed, options.only)
     chosen.sort(key=lambda mutant: (AREAS.index(area(mutant.path)), mutant.path))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.publish:
+        left = sum(mutant.key not in results for mutant in chosen)
+        if left:
+            parser.error(f"{left} of {len(chosen)} were not tried yet: first run it without --publish")
         publish(table(results, chosen))
     if options.list:
         print("\n".join(mutant.key for mutant in chosen))
