@@ -8,8 +8,9 @@ blesses it at the next recording. What runs is
 
 * for a lesson: the checks of its functions, its worked examples, `tests/test_<ID>.py`;
 * for its evidence: `tests/test_<ID>.py` and what `TESTS` adds;
-* for the rest: the checks of the originals of its copies (`# same-as:`), and what `TESTS` names; or else
-  `tests/test_exact_<name>.py`, or else the tests that import it and those of the lessons that do.
+* for the rest: the checks of the originals of its copies (`# same-as:`), and what `TESTS` names; or else,
+  for `chapters/exact`, `tests/test_exact_<name>.py`, or else the tests that import it and those of the
+  lessons that do, first the one that bears its name.
 
 Functions that draw, that show, or that make claims are left out (`SKIPPED`): a claim's words, bound and
 direction are compared with the ledger. That an edit no longer fits its lesson does not count as noticing.
@@ -140,7 +141,7 @@ TESTS = {
     "chapters/envs/token_world.py": ("token_world", "measuring"),
     "chapters/envs/vector.py": ("measuring", "utils", "cartpole", "env_id"),
     "chapters/exact/kuhn.py": ("exact_kuhn",),
-    "chapters/exact/preferences.py": ("exact_preferences",),
+    "chapters/exact/preferences.py": ("exact_preferences", "D14"),
     "chapters/text/generation.py": ("measuring", "D2", "D4"),
     "chapters/text/grpo.py": ("measuring", "D5", "D15"),
     "chapters/text/pairs.py": ("measuring", "D4"),
@@ -671,9 +672,11 @@ class Room:
         """What pytest is told to run for a file."""
         stem = Path(path).stem
         lesson = re.match(r"([A-E]\d+)_", f"{stem}_")
-        named = TESTS.get(path, (lesson[1], "measuring") if lesson else (f"exact_{stem}",))
+        exact = (f"exact_{stem}",) if path.startswith("chapters/exact/") else ()
+        named = TESTS.get(path, (lesson[1], "measuring") if lesson else exact)
         if not any((self.folder / f"tests/test_{name.partition('::')[0]}.py").exists() for name in named):
-            named = importing(path, self.folder)
+            # those that bear its name first: after so many seconds no further one begins
+            named = sorted(importing(path, self.folder), key=lambda name: name != stem)
         pairs = [name.partition("::") for name in named]
         tests = [f"tests/test_{stem}.py{mark}{rest}" for stem, mark, rest in pairs]
         tests = [test for test in tests if (self.folder / test.partition("::")[0]).exists()]

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -235,6 +236,14 @@ def test_silence_swallows_what_is_printed(capsys):
     with silence():
         print("loud")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_silence_swallows_warnings_and_no_longer_than_it_lasts():
+    with silence():
+        warnings.warn("an option of theirs is old", FutureWarning, stacklevel=1)
+    with pytest.raises(FutureWarning):
+        warnings.warn("heard", FutureWarning, stacklevel=1)
 
 
 def test_what_the_course_itself_says_is_heard_in_a_silence(capsys):

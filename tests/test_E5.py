@@ -162,6 +162,13 @@ def test_old_episodes_make_room():
     assert [float(episode["rewards"][0]) for episode in past.episodes] == [3.0, 4.0]
 
 
+def test_spaces_are_those_of_all_games_side_by_side():
+    envs = catch.BatchedCatch(4, num_frames=2)
+    assert envs.observation_space.shape == (4, 2 * catch.ROWS * catch.COLUMNS)
+    assert envs.action_space.shape == (4,)
+    assert set(np.concatenate([envs.action_space.sample() for _ in range(50)])) == {0, 1, 2}
+
+
 def test_at_an_end_the_last_picture_is_the_old_episodes():
     past, envs = EpisodeBuffer(3, capacity=50), catch.BatchedCatch(3)
     player = Player(LatentModel(30, 3, 21, SMALL), lambda states: torch.zeros(len(states), 3), 3)
