@@ -509,7 +509,11 @@ class Noticed:
     def pytest_collection_modifyitems(self, items: list) -> None:
         direct = [item for item in items if "mutants_direct" in item.nodeid]
         others = [item for item in items if "mutants_direct" not in item.nodeid]
-        items[:] = [*direct, *sorted(others, key=lambda item: self.known.get(item.nodeid, 0.0))]
+        items[:] = [*direct, *sorted(others, key=self.seconds)]
+
+    def seconds(self, item: Any) -> float:
+        """How long a test took; one that has not run yet is taken for quick, if it is not marked as slow."""
+        return self.known.get(item.nodeid, self.patience if item.get_closest_marker("slow") else 0.0)
 
     def pytest_exception_interact(self, node, call, report) -> None:
         if report.failed and not self.note.exists():

@@ -210,6 +210,17 @@ def test_ridge_error_sees_a_wrong_belief(monkeypatch):
         assert evidence.ridge_error(20, np.random.default_rng(0)) > 1e-3
 
 
+@pytest.mark.parametrize("belief", ["mean", "covariance"])
+def test_ridge_error_sees_one_wrong_number(belief, monkeypatch):
+    class Agent(lesson.LinearAgent):
+        def learn(self, features, rewards):
+            super().learn(features, rewards)
+            getattr(self, belief)[-1][..., -1] += 1e-3  # in each play; the plays after it forget some of that
+
+    monkeypatch.setattr(lesson, "LinearAgent", Agent)
+    assert evidence.ridge_error(20, np.random.default_rng(0)) > 1e-4
+
+
 @pytest.mark.parametrize("name", ["LinUCB", "Thompson"])
 def test_coverage_is_what_an_interval_promises(name):
     found = evidence.coverage(lesson.RULES[name], 4000, np.random.default_rng(0), num_plays=10)

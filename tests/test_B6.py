@@ -262,6 +262,9 @@ def test_distance_to_the_uniform_distribution_and_its_projection():
     atoms = np.array([0.0, 1.0])
     assert evidence.distance_to_uniform(np.array([0.5, 0.5]), atoms) == pytest.approx(1 / 12)
     assert evidence.distance_to_uniform(np.array([1.0, 0.0]), atoms) == pytest.approx(1 / 3)
+    assert evidence.distance_to_uniform(
+        np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.5, 1.0])
+    ) == pytest.approx(1 / 12)
     np.testing.assert_allclose(evidence.projected_uniform(np.linspace(0, 1, 3)), [0.25, 0.5, 0.25])
 
 

@@ -116,6 +116,23 @@ def test_each_batch_is_written_by_the_weights_of_lag_updates_ago(lag, tmp_path, 
         np.testing.assert_array_equal(table, tables[max(0, i - lag)])
 
 
+def test_bias_and_spread_are_counted_in_norms_of_the_exact_gradient(monkeypatch):
+    """An estimate that is always 0 is off by one norm; another is right on average and spreads."""
+    cfg, world = lesson.Config(), token_world(0, **lesson.WORLD)
+    policy = world.reference(torch.float64)
+    with torch.no_grad():
+        policy.table += 0.1
+        policy.table[..., 0] += 1.0
+    exact = torch.autograd.grad(world.objective(world.log_probs(policy), cfg.beta), policy.table)[0].flatten()
+    for mean, variance, bias, spread in (
+        (0.0 * exact, 0.0, 1.0, 0.0),
+        (exact, 9.0, 0.0, 3.0 / exact.norm().item()),
+        (3.0 * exact, -1e-18, 2.0, 0.0),
+    ):
+        monkeypatch.setattr(lesson, "moments", lambda *_, found=(mean, variance): found)
+        assert lesson.bias_and_spread(world, policy, policy, cfg) == pytest.approx((bias, spread))
+
+
 def test_where_they_end():
     """A walk over a noisy server's texts: sequence weights reach the best adapter, none do not."""
     cfg = lesson.Config(num_updates=120, noise=1.0)

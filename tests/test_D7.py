@@ -162,6 +162,13 @@ def folder(lm):
         yield place
 
 
+def test_a_saved_model_has_its_tokenizer_beside_it(lm, folder):
+    from transformers import AutoTokenizer
+
+    texts = ["the food was good", "never again"]
+    assert AutoTokenizer.from_pretrained(folder)(texts)["input_ids"] == lm.tokenizer(texts)["input_ids"]
+
+
 def make(module, name, lm, judged, cfg, folder):
     with silence():
         if name in ("grpo", "rloo"):
