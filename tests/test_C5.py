@@ -252,6 +252,10 @@ def test_parity_with_the_library_notices_another_step():
         assert cosine(edited(lesson, EDITS[name]).trust_region_step(agent, batch, cfg)) < 0.999, name
 
 
+def test_one_knob_turns_both_states_alike():
+    np.testing.assert_allclose(evidence.one_knob(0.25), [[0.75, 0.25], [0.75, 0.25]])
+
+
 def test_what_an_update_hides_is_measured_on_its_own_states_and_on_the_next(tmp_path):
     """The worst state is at least the mean; new states are judged by the policy that gathered them."""
     log = RunLog(tmp_path, "C5")

@@ -1,6 +1,7 @@
 """C8: chance with an address, the cost model on known cases; with Ray, and without it."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import tomllib
@@ -153,6 +154,17 @@ def test_what_a_sweep_takes_with_and_without_other_programs():
     assert evidence.own_seconds([one._replace(node="a") for one in first[1:]]) == 1.0
 
 
+def test_a_plain_process_does_the_job_that_it_is_told(monkeypatch):
+    """What it does is the lesson's own `run`; told in plain numbers, it must not mix them up."""
+    from chapters.C_policy_gradients.evidence import C8_plain
+
+    asked = []
+    monkeypatch.setattr(C8_plain.lesson, "run", lambda job, node: asked.append((job, node)) or done(0, 1, 1))
+    job = lesson.Job(dataclasses.replace(lesson.Config(), num_members=6), 0.25, 7)
+    assert C8_plain.run(dataclasses.asdict(job.cfg), job.sigma, job.seed) == tuple(done(0, 1, 1))
+    assert asked == [(job, str(os.getpid()))]
+
+
 def test_one_and_two_are_divided_within_a_round():
     """A machine that is half as fast in the second round, and twice in the third: the gain is the same."""
     evidence = evidence_of(C8)
@@ -241,6 +253,11 @@ def test_rllib_is_told_what_the_lesson_says(name):
     settings = evidence.THEIRS[name](cfg)
     assert (settings.env, settings.seed, settings.num_envs_per_env_runner) == (cfg.env_id, 3, cfg.num_envs)
     assert (settings.num_env_runners, settings.num_learners) == (0, 0), "all of it in this process"
+    assert (settings.gamma, settings.grad_clip) == (cfg.gamma, cfg.max_grad_norm)
+    assert settings.lr == [[0, cfg.learning_rate], [cfg.num_env_steps, 0.0]]
+    model = settings.model_config
+    assert list(model["fcnet_hiddens"]) == [64, 64]
+    assert not model["vf_share_layers"], "as in the lesson, the critic has layers of its own"
     if name == "ppo":
         assert settings.lambda_ == cfg.gae_lambda
         assert settings.train_batch_size_per_learner == cfg.num_envs * cfg.num_steps

@@ -318,6 +318,17 @@ def test_a_folder_can_be_the_judge(causal, tmp_path):
 # The neural judge, and the writer that learns from it
 
 
+def test_a_writer_has_read_and_one_that_read_nothing_has_not():
+    """From the same first weights, every one of the writer's has moved."""
+    before, _ = neural.unread(lambda *_: [], 5, seed=0)
+    after = neural.make_writer(5, 2, seed=0)
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(before.model.parameters(), after.model.parameters(), strict=True)
+    ]
+    assert all(moved)
+
+
 def ideal_reader(question):
     """The constructed judge, by what it reads."""
     principle, _, *replies, _ = question.split(" . ")

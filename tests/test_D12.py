@@ -133,6 +133,32 @@ def test_bias_and_spread_are_counted_in_norms_of_the_exact_gradient(monkeypatch)
         assert lesson.bias_and_spread(world, policy, policy, cfg) == pytest.approx((bias, spread))
 
 
+def test_every_mismatch_is_measured_for_every_estimator_at_its_own_step(tmp_path, monkeypatch):
+    """Noise and temperature in hundredths; rounding by what is added to each logit, in bfloat16."""
+    world = token_world(0, **lesson.WORLD)
+    log, found = RunLog(tmp_path, "D12"), []
+    log.keep(world=world, midway=AdaptedPolicy(world))
+
+    def measured(_, policy, old, cfg):
+        assert policy is old
+        found.append((cfg.noise, cfg.temperature, cfg.rounding))
+        return policy.reference.table.mean().item(), 1.0
+
+    monkeypatch.setattr(lesson, "bias_and_spread", measured)
+    evidence.mismatches(lesson.Config(), log)
+    level = log.kept["midway"].reference.table.mean().item()
+    for name in lesson.LABELS:
+        assert log.series(f"noise_bias_{name}")[0] == [0, 10, 25, 50, 100]
+        assert log.series(f"temperature_bias_{name}")[0] == [50, 70, 100, 140, 200]
+        steps, levels = log.series(f"rounding_bias_{name}")
+        assert steps == [0, 8, 32, 128]
+        assert levels == pytest.approx([level + step for step in steps])
+    others = [(noise, 1.0, "float64") for noise in evidence.NOISES]
+    others += [(0.0, temperature, "float64") for temperature in evidence.TEMPERATURES]
+    others += [(0.0, 1.0, "bfloat16") for _ in evidence.OFFSETS]
+    assert found == [case for case in others for _ in lesson.LABELS]
+
+
 def test_where_they_end():
     """A walk over a noisy server's texts: sequence weights reach the best adapter, none do not."""
     cfg = lesson.Config(num_updates=120, noise=1.0)
