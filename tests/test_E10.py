@@ -17,7 +17,7 @@ from chapters.envs import bench
 from chapters.envs.cartpole import BatchedCartPole, linear_returns
 from chapters.envs.replay import ReplayBuffer
 from chapters.exact.logs import counted
-from chapters.exact.mdp import evaluate_exactly, grid_mdp, q_from_v
+from chapters.exact.mdp import MDP, evaluate_exactly, grid_mdp, q_from_v
 from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
 
@@ -331,3 +331,16 @@ def test_what_is_said_of_the_learners_is_what_was_recorded():
     assert all(run["clone"] < min(run["dqn"], run["cql"], run["iql"]) for run in misled), '"earn more"'
     most = [max(run, key=run.get) for run in misled]
     assert most.count("dqn") == len(runs) - 1, '"DQN earns most, on all seeds but one"'
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_each_minimised_backup_is_the_target_less_what_the_behaviour_rarely_does(alpha):
+    """Set the loss's slope to zero by hand: Q = target - alpha (pi / pi_b - 1), entry for entry."""
+    rng = np.random.default_rng(0)
+    P, R = rng.dirichlet(np.ones(3), size=(3, 2)), rng.normal(size=(3, 2))
+    policy, behaviour = rng.dirichlet(np.ones(2), size=(2, 3))
+    mdp, Q = MDP(P, R, np.zeros(3, dtype=bool), gamma=0.8), np.zeros((3, 2))
+    for num_backups in (1, 2, 3):
+        Q = R + 0.8 * P @ (policy * Q).sum(axis=1) - alpha * (policy / behaviour - 1)
+        found = evidence.minimised(mdp, policy, behaviour, alpha, num_backups)
+        np.testing.assert_allclose(found, Q, atol=1e-7)
