@@ -242,6 +242,9 @@ def test_agreement_with_your_answers_is_counted_and_told(tmp_path, capsys):
 
     log, four = RunLog(tmp_path, "D6"), Pairs(["r"] * 4, ["a"] * 4, ["b"] * 4)
     rewriting.tell_agreement(Likes(), LoadedModel(None, None), four, log)
+    nothing = rewriting.tell_agreement(Likes(), LoadedModel(None, None), Pairs([], [], []), log)
+    assert nothing.shape == (0,), "where no answer was left out, none can be told"
+    assert log.series("human_rm_agreement") == ([0], [0.5])
     log.close()
     assert log.last("human_rm_agreement") == 0.5
     assert "4 answers that it did not learn from, the reward model shares 50%" in capsys.readouterr().out

@@ -222,6 +222,10 @@ def test_tables_are_all_their_entries_and_their_answers_are_right():
         assert task.score(Fixed(-logits)) < 0.5
     assert len({int(task.inputs[0, 1]) for task in tasks}) == 3, "each table has a sign of its own"
     assert model(tasks[0].inputs).shape[0] == 9
+    for name, weights in model.named_parameters():
+        if weights.dim() == 1:
+            whole = 1.0 if name.endswith("weight") else 0.0
+            assert (weights == whole).all(), "only matrices are spread: norms and biases begin as they do"
 
 
 def test_doubt_is_what_the_likeliest_answer_lacks():

@@ -3,6 +3,7 @@
 import json
 import math
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -580,6 +581,9 @@ def test_each_part_is_changed_by_itself(monkeypatch, tmp_path):
         evidence.change(name, GAME, boards, q, cfg, log)
         changed = [one for one in made if one not in (cfg,)]
         assert len(changed) == (name != "whole"), name
+        if name in ("unroll", "openings"):
+            expected = {"unroll": {"num_unrolled": 1}, "openings": {"most_random": 0}}[name]
+            assert changed == [replace(cfg, **expected)]
         assert log.last(f"part_lost_{name}") == 201
         assert log.last(f"part_error_{name}") == 1
         assert 0 < log.last(f"part_best_{name}") < 1
