@@ -213,12 +213,16 @@ def test_ridge_error_sees_a_wrong_belief(monkeypatch):
 @pytest.mark.parametrize("belief", ["mean", "covariance"])
 def test_ridge_error_sees_one_wrong_number(belief, monkeypatch):
     class Agent(lesson.LinearAgent):
+        num_plays = 0
+
         def learn(self, features, rewards):
             super().learn(features, rewards)
-            getattr(self, belief)[-1][..., -1] += 1e-3  # in each play; the plays after it forget some of that
+            self.num_plays += 1
+            if self.num_plays == 20:
+                getattr(self, belief)[-1].flat[-1] += 1e-3
 
     monkeypatch.setattr(lesson, "LinearAgent", Agent)
-    assert evidence.ridge_error(20, np.random.default_rng(0)) > 1e-4
+    assert evidence.ridge_error(20, np.random.default_rng(0)) == pytest.approx(1e-3, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["LinUCB", "Thompson"])
