@@ -288,6 +288,19 @@ def test_parity_with_the_library_and_a_planted_error_is_noticed(name, monkeypatc
             assert max(sb3.gaps(recipe, cfg)) > 1e-4
 
 
+def test_gradients_that_are_off_alone_are_noticed(monkeypatch):
+    """All of ours half as large again, while each loss is right: the gap is half of the library's largest."""
+    order = sb3.in_their_order
+
+    def larger(agent, gradients):
+        return {name: [1.5 * part for part in parts] for name, parts in order(agent, gradients).items()}
+
+    monkeypatch.setattr(sb3, "in_their_order", larger)
+    loss_gap, gradient_gap = sb3.gaps(sb3.PARITY["td3"], lesson.Config(hidden_size=8))
+    assert loss_gap < 1e-5
+    assert gradient_gap == pytest.approx(0.5, rel=1e-4)
+
+
 def test_exact_values_of_a_linear_policy_are_lyapunovs():
     K = np.array([[0.7, 1.0]])
     x = linear.states(30, seed=1)

@@ -11,6 +11,7 @@ from spies import each_probe
 from chapters.C_policy_gradients import C7_impala_vtrace as lesson
 from chapters.C_policy_gradients.checks.C7 import EDITS
 from chapters.C_policy_gradients.evidence import C7 as evidence
+from chapters.C_policy_gradients.evidence import C7_processes as processes
 from chapters.C_policy_gradients.evidence.C7_processes import RemoteActor
 from chapters.envs import make_envs
 from chapters.envs.probes import actor_critic_error, best_values, make_probe
@@ -273,3 +274,36 @@ def test_tokens_are_measured_from_the_policy_that_wrote_to_the_one_that_learns(t
     assert claims["sequence_bias"] == worst < 1e-9
     ratio = log.last("tokens_token_bias") / log.last("tokens_none_bias")
     assert claims["token_bias"] == pytest.approx(ratio)
+
+
+def test_one_actor_here_is_warm_before_the_clock_runs(tmp_path, monkeypatch):
+    """It has answered once, by the first weights, when training begins; steps are divided by its seconds."""
+    cfg, heard = lesson.Config(seed=4, num_env_steps=600), []
+
+    class Kind:
+        def __init__(self, cfg, index):
+            heard.append((cfg.num_actors, index))
+
+        def ask(self, weights):
+            heard.append(weights)
+
+        def answer(self):
+            heard.append("answered")
+
+    def train(cfg, log, actors, name):
+        heard.append(name)
+        seconds.append(2.0)
+        return lesson.ActorCritic(make_envs(cfg.env_id, 1))
+
+    seconds = []
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: 10.0 + sum(seconds))
+    monkeypatch.setattr(lesson, "train", train)
+    speed, weights = processes.timed(Kind, 0, cfg, RunLog(tmp_path, "C7"))
+    seed_everything(4)
+    first = lesson.weights_of(lesson.ActorCritic(make_envs(cfg.env_id, 1)))
+    actors, asked, *rest = heard
+    assert actors == (1, 0)
+    np.testing.assert_array_equal(asked, first)
+    assert rest == ["answered", "Kind_0"]
+    assert speed == 300.0
+    assert weights.shape == first.shape
