@@ -17,6 +17,7 @@ from chapters.A_foundations.checks.A3_exercises import shaped_rewards, sweep_in_
 from chapters.A_foundations.evidence import A3 as evidence
 from chapters.exact import published
 from chapters.exact.mdp import grid_mdp
+from chapters.utils import RunLog
 from chapters.utils.edits import Edit, edited
 
 
@@ -298,3 +299,14 @@ def test_its_check_rejects_a_wrong_one(edit):
 
 def test_value_iteration_in_one_program_is_value_iteration():
     check_value_iteration(lambda mdp, tolerance: (evidence.solve_in_one_program(mdp, tolerance), 0))
+
+
+@pytest.mark.parametrize("off", [-1.0, 1.0])
+def test_values_that_another_way_finds_lower_or_higher_are_errors_alike(off, tmp_path, monkeypatch):
+    right = evidence.best_of_all_policies
+    monkeypatch.setattr(evidence, "best_of_all_policies", lambda mdp: right(mdp) + off)
+    log = RunLog(tmp_path, "A3")
+    worst = evidence.agreement(lesson.Config(), evidence.Config(num_mdps=2), log)
+    log.close()
+    assert worst["enumerated"] == pytest.approx(1.0)
+    assert max(worst["evaluation"], worst["control"], worst["jax"]) < 1e-5

@@ -134,6 +134,16 @@ def test_probe_notices_the_edit(name, probe, tmp_path):
     assert not wrongness(wrong, probe) < 0.13
 
 
+def test_the_greedy_action_is_asked_in_the_units_that_training_used():
+    """Where observations have units, as Pendulum's speed has, the actor never sees another number."""
+    agent = lesson.Agent(make_envs("Pendulum-v1", 1), lesson.RECIPES["sac"], lesson.Config(hidden_size=8))
+    obs = np.array([[0.6, -0.8, 5.0], [1.0, 0.0, -8.0]], dtype=np.float32)
+    assert agent.obs_unit.tolist() == [1.0, 1.0, 8.0]
+    with torch.no_grad():
+        outputs = agent.actor(torch.from_numpy(obs / np.float32([1.0, 1.0, 8.0])))[0]
+    np.testing.assert_allclose(agent.greedy(obs), 2.0 * np.tanh(outputs[:, :1].numpy() / 2.0), rtol=1e-5)
+
+
 def distance(module, folder, recipe):
     agent = trained(module, "Target", folder, recipe, num_env_steps=2000)
     return float(np.abs(agent.greedy(np.zeros((1, 1), dtype=np.float32))[0] - [1.5, -1.0]).max())

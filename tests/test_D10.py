@@ -121,6 +121,8 @@ def test_a_touch_is_paid_if_it_is_of_the_named_thing_and_a_teacher_is_followed_i
     touched = batch["log_probs"][:, 0] > math.log(0.5)
     assert 0.5 < touched.float().mean() < 0.9, "drawn from the policy: 0.7"
     assert torch.equal(batch["rewards"][touched, 0], (scene["target"][touched] == 3).float())
+    assert batch["alive"].all(), "a touch that pays nothing is a step, too"
+    assert batch["asked"].all()
     assert batch["log_probs"].requires_grad
 
 
