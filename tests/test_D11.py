@@ -315,6 +315,28 @@ def test_a_folder_can_be_the_judge(causal, tmp_path):
     assert math.isfinite(log.last("leaning_padding"))
 
 
+def test_prompts_differ_by_as_much_as_their_correlation_says(monkeypatch):
+    """Two answers of one prompt agree beyond chance by the correlation: of a beta it is 1 / (a + b + 1)."""
+    asked = []
+
+    class Told(np.random.Generator):
+        def beta(self, a, b, num):
+            asked.append((a, b, num))
+            return np.full(num, 0.75)
+
+        def random(self, num):
+            return np.linspace(0.0, 1.0, num, endpoint=False)
+
+    monkeypatch.setattr(lesson, "interval_over_prompts", lambda right, clusters: (right.mean(), right.mean()))
+    extra = evidence.Config(num_prompts=8, num_pairs=5, num_evaluations=3, correlation=0.2)
+    assert evidence.coverage(extra, Told(np.random.PCG64(0))) == (1.0, 1.0), (
+        "an interval that is a point, and the mean itself"
+    )
+    a, b, num = asked[0]
+    assert (a / (a + b), 1 / (a + b + 1), num) == pytest.approx((0.75, 0.2, 8))
+    assert len(asked) == 3
+
+
 # The neural judge, and the writer that learns from it
 
 
