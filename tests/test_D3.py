@@ -10,6 +10,7 @@ from spies import watch_adam, weights
 
 from chapters.D_rlhf import D3_reward_model as lesson
 from chapters.D_rlhf.checks.D3 import EDITS
+from chapters.D_rlhf.evidence import D3 as evidence
 from chapters.D_rlhf.evidence import D3_trl
 from chapters.D_rlhf.evidence.D3 import gradient_gap
 from chapters.envs.reviews import POSITIVE, gold_reward, sentiment
@@ -220,3 +221,26 @@ def test_the_librarys_loss_of_a_padded_batch_is_ours():
     assert D3_trl.trl_loss(model.body, model.score, base.tokenizer, batch, lesson.Config()) == pytest.approx(
         ours
     )
+
+
+def test_fewer_pairs_are_fewer_and_the_steps_as_many(tmp_path, monkeypatch):
+    seen = []
+
+    def train(model, tokens, cfg, log):
+        seen.append((tokens["chosen"].shape[1], cfg.num_epochs * tokens["chosen"].shape[1]))
+        assert torch.equal(tokens["chosen"], tokens["rejected"]), "cut alike"
+        return model
+
+    found = [{"accuracy": a, "ece": 0.1, "slope": a, "bins": np.full((2, 1), a)} for a in (0.6, 0.7, 0.8)]
+    judged = iter(found)
+    monkeypatch.setattr(lesson, "new_model", lambda base, cfg: base)
+    monkeypatch.setattr(lesson, "train_reward_model", train)
+    monkeypatch.setattr(lesson, "judge", lambda *_: next(judged))
+    cfg, rows = lesson.Config(num_pairs=64, num_epochs=3), torch.arange(2 * 64).view(2, 64, 1)
+    log = RunLog(tmp_path, "D3")
+    tokens = {"chosen": rows, "rejected": rows}
+    few, most, _, _ = evidence.fewer_pairs(LoadedModel(None, None), tokens, {}, cfg, log)
+    log.close()
+    assert seen == [(4, 3 * 64), (16, 3 * 64), (64, 3 * 64)]
+    assert (few["accuracy"], most["accuracy"]) == (0.6, 0.8)
+    assert log.series("accuracy") == ([4, 16, 64], [0.6, 0.7, 0.8])
