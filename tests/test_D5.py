@@ -370,3 +370,22 @@ def test_a_group_of_one_has_no_advantages(module, baseline):
     """As in TRL, whose trainer wants two generations of each prompt at least."""
     with pytest.raises(ValueError, match="nothing to be compared with"):
         module.advantages(torch.ones(3, 1), baseline)
+
+
+def test_the_librarys_grpo_is_watched_after_each_update_of_several_steps(monkeypatch):
+    """Four gradient steps are one update, as ours counts them."""
+    cfg, seen = dataclasses.replace(lesson.Config(), num_epochs=4), []
+
+    def make_trainer(*arguments):
+        (callback,) = arguments[-1]
+
+        def train():
+            for step in range(1, 10):
+                callback.on_step_end(None, types.SimpleNamespace(global_step=step), None, model="trained")
+
+        return types.SimpleNamespace(train=train)
+
+    monkeypatch.setattr(D5_trl, "make_trainer", make_trainer)
+    base = torch.nn.Linear(1, 1)
+    D5_trl.train_grpo(base, None, ["1+1="], len, cfg, lambda model, update: seen.append((model, update)))
+    assert seen == [(base, 0), ("trained", 1), ("trained", 2)]

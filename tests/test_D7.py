@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import re
 import sys
 from types import SimpleNamespace
@@ -913,3 +914,17 @@ def test_the_text_says_of_our_trainers_beside_the_librarys_what_was_recorded():
     assert max(reward, key=reward.get) == max(kl, key=kl.get) == "dpo", '"most reward", "goes farthest"'
     assert max(reward, key=lambda name: reward[name] / kl[name]) == "grpo", '"most for its divergence"'
     assert kl["grpo"] < kl["sft"] / 4, '"a fraction of the divergence"'
+
+
+def test_rloo_weighs_a_whole_text_by_one_clipped_ratio():
+    """Two texts, 0.5 and 1.5 times as likely as when they were written; the last token does not count."""
+    old = torch.tensor([[-1.0, -2.0, -9.0], [-1.0, -1.0, -9.0]])
+    now = old + torch.tensor([[math.log(0.5), 0.0, 7.0], [math.log(1.2), math.log(1.25), 7.0]])
+    batch = {
+        "completion_mask": torch.tensor([[True, True, False]] * 2),
+        "old_log_probs": old,
+        "advantages": torch.tensor([1.0, 2.0]),
+    }
+    assert ours.rloo_loss(now, batch).item() == pytest.approx(-(0.5 * 1.0 + 1.2 * 2.0) / 2)
+    batch["advantages"] = torch.tensor([-1.0, -2.0])
+    assert ours.rloo_loss(now, batch).item() == pytest.approx((0.8 * 1.0 + 1.5 * 2.0) / 2)
