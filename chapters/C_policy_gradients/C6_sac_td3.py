@@ -345,7 +345,7 @@ believes too much, with the smaller of two less, at times too little. Early on b
 
 ![SAC's mean and width lie close to the exact ones](results/C6_linear.png)
 
-*The field.* TD3 on HalfCheetah-v5, and its authors' ten curves on v1. Where ours stop, most are among theirs:
+*The field.* A narrower TD3 on HalfCheetah-v5, its authors' ten curves on v1. Most of ours stop among theirs:
 
 ![The lesson's TD3 on HalfCheetah among the ten published curves](results/C6_cheetah.png)
 
