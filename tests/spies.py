@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -92,3 +92,12 @@ def assert_seeds_apart(monkeypatch: pytest.MonkeyPatch, lesson: ModuleType, log:
     assert resets == [3]
     assert set(seeds[:-1]) == {10_003}
     assert seeds[-1] == 20_003
+
+
+def race(name: str, returns: Sequence[float], seconds: Sequence[float]) -> dict[str, list[tuple[int, float]]]:
+    """A learner's checks as the run log keeps them: its returns and CPU seconds at every 100th step."""
+    steps = range(100, 100 * len(returns) + 1, 100)
+    return {
+        f"{name}_return": list(zip(steps, returns, strict=True)),
+        f"{name}_cpu_seconds": list(zip(steps, seconds, strict=True)),
+    }

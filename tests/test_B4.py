@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from spies import assert_seeds_apart, each_probe, watch_adam, watch_seeds, weights
+from spies import assert_seeds_apart, each_probe, race, watch_adam, watch_seeds, weights
 
 from chapters.B_core_algorithms import B4_dqn_from_scratch as lesson
 from chapters.B_core_algorithms.checks import B4_probes as probes
@@ -177,13 +177,6 @@ def one_learner(double, num_episodes, rng):
             bad, table = act(at_b), rng.integers(2) if double else 0
             at_b[table, bad] += 0.1 * (rng.normal(-0.1, 1.0) - at_b[table, bad])
     return went_left
-
-
-def race(name, returns, seconds):
-    return {
-        f"{name}_return": list(enumerate(returns)),
-        f"{name}_cpu_seconds": list(enumerate(seconds)),
-    }
 
 
 @pytest.mark.parametrize(

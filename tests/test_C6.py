@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from spies import watch_adam, watch_seeds, weights
+from spies import race, watch_adam, watch_seeds, weights
 
 from chapters.C_policy_gradients import C6_sac_td3 as lesson
 from chapters.C_policy_gradients.checks.C6 import EDITS
@@ -419,10 +419,6 @@ def test_the_noise_of_a_round_adds_up_to_nothing_and_is_as_wide_as_it_says():
         noises.append(noisy.step(np.ones((4, 1)))[1] - still.step(np.ones((4, 1)))[1])
     np.testing.assert_allclose(np.sum(noises, axis=1), 0.0, atol=1e-9)
     assert np.std(noises) == pytest.approx(linear.NOISE, rel=0.1)
-
-
-def race(name, returns, seconds):
-    return {f"{name}_return": [*enumerate(returns)], f"{name}_cpu_seconds": [*enumerate(seconds)]}
 
 
 def test_summary_is_a_ratio_of_medians_and_favours_the_library(tmp_path):

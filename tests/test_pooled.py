@@ -6,6 +6,7 @@ Figures are left out, since they need everything that a run writes.
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from spies import race
 
 from chapters.B_core_algorithms.evidence import B0, B2
 from chapters.C_policy_gradients.evidence import C3, C8
@@ -50,12 +51,6 @@ def test_the_slope_of_the_error_is_that_of_its_geometric_mean(claimed, slope):
         for luck in (np.array([4.0, 1.0, 0.5]), np.array([0.25, 1.0, 2.0]))
     ]
     assert claimed(B2, metrics, ("lesson.draw",))["error_slope_pooled"] == pytest.approx(slope)
-
-
-def race(name, returns, seconds):
-    """Checks of a learner at every 100th step."""
-    steps = [100 * (i + 1) for i in range(len(returns))]
-    return {f"{name}_return": [*zip(steps, returns)], f"{name}_cpu_seconds": [*zip(steps, seconds)]}
 
 
 def test_a_library_that_never_gets_there_counts_as_if_it_had_at_its_end(claimed):
